@@ -315,7 +315,8 @@ unsafe fn copy_words<T: IntoBytes>(from: *const T, to: *mut T) {
     let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
     let mut word = 0;
     while word < size_of::<T>() / 8 {
-        // SAFETY: `word` stays below the words of a T (caller's promise).
+        // SAFETY: `word` is less than the number of words of a `T`, and the caller promises that both pointers lead to
+        // a `T`.
         unsafe { to.add(word).write_volatile(from.add(word).read_volatile()) };
         word += 1;
     }

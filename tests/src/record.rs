@@ -23,7 +23,7 @@ impl RunOutput {
     /// Fails the test unless a row of the flow log has these fields.
     ///
     /// # Panics
-    /// With all rows of the log.
+    /// If no row has them. The message contains all rows of the log.
     #[track_caller]
     pub fn assert_flow(&self, fields: &[(&str, &str)]) {
         assert!(

@@ -78,7 +78,7 @@ const CARGO_PACKAGES: [&[&str]; 2] = [&["cargo-web", "rustc-web"], &["cargo", "r
 const NOBODY: &str = "65534";
 
 /// Directories of programs that the command of a test can run. The command has its own account, so it cannot reach
-/// programs below a home directory. Go's own packages install it into the last directory.
+/// programs below a home directory. The installers of the Go project put Go into the last directory.
 const SYSTEM_PATH: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/go/bin";
 

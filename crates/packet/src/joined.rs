@@ -291,7 +291,7 @@ impl Joined {
         if asked.is_some() {
             self.require(
                 leads_where_it_says(row),
-                "a row of the relay has a target that is not its host and port",
+                "a row of the relay has a target that does not name its host and port",
             );
         }
         let lasted = i128::from(row.duration_us).saturating_mul(1_000);

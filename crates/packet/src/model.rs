@@ -42,7 +42,7 @@ pub struct Packet {
     pub artifacts: Artifacts,
 }
 
-/// The place of a run.
+/// The kind of machine or CI system on which a run was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]

@@ -82,7 +82,7 @@ pub struct WebSocketKeys {
     pub max_connection: Duration,
     /// `idle_timeout_seconds`: a connection that carries no byte for this long is closed.
     pub idle_timeout: Duration,
-    /// `max_concurrent_connections`: the most connections at a time.
+    /// `max_concurrent_connections`: the maximum number of connections at a time.
     pub max_concurrent: usize,
 }
 

@@ -296,7 +296,7 @@ fn v1_cgroup(mounts: &[Mount], own: &str, controller: &str) -> Option<PathBuf> {
             .any(|one| one == controller)
             .then_some(path)
     })?;
-    // A container may see only part of the tree while its own path still starts at the top.
+    // A container may see only part of the tree, although its own path starts at the root of the whole tree.
     let below = Path::new(path).strip_prefix(&mount.root).ok();
     let dir = below.map_or_else(|| mount.target.clone(), |below| mount.target.join(below));
     Some(if dir.is_dir() {

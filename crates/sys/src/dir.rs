@@ -44,8 +44,8 @@ fn without_links(path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
     Ok(openat2(AT_FDCWD, path, how)?)
 }
 
-/// The most memory for the names of one directory, in bytes: enough for millions of short names. A
-/// program may create as many names as its file system has room for.
+/// The maximum memory for the names of one directory, in bytes: enough for millions of short names. A program may
+/// create as many names as its file system has room for.
 const LONGEST_LIST: usize = 512 << 20;
 
 /// Lists the names in a directory, sorted by their bytes.

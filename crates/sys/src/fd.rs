@@ -88,7 +88,7 @@ pub fn keep_over_exec(fd: &impl AsFd) -> io::Result<()> {
     Ok(fcntl_setfd(fd, FdFlags::empty())?)
 }
 
-/// The most descriptors in one datagram.
+/// The maximum number of descriptors in one datagram.
 const MOST_FDS: usize = 16;
 
 /// Sends `message` with at most 16 descriptors in one datagram.

@@ -12,7 +12,7 @@ use egress_sys::rename::{RenameFlags, rename};
 use nix::errno::Errno;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
-/// The most memory for names that are removed at once, in bytes.
+/// The maximum memory for names that are removed at once, in bytes.
 const PORTION: usize = 8 << 20;
 
 /// Removes the directory `name` of `holder`, which must not be a link. No link is followed.

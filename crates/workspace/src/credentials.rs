@@ -96,7 +96,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// The exchange for the directory `workspace` and `agent`.
+    /// Prepares the exchange of credential files in the directory `workspace` for the user `agent`.
     ///
     /// # Errors
     /// Returns the error of `stat(2)`.

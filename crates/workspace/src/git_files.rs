@@ -14,17 +14,17 @@ use super::reach::Reach;
 
 /// The deepest include; git stops with an error there (`MAX_INCLUDE_DEPTH` in its config.c).
 const DEEPEST_INCLUDE: usize = 10;
-/// The most files that configurations may name in total.
+/// The maximum number of files that configurations may name in total.
 const MOST_NAMED: usize = 1000;
 /// The longest configuration that is searched, in bytes. A longer one is shown empty.
 const LARGEST: u64 = 1 << 20;
-/// The most bytes that are searched in total. Further files are shown empty.
+/// The maximum number of bytes that are searched in total. Further files are shown empty.
 const LARGEST_READ: u64 = 32 << 20;
-/// The most bytes of replacement files in total. Further files are shown empty.
+/// The maximum number of bytes of all replacement files together. Further files are shown empty.
 const LARGEST_SHOWN: usize = 4 << 20;
-/// The key for a whole file.
+/// What is listed in place of a key if a whole file is hidden.
 const WHOLE: &str = "(the whole file)";
-/// The key for a whole file that is too long to be searched.
+/// The same if the file is too long to be searched.
 const TOO_LARGE: &str = "(a file of that size)";
 
 /// How a file is treated.

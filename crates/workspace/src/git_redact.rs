@@ -43,11 +43,11 @@ const COMMENTS: &str = "(comments)";
 const UNREADABLE: &str = "(what git cannot read)";
 /// The key for lines of a text.
 const LINES: &str = "(text with a credential)";
-/// The key for further removed values.
+/// What is listed in place of further keys whose values were removed.
 const MORE: &str = "(more)";
-/// The most listed keys of one file.
+/// The maximum number of keys of one file that are listed.
 const MOST_KEYS: usize = 64;
-/// The most listed files that one configuration names. The code that follows them stops earlier.
+/// The maximum number of listed files that one configuration names. The code that follows them stops earlier.
 const MOST_PATHS: usize = 2000;
 /// Variables that name files with credentials.
 const SECRET_FILES: [(&str, &str); 5] = [

@@ -17,7 +17,7 @@ use super::git_directory::{is_git_directory, named_in, resolved};
 use super::git_files::{Bounds, Files, Treatment};
 use super::reach::Reach;
 
-/// The most directories of the workspace that are listed, and the most names in all of them.
+/// The maximum number of directories of the workspace that are listed, and of names in all of them.
 const WORKSPACE: Budget = Budget {
     directories: 1000,
     names: 500_000,
@@ -34,7 +34,7 @@ const TEXTS: Budget = Budget {
 };
 /// The depth below a workspace to which git directories are searched.
 const DEEPEST: usize = 3;
-/// The most levels in the names of submodules and refs.
+/// The maximum number of levels in the names of submodules and refs.
 const DEEPEST_NAME: usize = 8;
 /// Files of a git directory that are shown unchanged. Any other file that is not text is shown
 /// empty, because tools keep their tokens in such files, and so does `git credential-store --file`.

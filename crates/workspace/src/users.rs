@@ -13,7 +13,7 @@ use nix::fcntl::{Flock, FlockArg};
 const FIRST_ID: u32 = 1_879_048_192;
 /// Number of ids for one run.
 const IDS_PER_RUN: u32 = 4;
-/// The most runs at a time on one machine.
+/// The maximum number of runs at a time on one machine.
 const SLOTS: u32 = 1_024;
 
 /// Name of the agent's user inside the boundary.

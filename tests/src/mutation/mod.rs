@@ -52,7 +52,7 @@ use units::{Documents, Unit};
 
 /// Number of places in a sample.
 const SAMPLE: usize = 300;
-/// Number of changes of one place in a sample.
+/// Number of changes that are made at each place of a sample.
 const OF_A_PLACE: usize = 3;
 /// Number of places after which the progress is printed.
 const PROGRESS: usize = 500;

@@ -113,7 +113,8 @@ impl<'de> Deserializer<'de> for &'de Node<'_> {
     ) -> Result<V::Value, TypeError> {
         match &self.value {
             Value::Object(_) => self.deserialize_any(visitor),
-            // A visitor would read the members by position, where another reader finds none.
+            // A visitor would accept an array and read the members by position, but another reader would find no
+            // members.
             Value::Array(_) => Err(de::Error::custom("an array instead of an object")),
             Value::Bool(_) | Value::Null | Value::Number | Value::String(_) => {
                 Err(de::Error::invalid_type(self.unexpected(), &visitor))

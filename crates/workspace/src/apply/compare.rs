@@ -38,9 +38,9 @@ struct Compare<'a> {
     changes: Changes,
 }
 
-/// Compares the copy in `store` with the workspace. `altered` are files that differ in the copy by
-/// design, until the agent changes them. `set_back` is the most by which the file system's clock
-/// was behind its time at the start of the run.
+/// Compares the copy in `store` with the workspace. `altered` are files that differ in the copy by design, until the
+/// agent changes them. `set_back` is how far the clock was set back during the run, at most; the time of a change may
+/// be this much too early.
 ///
 /// An entry is listed if its `ctime` is later than the copy and it differs. An entry that is missing from the copy and
 /// that the host changed during the run is not listed.

@@ -14,8 +14,8 @@ use super::judge::Kind;
 use super::model::Change;
 use super::tree;
 
-/// The most bytes of holes that are digested in total, because a program can create terabytes with
-/// one call.
+/// The maximum number of bytes of holes that are digested in total. It is limited because a program can create
+/// terabytes with one call.
 const MOST_HOLES: u64 = 8 << 30;
 
 /// Computes digests of files, in total over no more bytes than the file system has room for. A file

@@ -196,8 +196,8 @@ impl Zone {
     }
 }
 
-/// The most names in a path, and its most bytes. With relative calls, a program can create deeper
-/// directories than a path can name (4,095 bytes), and each level takes a descriptor to read.
+/// The maximum number of names in a path, and of bytes. With relative calls, a program can create deeper directories
+/// than a path can name (4,095 bytes), and each level takes a descriptor to read.
 const MOST_LEVELS: usize = 256;
 const LONGEST_PATH: usize = 3072;
 

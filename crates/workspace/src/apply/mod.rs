@@ -58,8 +58,8 @@ pub struct Concluded {
     pub lost: Option<io::Error>,
 }
 
-/// Judges the agent's changes and applies those that are allowed. `set_back` is the most by which
-/// the file system's clock was behind its time at the start of the run.
+/// Judges the agent's changes and applies those that are allowed. `set_back` is how far the clock was set back during
+/// the run, at most; the time of a change may be this much too early.
 ///
 /// # Errors
 /// Fails when the changes cannot be read or applying cannot start. The workspace is unchanged then.

@@ -26,8 +26,8 @@ pub use entry::Rules;
 use entry::{Scan, UpperDir, UpperEntry};
 use git::{looks_like_git, makes_git_directory};
 
-/// The most passes over the changes. A pass is repeated when a directory cannot move after all,
-/// which may keep other directories in place, and so on. After that, no directory moves.
+/// The maximum number of passes over the changes. A pass is repeated when a directory cannot move after all, which may
+/// keep other directories in place, and so on. After that, no directory moves.
 const MOST_PASSES: usize = 8;
 
 /// Judges everything in `upper`, the upper layer over `root`, the workspace.

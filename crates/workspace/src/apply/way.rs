@@ -22,12 +22,12 @@ use super::judge::{self, Protected, Reason};
 use super::path::RelPath;
 use world::{LayeredTree, Plain, find};
 
-/// The most links on one path, as in the kernel.
+/// The maximum number of links on one path, as in the kernel.
 const MOST_LINKS: usize = 40;
-/// The most names that are looked up for one link, because paths multiply where a name has two
-/// meanings.
+/// The maximum number of names that are looked up for one link. It is limited because paths multiply where a name has
+/// two meanings.
 const MOST_NAMES: usize = 1000;
-/// The most names that are looked up for all links together.
+/// The maximum number of names that are looked up for all links together.
 const MOST_IN_ALL: usize = 4_000_000;
 
 /// The links of the workspace and of the agent's changes over it.

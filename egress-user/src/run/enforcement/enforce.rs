@@ -301,7 +301,7 @@ impl RunningNetwork for Enforced {
             }
             let report = match self.relay.control.receive_within(left) {
                 Ok(received) => received.message,
-                // A relay that does not end is killed below, which is the error then.
+                // A relay that does not end is killed below, and the kill is reported as the error.
                 Err(ChannelError::Ended | ChannelError::Silent(_)) => break,
                 Err(error) => return Err(io::Error::other(in_words(&error))),
             };

@@ -125,7 +125,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// A configuration with its fault.
+/// A configuration, and the fault that it requests.
 struct Config {
     fault: Fault,
     yaml: String,

@@ -18,10 +18,10 @@ use crate::apply::layer::{LowerHalf, Relation, is_redirected, is_whiteout, relat
 use crate::apply::path::RelPath;
 use crate::apply::tree;
 
-/// The most memory for cached paths, in bytes; the cache is emptied when it is full. A program can
-/// create the longest possible paths and lead links through any number of them.
+/// The maximum memory for cached paths, in bytes; the cache is emptied when it is full. A program can create the
+/// longest possible paths and lead links through any number of them.
 const MOST_CACHED: usize = 64 << 20;
-/// The most memory for the paths of all links and directories below a directory, in bytes.
+/// The maximum memory for the paths of all links and directories below a directory, in bytes.
 const LONGEST_PATHS: usize = 512 << 20;
 
 /// Both layers of the file view.
