@@ -52,7 +52,7 @@ impl RunOutput {
     /// Fails the test unless a receipt with this verdict has a target that contains `host`.
     ///
     /// # Panics
-    /// With the existing targets.
+    /// If there is no such receipt. The message contains the targets of all receipts.
     #[track_caller]
     pub fn assert_receipt(&self, verdict: &str, host: &str) {
         let targets = self.receipts(verdict);
