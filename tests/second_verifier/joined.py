@@ -41,7 +41,7 @@ def _address(text: Any) -> Any:
 
 
 def _time(row: Row, name: str = "ts") -> int:
-    """Return a time in ns; what is no time counts as the first moment of 1970."""
+    """Return a time in ns; anything else counts as the first moment of 1970."""
     return time_or_none(row.get(name)) or 0
 
 

@@ -54,7 +54,7 @@ def _scalar(text: str) -> Any:
     if text in ("[]", "{}"):
         return [] if text == "[]" else {}
     if text[0] in "[]{}&*!|>%@`,?" or " #" in text or ": " in text or text.endswith(":"):
-        raise FormError("a scalar of this form is not read")
+        raise FormError("a scalar of this form is not supported")
     if text in ("null", "Null", "NULL", "~"):
         return None
     if _NUMBER.fullmatch(text):

@@ -23,7 +23,7 @@ pub struct StaleItem {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StaleKind {
-    /// A cgroup of a run without a directory.
+    /// The cgroup of a run whose directory does not exist.
     Cgroup,
     /// The directory of a killed run.
     Run,

@@ -389,7 +389,7 @@ fn named_boundary_key_is_what_the_grade_rests_on() {
     );
     verify(&other, "kernel_enforced").assert_one_error("does not pass verification");
     verify(&boundary, "best").assert_one_error("use one of kernel_enforced, unpinned");
-    // Nothing passes because an input is empty, such as a variable that the repository does not have.
+    // An empty input, such as a variable that the repository does not have, must not let a packet pass.
     verify("", "unpinned").assert_success();
     for grade in ["kernel_enforced", "kernel_observed"] {
         verify("", grade).assert_one_error("input boundary-keys is empty");

@@ -79,7 +79,7 @@ fn forged_identity_meets_no_expectation() {
     forge("forged", "18", Receipts::Forged);
     forge("unbound", "18", Receipts::Unbound);
 
-    // Either key is enough for the honest packet, whose receipts bind the capsule. None is not.
+    // Either key is enough for the honest packet, whose receipts bind the capsule. At least one is needed.
     accepted(&verified("honest", &key, old));
     accepted(&verified("honest", &boundary, old));
     unsigned(&verified("honest", &[], old));

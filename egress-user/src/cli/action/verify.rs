@@ -9,7 +9,7 @@ use super::outputs::Files;
 use crate::cli::exit;
 use crate::cli::verify::{VerifyArgs, VerifyOutcome, status, verify};
 
-/// Grades that a packet has whoever signed the measurements, so that they need no key.
+/// Grades that do not depend on who signed the measurements, so that they need no key.
 const ACCEPTS_ANY_SIGNER: [Grade; 3] = [Grade::Unpinned, Grade::Unproven, Grade::None];
 
 /// The outcome of the step.
