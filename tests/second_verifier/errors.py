@@ -12,7 +12,7 @@ class FormError(ValueError):
 
 
 class Unreadable(Exception):
-    """A file of the packet cannot be read, so that the packet has no verdict."""
+    """A file of the packet cannot be read, so the packet has no verdict."""
 
 
 @dataclass

@@ -185,7 +185,7 @@ fn rows<'text>(document: &str, text: &'text str) -> Result<Vec<(String, &'text s
             let is_claims = row.split('|').any(|cell| cell.trim() == "claim");
             ensure!(
                 first == "id" || !is_claims && document != SECURITY,
-                "{document}: the table of `{first}` has claims, so that its first column must be `id`"
+                "{document}: the table of `{first}` has claims, so its first column must be `id`"
             );
             continue;
         };

@@ -21,7 +21,7 @@ use alike::Alike;
 
 /// How much later than the event a record may be written, ns. A busy machine writes late.
 const RECORDED_WITHIN: i128 = 15_000_000_000;
-/// How far the times of rows that are written at once may go back, ns.
+/// How much earlier than the row before it a row may be, if both were written when they were made, ns.
 const AT_ONCE: i128 = 1_000_000_000;
 /// The port of name servers.
 const DNS: u16 = 53;

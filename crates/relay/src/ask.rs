@@ -5,7 +5,7 @@ use super::authority::Target;
 use super::headers::wants_websocket;
 use super::query::Rewritten;
 
-/// What a judged request requests.
+/// The action that a judged request asks for.
 #[derive(Debug)]
 pub(super) enum Ask {
     /// An HTTP exchange, with the path and query of its URL.

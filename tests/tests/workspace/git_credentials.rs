@@ -220,7 +220,7 @@ fn contents(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     files
 }
 
-/// Files that every program needs, which an include names.
+/// Files that every program needs, and that an include names.
 const HOST: &str = "/etc/ssl/certs/ca-certificates.crt /usr/bin/git /lib64/ld-linux-x86-64.so.2 /lib/ld-linux-aarch64.so.1";
 
 /// Returns a script that leaves a directory whose `HEAD` makes it look like a git directory.

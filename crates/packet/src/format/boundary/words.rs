@@ -110,7 +110,7 @@ words! {
 }
 
 impl Step {
-    /// Whether not every run takes the step.
+    /// Whether some runs omit the step.
     pub(crate) fn is_of_some_runs(word: &str) -> bool {
         let some = [
             Self::WorkspaceMapped,
