@@ -1,5 +1,5 @@
-//! Changes every field of every file of a packet, as every attacker who may have changed it, with the Pipelock under
-//! test.
+//! With the Pipelock under test, changes every field of every file of a packet, in the name of each attacker who could
+//! change it.
 use audit_packet::grade::Grade;
 use egress_tests::World;
 use egress_tests::mutation::{By, HonestPacket, assert_seen, scene};
