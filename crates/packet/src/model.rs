@@ -60,7 +60,7 @@ pub enum Provider {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Run {
-    /// Place of the run.
+    /// Kind of machine or CI system on which the run was made.
     pub provider: Provider,
     /// `owner/name`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
