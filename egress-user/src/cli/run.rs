@@ -249,7 +249,8 @@ fn protected(
     mediator: &MediatorChoice,
     policy: &CallerPolicy,
 ) -> anyhow::Result<Vec<PathBuf>> {
-    let mut named = vec![std::env::current_exe()?, args.packet_dir.clone()];
+    let mut named = this_program()?;
+    named.push(args.packet_dir.clone());
     let files = [&args.config, &args.signer_private_key, &args.boundary_key];
     named.extend(files.into_iter().flatten().cloned());
     named.extend(args.binding.files().iter().cloned());
@@ -266,6 +267,19 @@ fn protected(
         protected.extend(route.into_iter().filter(|part| part.starts_with(workdir)));
     }
     Ok(protected)
+}
+
+/// Returns the file of this program, and the path by which the caller named it, which may be a link.
+fn this_program() -> std::io::Result<Vec<PathBuf>> {
+    let mut found = vec![std::env::current_exe()?];
+    let name = PathBuf::from(std::env::args_os().next().unwrap_or_default());
+    if name.components().nth(1).is_some() {
+        found.push(name);
+    } else if let Some(dirs) = std::env::var_os("PATH") {
+        let mut named = std::env::split_paths(&dirs).map(|dir| dir.join(&name));
+        found.extend(named.find(|path| path.is_file()));
+    }
+    Ok(found)
 }
 
 /// Checks a path of `--protect` and returns it as an absolute path.

@@ -126,6 +126,60 @@ fn what_the_next_run_rests_on_cannot_be_replaced_on_its_way() {
     assert_refused(&run, "hooks", "git_directory");
 }
 
+/// Claims: protected-paths
+#[test]
+fn links_to_packet_key_pipelock_and_program_cannot_be_replaced() {
+    const NAMES: [&str; 4] = ["out/note", "keys/signer", "bin/pipelock", "bin/egress"];
+    const ATTEMPT: &str = "rm out; mkdir out; echo owned >out/note
+        for link in keys/signer bin/pipelock bin/egress; do rm $link; echo owned >$link; done; echo DONE";
+    let world = World::new();
+    let key = world.key("signer");
+    let double = Path::new(env!("CARGO_BIN_EXE_pipelock-double"));
+    let lay = |dir: &Path| {
+        for name in ["results", "keys", "bin"] {
+            fs::create_dir(dir.join(name)).unwrap();
+        }
+        for (to, name) in [
+            (Path::new("results"), "out"),
+            (&key, "keys/signer"),
+            (double, "bin/pipelock"),
+            (&egress_tests::binary(), "bin/egress"),
+        ] {
+            symlink(to, dir.join(name)).unwrap();
+        }
+    };
+    let owned = |dir: &Path| -> Vec<&str> {
+        let is_owned = |name: &&str| fs::read(dir.join(name)).is_ok_and(|text| text == b"owned\n");
+        NAMES.into_iter().filter(is_owned).collect()
+    };
+    let by_hand = world.dir().join("by-hand");
+    fs::create_dir(&by_hand).unwrap();
+    lay(&by_hand);
+    let control = world.shell(&format!("cd {}; {ATTEMPT}", by_hand.display()));
+    assert!(control.success(), "{control}");
+    assert_eq!(owned(&by_hand), NAMES);
+
+    let run = apply(&world);
+    let work = run.directory();
+    lay(&work);
+    let run = run
+        .binary(&work.join("bin/egress"))
+        .arg("--mediator")
+        .arg("pipelock")
+        .arg("--pipelock-bin")
+        .arg(work.join("bin/pipelock"))
+        .signed_with(&work.join("keys/signer"))
+        .packet_dir(&work.join("out/packet"))
+        .script(ATTEMPT)
+        .run();
+    assert_eq!(run.stdout, "DONE\n", "{run}");
+    assert_eq!(owned(&run.workdir), Vec::<&str>::new(), "{run}");
+    for name in ["out", "keys/signer", "bin/pipelock", "bin/egress"] {
+        assert_refused(&run, name, "protected");
+        assert!(work.join(name).is_symlink(), "{name}: {run}");
+    }
+}
+
 /// What root would do to a forged store if it trusted the name: open the lock file.
 const FOLLOW: &str = "timeout 2 bash -c ': >>.egress-aa/lock'";
 
