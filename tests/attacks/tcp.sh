@@ -1,5 +1,5 @@
 # A request directly to an address.
-# claims: tcp relay-only
+# claims: tcp relay-only tcp-mediated
 # stops: ebpf netns
 # seen: hook=CASE verdict=redirected
 # oracle: wire

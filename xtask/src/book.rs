@@ -167,6 +167,7 @@ mod tests {
         assert_eq!(page.links, ["b.md#c", "e.svg"]);
     }
 
+    /// Claims: crate-xtask
     #[test]
     fn a_path_is_seen_from_its_page() {
         let from = Path::new("docs/format");

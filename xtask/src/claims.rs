@@ -42,17 +42,21 @@ type Claims = BTreeMap<String, Claim>;
 /// Tests or source files by the claim that they name.
 type Named = BTreeMap<String, BTreeSet<String>>;
 
-/// Prints every claim whose identifier contains `part`, with its source files and tests. `part` may also be the document
-/// or the end of a source file's path.
+/// Prints the claim `part`, or every claim whose identifier contains `part`, with source files and tests. `part` may
+/// also be a document or the end of a source file's path.
 ///
 /// # Errors
 /// If a claim has no source file or no test, or a file names an unknown claim.
 pub(crate) fn list(layout: &Layout, part: &str) -> Result<()> {
     let (claims, shown, wrong) = read(layout)?;
-    for (id, claim) in claims
-        .iter()
-        .filter(|(id, claim)| is_meant(id, claim, part))
-    {
+    let is_meant = |id: &str, claim: &Claim| {
+        if claims.contains_key(part) {
+            return id == part;
+        }
+        let is_file = |source: &String| part.ends_with(".rs") && source.ends_with(part);
+        id.contains(part) || claim.document == part || claim.sources.iter().any(is_file)
+    };
+    for (id, claim) in claims.iter().filter(|(id, claim)| is_meant(id, claim)) {
         println!("{id} ({})", claim.document);
         for source in &claim.sources {
             println!("    source  {source}");
@@ -63,13 +67,6 @@ pub(crate) fn list(layout: &Layout, part: &str) -> Result<()> {
     }
     ensure!(wrong.is_empty(), "{}", wrong.join("\n"));
     Ok(())
-}
-
-fn is_meant(id: &str, claim: &Claim, part: &str) -> bool {
-    let is_file = |source: &String| source.ends_with(part);
-    id.contains(part)
-        || claim.document == part
-        || part.ends_with(".rs") && claim.sources.iter().any(is_file)
 }
 
 /// Returns the problems for which [`list`] fails.

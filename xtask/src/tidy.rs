@@ -24,6 +24,26 @@ const SOURCES: [&str; 6] = [
     "xtask",
 ];
 
+/// Crates that read no clock, no file, and no network, and the one file that does, because it reads keys.
+const PURE: [&str; 3] = [
+    "crates/packet/src",
+    "crates/policy/src",
+    "crates/receipts/src",
+];
+const READS_KEYS: &str = "crates/receipts/src/keys.rs";
+/// How code reaches a clock, a file, the environment, or the network.
+const IMPURE: [&str; 9] = [
+    "std::fs",
+    "std::env",
+    "std::process",
+    "SystemTime",
+    "Instant",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "ToSocketAddrs",
+];
+
 /// Checks every source file.
 ///
 /// # Errors
@@ -33,6 +53,7 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
     for file in sources(layout)? {
         let text = fs::read_to_string(layout.root.join(&file))
             .with_context(|| format!("cannot read {}", file.display()))?;
+        wrong.extend(impure(&file, &text));
         let lines = code_lines(&file, &text);
         if lines > MOST_LINES {
             wrong.push(format!(
@@ -125,6 +146,18 @@ fn code_lines(file: &Path, text: &str) -> usize {
     code(text).count()
 }
 
+/// Returns what the code of a pure crate must not use.
+fn impure(file: &Path, text: &str) -> Vec<String> {
+    let is_pure = PURE.iter().any(|dir| file.starts_with(dir)) && file != Path::new(READS_KEYS);
+    if !is_pure || code_lines(file, text) == 0 {
+        return Vec::new();
+    }
+    let lines = code(text).filter(|line| !line.trim_start().starts_with("//"));
+    let used = lines.flat_map(|line| IMPURE.iter().filter(|name| line.contains(**name)));
+    used.map(|name| format!("{}: {name} in a crate that is pure", file.display()))
+        .collect()
+}
+
 fn code(text: &str) -> impl Iterator<Item = &str> {
     text.lines()
         .take_while(|line| !line.starts_with("#[cfg(test)]"))
@@ -133,6 +166,24 @@ fn code(text: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Claims: pure-crates, any-system
+    #[test]
+    fn clocks_files_and_networks_are_found_in_pure_crates() {
+        let text = "// std::fs\nuse std::net::IpAddr;\nlet now = Instant::now();\n#[cfg(test)]\nuse std::fs;\n";
+        let found = impure("crates/packet/src/flows.rs".as_ref(), text);
+        assert_eq!(
+            found,
+            ["crates/packet/src/flows.rs: Instant in a crate that is pure"]
+        );
+        for file in [
+            READS_KEYS,
+            "crates/relay/src/lib.rs",
+            "crates/policy/src/tests.rs",
+        ] {
+            assert_eq!(impure(file.as_ref(), text), Vec::<String>::new(), "{file}");
+        }
+    }
 
     #[test]
     fn tests_are_not_counted_but_in_their_crate() {

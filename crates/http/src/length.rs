@@ -47,6 +47,7 @@ mod tests {
             .collect()
     }
 
+    /// Claims: crate-http
     #[test]
     fn length_is_that_of_the_body() {
         let length = |value| ("content-length", value);

@@ -376,6 +376,7 @@ mod tests {
             .collect()
     }
 
+    /// Claims: crate-packet
     #[test]
     fn every_difference_of_the_files_is_found() {
         let key = generate().unwrap();

@@ -286,6 +286,7 @@ mod tests {
         serde_saphyr::from_str(yaml).unwrap()
     }
 
+    /// Claims: crate-pipelock
     #[test]
     fn callers_keys_stay_and_owned_ones_are_forced() {
         let caller = "mode: strict\napi_allowlist: [a.test]\nanything: {at: [all, 4.5]}\n\

@@ -311,6 +311,7 @@ mod tests {
         target(text, &Key::new("k"))
     }
 
+    /// Claims: crate-policy
     #[test]
     fn a_target_has_one_spelling() {
         for (text, expected) in [

@@ -203,6 +203,7 @@ logging: {format: json, output: stdout, include_allowed: true, include_blocked: 
     assert!(policy.allow.allows(&Host::parse("198.51.100.12").unwrap()));
 }
 
+/// Claims: crate-policy
 #[test]
 fn hosts_have_one_spelling() {
     let name = |text: &str| Host::Name(text.to_owned());
@@ -259,6 +260,7 @@ fn hosts_have_one_spelling() {
     assert_eq!(Host::parse(&"a.".repeat(150)), Err(HostError::TooLong));
 }
 
+/// Claims: crate-policy
 #[test]
 fn the_list_matches_at_label_borders_only() {
     let mut list = AllowList::default();
@@ -487,6 +489,7 @@ fn without_a_caller_nothing_may_be_reached() {
     assert_eq!(build(None, &owned()).unwrap().yaml, built.yaml);
 }
 
+/// Claims: crate-policy
 #[test]
 fn owned_keys_are_forced_and_the_rest_is_kept() {
     let caller = "

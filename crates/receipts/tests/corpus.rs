@@ -71,6 +71,7 @@ fn rules(report: &EvidenceReport) -> Vec<&'static str> {
         .collect()
 }
 
+/// Claims: crate-receipts
 #[test]
 fn recordings_have_their_verdict() {
     for case in cases() {

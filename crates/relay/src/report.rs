@@ -410,6 +410,7 @@ mod tests {
         pump.await.unwrap();
     }
 
+    /// Claims: crate-relay
     #[tokio::test]
     async fn what_passed_is_reported_whatever_ends_the_flow() {
         let (out, mut taken) = mpsc::channel(8);

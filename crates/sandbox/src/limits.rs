@@ -319,7 +319,7 @@ mod tests {
     use super::super::cgroup::nearest;
     use super::*;
 
-    /// Claims: cgroup-place
+    /// Claims: cgroup-place, crate-sandbox
     #[test]
     fn nearest_group_with_the_controllers_is_taken_with_the_limits_on_the_way() {
         let dir = tempfile::tempdir().unwrap();

@@ -209,7 +209,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_millis(20);
 
-    /// Claims: control-socket
+    /// Claims: control-socket, crate-sys
     #[test]
     fn messages_arrive_one_by_one_and_with_their_descriptors() {
         let (ours, theirs) = Channel::<u32, String>::pair().unwrap();

@@ -129,7 +129,7 @@ fn map_and_open(child: i32, ready: &OwnedFd, users: &str, groups: &str) -> io::R
 mod tests {
     use super::id_map;
 
-    /// Claims: owners-exchanged
+    /// Claims: owners-exchanged, crate-workspace
     #[test]
     fn the_map_is_a_bijection_on_all_ids_that_exchanges_two() {
         for (one, other) in [

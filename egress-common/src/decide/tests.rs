@@ -36,7 +36,7 @@ fn show((verdict, reason): Decision) -> String {
         .into()
 }
 
-/// Claims: connect-decision
+/// Claims: connect-decision, crate-common
 #[test]
 fn tcp_to_anywhere_but_loopback_goes_to_the_relay() {
     for dst in [
@@ -165,6 +165,7 @@ fn mediator_reaches_what_is_public_or_opened_and_never_the_platform() {
     }
 }
 
+/// Claims: crate-common
 #[test]
 fn only_tcp_and_udp_sockets_exist() {
     assert_eq!(show(socket(SOCK_STREAM, IPPROTO_TCP)), "local");

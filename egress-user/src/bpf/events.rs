@@ -259,7 +259,56 @@ impl Events {
 
 #[cfg(test)]
 mod tests {
-    use super::UnixAddress;
+    use super::*;
+
+    /// Claims: read-kernel-events
+    #[test]
+    fn event_has_one_size_and_numbers_that_are_defined() {
+        let event = abi::Event {
+            ktime_ns: 1,
+            cookie: 2,
+            comm: [0; 2],
+            addr: [0; 2],
+            pid: 3,
+            tid: 4,
+            uid: 5,
+            protocol: 6,
+            port: 443,
+            hook: Hook::Connect4 as u32,
+            verdict: Verdict::Deny as u32,
+            reason: Reason::OwnAddress as u32,
+            sock_type: 1,
+            family: 2,
+        };
+        let read = Event::try_from(event.as_bytes()).unwrap();
+        assert_eq!((read.pid, read.port, read.verdict), (3, 443, Verdict::Deny));
+        let short = event.as_bytes().split_last().unwrap().1;
+        let long = [event.as_bytes(), &[0]].concat();
+        for bytes in [&[], short, &long] {
+            assert!(Event::try_from(bytes).is_err(), "{} bytes", bytes.len());
+            assert!(Text::try_from(bytes).is_err(), "{} bytes", bytes.len());
+        }
+        for broken in [
+            abi::Event {
+                port: 1 << 16,
+                ..event
+            },
+            abi::Event {
+                hook: u32::MAX,
+                ..event
+            },
+            abi::Event {
+                verdict: u32::MAX,
+                ..event
+            },
+            abi::Event {
+                reason: u32::MAX,
+                ..event
+            },
+        ] {
+            assert!(Event::try_from(broken.as_bytes()).is_err(), "{broken:?}");
+        }
+    }
 
     /// Claims: read-kernel-events
     #[test]

@@ -413,3 +413,27 @@ fn read_back(dir: &Path, wanted: &str) -> io::Result<()> {
         ))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Claims: read-new-packet
+    #[test]
+    fn packet_reads_back_if_it_is_one_short_regular_file_of_the_same_digest() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(PACKET_FILE);
+        let wanted = sha256(b"{}");
+        std::fs::write(&path, "{}").unwrap();
+        read_back(dir.path(), &wanted).unwrap();
+        let error = |dir: &Path| read_back(dir, &wanted).unwrap_err().to_string();
+        std::fs::write(&path, "[]").unwrap();
+        assert!(error(dir.path()).contains("reads back differently"));
+        let long = std::fs::File::create(&path).unwrap();
+        long.set_len(MAX_DOCUMENT_BYTES + 1).unwrap();
+        assert!(error(dir.path()).contains("is longer than"));
+        std::fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(error(dir.path()).contains("not a regular file"));
+    }
+}

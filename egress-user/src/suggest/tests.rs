@@ -59,6 +59,7 @@ fn allowed(suggestion: &Suggestion, names: &[&str]) {
     assert_eq!(text.matches("\n  - ").count(), names.len(), "{text}");
 }
 
+/// Claims: crate-user
 #[test]
 fn audit_is_a_list_of_names_with_who_needed_them() {
     let found = suggested(&[

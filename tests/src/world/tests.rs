@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::World;
 use crate::{INTERNET, pattern_sha256};
 
+/// Claims: crate-tests
 #[test]
 fn servers_answer_by_name_in_both_families() {
     let world = World::new();
@@ -122,6 +123,7 @@ fn world_without_ipv6_has_none() {
     assert_eq!(output.stdout, "hello from allowed.test\n", "{output}");
 }
 
+/// Claims: crate-tests
 #[test]
 fn world_goes_with_a_failed_test() {
     let dir = std::sync::Mutex::new(None);

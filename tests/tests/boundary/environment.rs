@@ -260,7 +260,7 @@ fn standard_stream_that_is_a_socket_is_named() {
     assert!(!run.boundary("/notices").to_string().contains("standard"));
 }
 
-/// Claims: steps-in-order, programs-first, probes-inside, launch-when-ready, closed-before-code, add-step
+/// Claims: steps-in-order, programs-first, probes-inside, launch-when-ready, closed-before-code, add-step, crate-user
 #[test]
 fn steps_of_every_run_come_in_order() {
     let world = World::new();
@@ -332,4 +332,34 @@ for way in [lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)), 
     let run = run.script(&format!("{ATTEMPT}; {LIMITS}")).run();
     let limits = "Max nice priority 0 0 \nMax realtime priority 0 0 \n";
     assert_eq!(run.stdout, format!("refused\nrefused\n{limits}"), "{run}");
+}
+
+/// Claims: table-signals
+#[test]
+fn limits_of_the_runs_user_are_no_higher_than_its_share() {
+    const SHARES: [(&str, u64); 3] = [
+        ("pending signals", 16_384),
+        ("msgqueue size", 409_600),
+        ("locked memory", 8 << 20),
+    ];
+    // The hard limits.
+    let limits = |text: &str| {
+        SHARES.map(|(name, _)| {
+            let line = text.lines().find(|line| line.contains(name)).unwrap();
+            let mut words = line.split_whitespace().rev();
+            words.nth(1).unwrap().parse().unwrap_or(u64::MAX)
+        })
+    };
+    let world = World::new();
+    let control = world.shell("cat /proc/self/limits");
+    let caller = limits(&control.stdout);
+    assert!(
+        caller[0] > SHARES[0].1 && caller[1] > SHARES[1].1,
+        "{control}"
+    );
+    let run = world.egress().allow(&[]);
+    let run = run.script("cat /proc/self/limits").run();
+    for ((found, caller), (name, most)) in limits(&run.stdout).into_iter().zip(caller).zip(SHARES) {
+        assert_eq!(found, most.min(caller), "{name}: {run}");
+    }
 }

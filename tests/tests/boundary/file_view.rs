@@ -403,7 +403,7 @@ fn abstract_names_of_the_host() {
     running.finish(Duration::from_secs(10));
 }
 
-/// Claims: overlay-of-the-view
+/// Claims: overlay-of-the-view, crate-sandbox
 #[test]
 fn files_outside_the_workspace() {
     let world = World::new();

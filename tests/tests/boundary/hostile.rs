@@ -156,3 +156,34 @@ fn keys_of_the_workspace_under_another_path() {
     assert!(!work.join("made").exists());
     assert!(!work.join("copy").exists());
 }
+
+/// Claims: kernel-denies
+#[test]
+fn connect_for_which_a_kernel_program_has_no_memory_is_denied() {
+    // Groups use up the memory for options of one socket, from which its storage is taken too.
+    let attempt = python(
+        "import errno
+def connect(is_full):
+    s = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    number = 0
+    while is_full:
+        group = socket.inet_pton(socket.AF_INET6, 'ff11::') [:12] + struct.pack('>I', number)
+        number += 1
+        try: s.setsockopt(41, 20, group + struct.pack('I', 1))
+        except OSError as error:
+            print('full:', errno.errorcode[error.errno])
+            break
+    try: s.connect(('::1', 9)); return 'connected'
+    except OSError as error: return errno.errorcode[error.errno]
+print(connect(False), connect(True))",
+    );
+    let world = World::new();
+    let control = world.shell(&attempt);
+    assert_eq!(
+        control.stdout, "full: ENOMEM\nconnected connected\n",
+        "{control}"
+    );
+    let run = world.egress().allow(&[]).script(&attempt).run();
+    assert_eq!(run.stdout, "full: ENOMEM\nconnected EPERM\n", "{run}");
+    assert_eq!(run.boundary("/counters/internal"), 1, "{run}");
+}

@@ -19,7 +19,7 @@ fn outcome<'r>(results: &'r [Value], name: &str) -> &'r Value {
     results.iter().find(same).unwrap_or(&Value::Null)
 }
 
-/// Claims: other-protocols, probe-denied, probe-not-applicable, probes-inside, probes-side-by-side
+/// Claims: other-protocols, probe-denied, probe-not-applicable, probes-inside, probes-side-by-side, crate-sandbox
 #[test]
 fn every_probe_is_refused_inside_and_succeeds_outside() {
     let world = World::new();

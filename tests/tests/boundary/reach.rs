@@ -386,6 +386,68 @@ fn address_that_the_machine_gets_during_the_run_is_its_own() {
     }
 }
 
+/// Redirects connections to an address to the machine itself, with a rule of nf_tables (`linux/netfilter/nf_tables.h`).
+const REDIRECT: &str = "
+import socket, struct, sys
+def attr(kind, data): return struct.pack('HH', 4 + len(data), kind) + data + bytes(-len(data) % 4)
+def nest(kind, *parts): return attr(kind | 0x8000, b''.join(parts))
+def number(kind, value): return attr(kind, struct.pack('>i', value))
+def name(kind, text): return attr(kind, text.encode() + bytes(1))
+def expression(kind, *parts): return nest(1, name(1, kind), nest(2, *parts))
+def message(kind, family, subsystem, *parts):
+    body = struct.pack('>BBH', family, 0, subsystem) + b''.join(parts)
+    return struct.pack('IHHII', 16 + len(body), kind, 0x405, kind, 0) + body
+rule = nest(4,
+    expression('payload', number(1, 1), number(2, 1), number(3, 16), number(4, 4)),
+    expression('cmp', number(1, 1), number(2, 0), nest(3, attr(1, socket.inet_aton(sys.argv[1])))),
+    expression('redir'))
+batch = b''.join([
+    message(16, 0, 10),
+    message(0xa00, 2, 0, name(1, 't')),
+    message(0xa03, 2, 0, name(1, 't'), name(3, 'c'), nest(4, number(1, 3), number(2, -100)), name(7, 'nat')),
+    message(0xa06, 2, 0, name(1, 't'), name(2, 'c'), rule),
+    message(17, 0, 10)])
+netlink = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 12)
+netlink.settimeout(5)
+netlink.send(batch)
+for _ in range(3):
+    error = struct.unpack_from('i', netlink.recv(1 << 16), 16)[0]
+    if error: sys.exit(f'error {error}')
+";
+
+/// Claims: redirected-pass
+#[test]
+fn what_the_host_redirects_to_itself_passes() {
+    const ELSEWHERE: &str = "198.51.100.77";
+    let world = World::new();
+    let _service = service(&world, 6099);
+    let waiting = Waiting::start(world.egress().allow(&["allowed.test"]));
+    let cgroup = waiting.cgroup();
+    let call = || calls(&world, Some(&cgroup), "tcp", &at(&[ELSEWHERE], 6099));
+    let before = call();
+    assert_eq!(before.stdout, "", "{before}");
+    let program = world.dir().join("redirect.py");
+    fs::write(&program, REDIRECT).unwrap();
+    let redirected = world.shell(&format!("python3 {} {ELSEWHERE}", program.display()));
+    assert!(redirected.success(), "{redirected}");
+    let after = call();
+    assert_eq!(after.stdout, format!("tcp {ELSEWHERE}\n"), "{after}");
+    // The machine's own address is denied as before.
+    let own = calls(&world, Some(&cgroup), "tcp", &at(&["127.0.0.1"], 6099));
+    assert_eq!(own.stdout, "", "{own}");
+    let (packet, output) = waiting.end();
+    assert_eq!(output.status, Some(0), "{output}");
+    let denied = rows(&packet, "kernel_mediator_denied");
+    assert!(
+        !denied.iter().any(|row| text(row, "dst") == ELSEWHERE),
+        "{denied:#?}"
+    );
+    assert!(
+        denied.iter().any(|row| text(row, "dst") == "127.0.0.1"),
+        "{denied:#?}"
+    );
+}
+
 /// Claims: gate-updates
 #[test]
 fn name_servers_of_the_machine_are_asked_wherever_they_are() {

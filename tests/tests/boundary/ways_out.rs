@@ -26,7 +26,7 @@ fn has_flow(run: &RunOutput, fields: &[(&str, &str)]) -> bool {
     })
 }
 
-/// Claims: relay-only, tcp
+/// Claims: relay-only, tcp, tcp-mediated
 #[test]
 fn http_by_address_of_either_family() {
     for address in [

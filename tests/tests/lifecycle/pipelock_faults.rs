@@ -61,7 +61,7 @@ fn reasons(run: &RunOutput) -> String {
     boundary.get("incomplete").unwrap().to_string()
 }
 
-/// Claims: process-pipelock, modes-and-mediators, add-mediator
+/// Claims: process-pipelock, modes-and-mediators, add-mediator, crate-pipelock
 #[test]
 fn stand_in_without_a_fault_is_a_mediator() {
     let world = World::builder().own_state().build();

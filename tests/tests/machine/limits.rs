@@ -391,3 +391,50 @@ fn sizes_are_read_with_their_units() {
         assert!(run.stderr.contains(option), "{run}");
     }
 }
+
+/// Claims: table-memory
+#[test]
+fn objects_of_the_kernel_count_as_memory_of_the_run() {
+    const TAKES: &str = r"
+import os, resource, socket, sys
+_, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+held = []
+def fill(write):
+    try:
+        while True: write(bytes(1 << 16))
+    except BlockingIOError: pass
+def pipes():
+    for _ in range(1500):
+        ends = os.pipe()
+        os.set_blocking(ends[1], False)
+        fill(lambda piece: os.write(ends[1], piece))
+def sockets():
+    for _ in range(600):
+        ends = socket.socketpair()
+        held.append(ends)
+        ends[0].setblocking(False)
+        fill(ends[0].send)
+def inodes():
+    for number in range(100_000): os.mkdir('/tmp/d%d' % number)
+{'pipes': pipes, 'sockets': sockets, 'inodes': inodes}[sys.argv[1]]()
+print('done')
+";
+    let _turn = crate::turn();
+    let world = World::new();
+    for kind in ["pipes", "sockets", "inodes"] {
+        let run = || world.egress().allow(&[]);
+        let free = run().command(["python3", "-c", TAKES, kind]).run();
+        assert_eq!(free.stdout, "done\n", "{kind}: {free}");
+        let limited = run().arg("--max-memory").arg("64M");
+        let limited = limited.command(["python3", "-c", TAKES, kind]).run();
+        assert_eq!(limited.stdout, "", "{kind}: {limited}");
+        // Memory that no process gives back may end init as well.
+        assert!(
+            matches!(limited.status, Some(125 | 137)),
+            "{kind}: {limited}"
+        );
+        assert_named(&limited, "(--max-memory)");
+        assert_nothing_left(&limited);
+    }
+}

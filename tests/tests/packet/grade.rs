@@ -240,7 +240,7 @@ fn heartbeats_stand_at_the_start_and_at_the_end() {
     }
 }
 
-/// Claims: files-attested, attestation, add-packet-file
+/// Claims: files-attested, attestation, add-packet-file, crate-packet
 #[test]
 fn no_file_of_a_packet_can_be_changed_added_or_removed() {
     let world = World::new();

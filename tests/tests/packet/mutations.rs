@@ -156,3 +156,32 @@ fn pages_and_statements_that_do_not_fit_are_named_even_when_signed() {
         assert!(!sound.stdout.contains(rule), "{rule}: {sound}");
     }
 }
+
+/// Claims: closes-counted, compare-counts
+#[test]
+fn closes_that_do_not_add_up_lower_the_grade_even_when_signed() {
+    let world = World::new();
+    let honest = honest(&world);
+    let dir = world.dir().join("edited");
+    std::fs::create_dir(&dir).expect("make a directory");
+    for (digit, is_lower) in [("", false), ("1", true)] {
+        let to = format!("\"closes_seen\": {digit}");
+        honest.write_edited(&dir, "boundary.json", "\"closes_seen\": ", &to);
+        let judged = egress_tests::Judged::new(
+            &dir,
+            &world.dir().join("key"),
+            &world.dir().join("boundary"),
+        );
+        let found = judged
+            .reasons()
+            .contains(&"counters: connections of the command have no close".to_owned());
+        assert_eq!(found, is_lower, "{judged}");
+        // The attestation states the grade before the edit, so the files contradict each other as well.
+        let grade = if is_lower {
+            "unproven"
+        } else {
+            "kernel_enforced"
+        };
+        assert_eq!(judged.grade(), grade, "{judged}");
+    }
+}

@@ -242,7 +242,7 @@ time.sleep(0.1)
     assert!(rest["last"].as_str() > rest["first"].as_str(), "{rest}");
 }
 
-/// Claims: program-names
+/// Claims: program-names, crate-ebpf
 #[test]
 fn boundary_names_what_enforced_it() {
     let world = World::new();

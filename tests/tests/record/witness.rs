@@ -473,3 +473,44 @@ fn each_connect_has_one_close_whatever_the_command_does_with_the_socket() {
         run.boundary("/counters/closes_seen")
     );
 }
+
+/// Claims: closes-counted
+#[test]
+fn close_that_no_program_counts_leaves_the_record_incomplete() {
+    const HOLD: &str = "exec python3 - <<'PROGRAM'
+import os, socket, time
+stream = socket.create_connection(('allowed.test', 80))
+stream.sendall(b'GET / HTTP/1.1\\r\\nHost: allowed.test\\r\\n\\r\\n')
+assert stream.recv(1 << 16).startswith(b'HTTP/1.1 200')
+open('ready', 'w').close()
+while not os.path.exists('go'): time.sleep(0.02)
+PROGRAM
+";
+    let world = World::new();
+    let run = |is_counted: bool| {
+        let (running, packet, workdir) = world
+            .egress()
+            .allow(&["allowed.test"])
+            .arg("--workspace")
+            .arg("direct")
+            .script(&format!("{NO_PROXY}{HOLD}"))
+            .start();
+        wait_until("the connection is open", SOON, || {
+            workdir.join("ready").exists()
+        });
+        if !is_counted {
+            assert!(running.detach_links() >= 8);
+        }
+        fs::write(workdir.join("go"), "").unwrap();
+        let output = running.finish(Duration::from_mins(1));
+        let run = RunOutput::of(output, packet, workdir);
+        // The kernel also counts the connections of the probes.
+        let [expected, seen] = ["closes_expected", "closes_seen"]
+            .map(|name| run.boundary(&format!("/counters/{name}")).as_u64().unwrap());
+        let incomplete = run.boundary("/incomplete").to_string();
+        let is_told = incomplete.contains("1 connections of the command were still open");
+        (run.status, expected - seen, is_told)
+    };
+    assert_eq!(run(true), (Some(0), 0, false));
+    assert_eq!(run(false), (Some(125), 1, true));
+}

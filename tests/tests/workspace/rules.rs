@@ -8,7 +8,7 @@ use std::path::Path;
 use egress_tests::World;
 use egress_tests::changes::{apply, assert_ran, assert_refused, changes, outcome};
 
-/// Claims: read-changes, changes-judged, privileged-bits
+/// Claims: read-changes, changes-judged, privileged-bits, crate-workspace
 #[test]
 fn what_is_never_applied() {
     const ATTEMPT: &str = "mkdir -p .github/workflows kept/in out; echo 1 >.github/workflows/x.yml
@@ -101,6 +101,31 @@ fn packet_and_protected_paths_cannot_be_moved_away() {
     assert!(!work.join("elsewhere").exists(), "{run}");
     assert_refused(&run, "kept", "protected");
     assert_refused(&run, "elsewhere", "protected");
+}
+
+/// Claims: privileged-bits
+#[test]
+fn access_lists_are_not_applied() {
+    // Version 2 of the attribute: the owner, user 12345, the group, the mask, and others.
+    const ATTEMPT: &str = "echo 1 >file; python3 -c 'import os, struct
+entries = [(1, 6, -1), (2, 7, 12345), (4, 4, -1), (16, 7, -1), (32, 4, -1)]
+text = struct.pack(\"<I\", 2) + b\"\".join(struct.pack(\"<HHi\", *one) for one in entries)
+os.setxattr(\"file\", \"system.posix_acl_access\", text)
+print(\"system.posix_acl_access\" in os.listxattr(\"file\"))'; echo DONE";
+    const LOOK: &str = "python3 -c 'import os; print(os.listxattr(\"file\"))'";
+    let world = World::new();
+    let by_hand = world.dir().join("by-hand");
+    fs::create_dir(&by_hand).unwrap();
+    let control = world.shell(&format!("cd {} && {ATTEMPT}; {LOOK}", by_hand.display()));
+    assert_eq!(
+        control.stdout, "True\nDONE\n['system.posix_acl_access']\n",
+        "{control}"
+    );
+    let run = apply(&world).script(ATTEMPT).run();
+    assert_eq!(run.stdout, "True\nDONE\n", "{run}");
+    assert_eq!(outcome(&run, "file").0, "applied");
+    let look = world.shell(&format!("cd {} && {LOOK}", run.workdir.display()));
+    assert_eq!(look.stdout, "[]\n", "{look}");
 }
 
 /// A repository with one commit, a submodule and per-worktree configuration.

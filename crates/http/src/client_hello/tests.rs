@@ -2,6 +2,7 @@ use egress_test_support::client_hello::hello;
 
 use super::*;
 
+/// Claims: crate-support
 #[test]
 fn a_hello_within_the_hello_is_seen() {
     let plain = hello("a.test");
@@ -29,6 +30,7 @@ fn a_hello_within_the_hello_is_seen() {
     }
 }
 
+/// Claims: crate-http
 #[test]
 fn a_hello_is_read_at_any_cut_and_from_many_records() {
     let whole = hello("a.test");

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use egress_pipelock::{LetThrough, evidence};
@@ -316,25 +316,60 @@ impl RunningNetwork for Enforced {
         let mediator = self.mediator.end(self.tunnels, allowed);
         NetworkEnd {
             mediator,
-            evidence: read_evidence(&context.plan, &context.dir),
+            evidence: read_evidence(
+                &context.dir.evidence(),
+                most_evidence(context.plan.limits.evidence),
+            ),
             unverified: None,
         }
     }
 }
 
-/// Reads `evidence-*.jsonl` in the order of the first sequence numbers, never through a link.
-fn read_evidence(plan: &Plan, dir: &RunDir) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
-    // The limit is higher than that of the run, because a run is ended some time after it reaches its own limit.
-    let mut left = plan
-        .limits
-        .evidence
-        .saturating_mul(2)
-        .saturating_add(ENDING_BYTES);
+/// Returns the limit of the evidence that is read. It is higher than that of the run, because a run is ended some time
+/// after it reaches its own limit.
+const fn most_evidence(limit: u64) -> u64 {
+    limit.saturating_mul(2).saturating_add(ENDING_BYTES)
+}
+
+/// Reads `evidence-*.jsonl` in the order of the first sequence numbers, only regular files, at most `left` bytes in all.
+fn read_evidence(dir: &Path, mut left: u64) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
     let mut all = Vec::new();
-    for path in evidence::files(&dir.evidence())? {
+    for path in evidence::files(dir)? {
         let bytes = egress_files::read(&path, left)?;
         left = left.saturating_sub(bytes.len() as u64);
         all.push((path, bytes));
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Claims: read-receipts
+    #[test]
+    fn evidence_is_regular_files_up_to_a_limit_in_all() {
+        assert_eq!(most_evidence(256 << 20), (512 << 20) + (64 << 20));
+        assert_eq!(most_evidence(u64::MAX), u64::MAX);
+        let dir = tempfile::tempdir().unwrap();
+        let file = |number: u32| dir.path().join(format!("evidence-run-{number}.jsonl"));
+        std::fs::write(file(0), "four").unwrap();
+        std::fs::write(file(10), "after").unwrap();
+        std::fs::write(file(9), "nine").unwrap();
+        let texts = |read: io::Result<Vec<(PathBuf, Vec<u8>)>>| -> Vec<String> {
+            let files = read.unwrap().into_iter();
+            files
+                .map(|(_, bytes)| String::from_utf8(bytes).unwrap())
+                .collect()
+        };
+        assert_eq!(
+            texts(read_evidence(dir.path(), 13)),
+            ["four", "nine", "after"]
+        );
+        // Each file alone is shorter.
+        assert!(read_evidence(dir.path(), 12).is_err());
+        nix::unistd::mkfifo(&file(11), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let error = read_evidence(dir.path(), 99).unwrap_err();
+        assert!(error.to_string().contains("not a regular file"), "{error}");
+    }
 }

@@ -7,6 +7,7 @@ use tokio::time::timeout;
 use super::support::{MediatorWorld, PATIENCE, Setup, echo, origin, read_head};
 use egress_test_support::client_hello::hello;
 
+/// Claims: crate-mediator
 #[tokio::test]
 async fn an_allowed_tunnel_carries_bytes_between_intent_and_outcome() {
     let world = MediatorWorld::new();
@@ -55,6 +56,7 @@ async fn an_allowed_tunnel_carries_bytes_between_intent_and_outcome() {
     assert_eq!(evidence.receipts[0].record["actor"], "pipelock");
 }
 
+/// Claims: crate-mediator
 #[tokio::test]
 async fn a_refused_tunnel_has_its_receipt_and_dials_nobody() {
     let world = MediatorWorld::new();

@@ -12,7 +12,7 @@ fn get(host: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")
 }
 
-/// Claims: request-sent
+/// Claims: request-sent, crate-relay
 #[tokio::test]
 async fn a_request_goes_on_in_absolute_form_and_is_reported() {
     let mut world = RelayWorld::new().await;
