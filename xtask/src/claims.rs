@@ -43,7 +43,7 @@ type Claims = BTreeMap<String, Claim>;
 type Named = BTreeMap<String, BTreeSet<String>>;
 
 /// Prints the claim `part`, or every claim whose identifier contains `part`, with source files and tests. `part` may
-/// also be a document or the end of a source file's path.
+/// also be a document, or the last names of a source file's path.
 ///
 /// # Errors
 /// If a claim has no source file or no test, or a file names an unknown claim.
@@ -53,7 +53,7 @@ pub(crate) fn list(layout: &Layout, part: &str) -> Result<()> {
         if claims.contains_key(part) {
             return id == part;
         }
-        let is_file = |source: &String| part.ends_with(".rs") && source.ends_with(part);
+        let is_file = |source: &String| Path::new(source).ends_with(part);
         id.contains(part) || claim.document == part || claim.sources.iter().any(is_file)
     };
     for (id, claim) in claims.iter().filter(|(id, claim)| is_meant(id, claim)) {
@@ -232,12 +232,12 @@ fn blocks(text: &str) -> Vec<&str> {
         });
         if line.trim().is_empty() || line.starts_with("- ") || line.starts_with('|') || is_numbered
         {
-            found.push(&text[start..end]);
+            found.extend(text.get(start..end));
             start = end;
         }
         end += line.len();
     }
-    found.push(&text[start..]);
+    found.extend(text.get(start..));
     found
 }
 
