@@ -81,8 +81,9 @@ pub fn sort(attempts: &mut Attempts) {
     attempts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
 }
 
-/// Reasons for which the relay denies a `ClientHello`. With `unfinished`, it was not the first one of the connection.
-const LATER_HELLO: [&str; 3] = ["client_hello", "encrypted_client_hello", "name_mismatch"];
+/// Reasons for which the relay denies a later `ClientHello` of an open tunnel, which it does not send on. Bytes that are
+/// no `ClientHello` name no server, so a tunnel that ends with them was cut and not denied.
+const LATER_HELLO: [&str; 2] = ["encrypted_client_hello", "name_mismatch"];
 
 impl RelayRow {
     /// Returns the reason if the row is a denial or looks like one.
@@ -186,6 +187,7 @@ mod tests {
                 Some("name_mismatch"),
                 true,
             ),
+            (Unfinished, "client_hello", 9, 9, None, true),
             (Answered, "answered_403", 9, 9, Some("answered_403"), true),
         ] {
             let row = row(verdict.clone(), word, up, down);

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use egress_tests::aftermath::{
@@ -130,8 +130,11 @@ fn killed_supervisor_leaves_evidence_that_the_next_one_keeps() {
 
         let events = fs::read_to_string(scene.cgroup.join("cgroup.events")).unwrap();
         assert!(events.contains("populated 0"), "{events}");
-        let left = verdict(&scene.dir.join("evidence"), &scene.key);
-        assert_eq!(left.status, Some(3), "{left}");
+        // The mediator may close its session before the kernel kills it.
+        let evidence = scene.dir.join("evidence");
+        let status = Some(if is_closed(&evidence) { 0 } else { 3 });
+        let left = verdict(&evidence, &scene.key);
+        assert_eq!(left.status, status, "{left}");
         let doctor = world.tool(["doctor"]);
         assert_eq!(doctor.status, Some(1), "{doctor}");
         let id = scene.dir.file_name().unwrap().to_str().unwrap();
@@ -146,13 +149,25 @@ fn killed_supervisor_leaves_evidence_that_the_next_one_keeps() {
         assert_eq!(said.matches(&told).count(), 1, "{cleaner}: {cleaned}");
         let kept = world.state().join("kept").join(id);
         let prefix = verdict(&kept.join("evidence"), &scene.key);
-        assert_eq!(prefix.status, Some(3), "{prefix}");
+        assert_eq!(prefix.status, status, "{prefix}");
         assert!(fs::metadata(kept.join("flows.jsonl")).unwrap().len() > 0);
         assert_eq!(runs(&world), [] as [PathBuf; 0], "{cleaner}");
         assert!(!scene.cgroup.exists(), "{cleaner}");
         let doctor = world.tool(["doctor"]);
         assert_eq!(doctor.status, Some(0), "{doctor}");
     }
+}
+
+/// Whether the evidence ends with the entries that a mediator writes last.
+fn is_closed(evidence: &Path) -> bool {
+    let files = fs::read_dir(evidence).unwrap();
+    let mut files: Vec<PathBuf> = files.map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let lines = fs::read_to_string(files.last().unwrap()).unwrap();
+    let mut last = lines.lines().rev();
+    [r#""type":"checkpoint""#, r#""type":"transcript_root""#]
+        .iter()
+        .all(|kind| last.next().is_some_and(|line| line.contains(kind)))
 }
 
 /// Claims: foreign-leftovers

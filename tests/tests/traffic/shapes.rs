@@ -174,11 +174,13 @@ fn body_by_tls_is_byte_exact() {
         ))
         .run();
     assert_eq!(run.stdout.trim_end(), expected.join().unwrap(), "{run}");
-    run.assert_flow(&[
-        ("protocol", "tls"),
-        ("verdict", "forwarded"),
-        ("host", "allowed.test"),
-    ]);
+    let rows = run.flows(&[("protocol", "tls"), ("host", "allowed.test")]);
+    assert_eq!(rows.len(), 1, "{run}");
+    // The run may end before the relay has read that curl closed its side.
+    let [verdict, reason] = ["verdict", "reason"].map(|name| rows[0][name].as_str().unwrap());
+    let ended = [("forwarded", ""), ("unfinished", "stopped")];
+    assert!(ended.contains(&(verdict, reason)), "{run}");
+    assert!(rows[0]["bytes_down"].as_u64() >= Some(BYTES), "{run}");
 }
 
 #[test]
