@@ -26,6 +26,7 @@ mod mutations;
 mod plain_http;
 mod posture;
 mod relay;
+mod secret_urls;
 mod support;
 mod traffic;
 mod witness;

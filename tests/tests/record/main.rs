@@ -4,4 +4,5 @@
 mod carried;
 mod honest;
 mod origins;
+mod secret_urls;
 mod witness;
