@@ -10,7 +10,7 @@ use egress_sys::xattr;
 
 use super::mountinfo;
 
-/// One cgroup v2 directory. Its processes are killed and it is removed when dropped.
+/// One cgroup v2 directory. Dropping it kills its processes and removes the directory.
 #[derive(Debug)]
 pub struct CgroupGuard {
     path: PathBuf,
@@ -40,7 +40,7 @@ impl CgroupGuard {
         xattr::set(&self.dir, MARK, owner.as_bytes())
     }
 
-    /// The cgroup's directory.
+    /// The path of the cgroup's directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -53,7 +53,7 @@ impl CgroupGuard {
         kill(&self.path)
     }
 
-    /// Whether the cgroup or one below it contains a process other than a zombie.
+    /// Whether this cgroup or a cgroup below it contains a process that is not a zombie.
     ///
     /// # Errors
     /// Fails when `cgroup.events` cannot be read.
@@ -108,8 +108,8 @@ impl AsFd for CgroupGuard {
 
 impl Drop for CgroupGuard {
     fn drop(&mut self) {
-        // A failure cannot be handled here. The run's directory and the cgroup stay, and `egress
-        // doctor` reports both.
+        // `drop` cannot return an error. If killing fails, the run's directory and the cgroup stay,
+        // and `egress doctor` reports both.
         if self.is_populated().unwrap_or(false) {
             drop(self.kill());
             drop(self.wait_empty());
@@ -124,7 +124,7 @@ pub(super) fn own_cgroup(root: &Path, text: &str) -> PathBuf {
         .lines()
         .find_map(|line| line.strip_prefix("0::/"))
         .unwrap_or_default()
-        // `join` would take a path that begins with another slash in the place of `root`.
+        // `join` would replace `root` by a path that begins with another slash.
         .trim_start_matches('/');
     // A path of `/..` means that the caller's cgroup is outside its cgroup namespace.
     if own.starts_with("..") {
@@ -134,7 +134,8 @@ pub(super) fn own_cgroup(root: &Path, text: &str) -> PathBuf {
     }
 }
 
-/// The nearest cgroup from `own` upward that delegates both controllers; `own` if there is none.
+/// The nearest cgroup from `own` upward that delegates the pids and memory controllers; `own` if
+/// there is none.
 pub(super) fn nearest<'p>(root: &Path, own: &'p Path) -> &'p Path {
     own.ancestors()
         .take_while(|dir| dir.starts_with(root))
@@ -145,7 +146,7 @@ pub(super) fn nearest<'p>(root: &Path, own: &'p Path) -> &'p Path {
         .unwrap_or(own)
 }
 
-/// Whether a file with a list of controllers contains this one.
+/// Whether the file `list` contains the name of the controller `word`.
 pub(super) fn lists_controller(list: &Path, word: &str) -> bool {
     fs::read_to_string(list).is_ok_and(|text| text.split_whitespace().any(|one| one == word))
 }
@@ -167,7 +168,8 @@ pub fn run_of(name: &str) -> Option<&str> {
 /// Fails when no cgroup v2 tree is mounted.
 pub fn of_runs(owner: &str) -> io::Result<Vec<PathBuf>> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
-        // A cgroup that disappears during the search was not left behind.
+        // A cgroup that disappears during the search is skipped, because it no longer needs to be
+        // removed.
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
@@ -191,12 +193,12 @@ pub fn of_runs(owner: &str) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// What happens to processes in a cgroup that is to be removed.
+/// What [`remove`] does with the processes of a cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occupants {
-    /// They are killed.
+    /// It kills the processes.
     Kill,
-    /// They stay, and the cgroup is not removed.
+    /// It leaves the processes alone and does not remove the cgroup.
     Spare,
 }
 
@@ -204,8 +206,8 @@ pub enum Occupants {
 /// an error.
 ///
 /// # Errors
-/// Fails when a process survives the kill, when processes are to be spared, or when `path` is not a
-/// cgroup.
+/// Fails when a process survives the kill, when the cgroup contains processes to spare, or when
+/// `path` is not a cgroup.
 pub fn remove(path: &Path, occupants: Occupants) -> io::Result<()> {
     use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
     let kind = match statfs(path) {
@@ -235,7 +237,8 @@ fn remove_below(path: &Path) -> io::Result<()> {
     remove_dir(path)
 }
 
-/// Removes an empty cgroup. It retries because the last process takes some microseconds to leave.
+/// Removes an empty cgroup. It retries, because the last process takes some microseconds to leave
+/// the cgroup.
 ///
 /// # Errors
 /// Returns the error of `rmdir(2)`. A missing directory is not an error.
@@ -257,7 +260,7 @@ pub fn remove_dir(path: &Path) -> io::Result<()> {
 /// parent.
 #[derive(Debug)]
 pub struct RunCgroups {
-    /// Holds the boundary's init, the agent and all its children.
+    /// Holds the boundary's init, the command, and all processes that the command starts.
     pub agent: CgroupGuard,
     /// Holds the relay.
     pub relay: CgroupGuard,
@@ -268,10 +271,10 @@ pub struct RunCgroups {
 }
 
 impl RunCgroups {
-    /// The path for a run's cgroup: below the caller's own cgroup, or below its nearest ancestor
-    /// that delegates the pids and memory controllers. The caller's own cgroup cannot start
-    /// delegating, because it contains this process. In either place, the run ends with this
-    /// process and with the caller's service.
+    /// Returns the path for a run's cgroup. It is below the nearest cgroup, from the caller's own
+    /// upward, that delegates the pids and memory controllers. If there is none, it is below the
+    /// caller's own. The caller's own cgroup cannot start delegating, because it contains this
+    /// process. In either place, the run ends when this process or the caller's service ends.
     ///
     /// # Errors
     /// Fails when no cgroup v2 tree is mounted.
@@ -282,7 +285,7 @@ impl RunCgroups {
         Ok(nearest(root, &base).join(name(run_id)))
     }
 
-    /// Creates the directories.
+    /// Creates the run's cgroup at `place` and the three cgroups below it.
     ///
     /// # Errors
     /// Fails when the tree is not writable.

@@ -1,7 +1,7 @@
-//! The layers of the boundary. A test may leave out one at a time to show what each layer prevents.
+//! The layers of the boundary. A test can leave out one layer to show what that layer prevents.
 //!
-//! Only a binary built with `--features without-layers`, which is never optimized, can leave out a
-//! layer. In every other binary, [`Layers::has`] always returns true.
+//! Only an unoptimized binary built with `--features without-layers` can leave out a layer. In
+//! every other binary, [`Layers::has`] always returns true.
 use std::ffi::OsStr;
 use std::io;
 
@@ -21,7 +21,7 @@ pub enum Layer {
     Ebpf,
     /// The network namespace.
     Netns,
-    /// The agent's file view, including a private /run.
+    /// The command's file view, including a private /run.
     PrivateRun,
     /// The system call filters.
     Seccomp,

@@ -1,5 +1,5 @@
 //! Builds the boundary around the command: the file view, cgroups, limits, system call filters and
-//! probes. Kernel objects are held in guards that remove them when dropped.
+//! probes. Each kernel object has a guard that removes the object when it is dropped.
 pub mod cgroup;
 pub mod child;
 #[cfg(feature = "fuzzing")]

@@ -1,12 +1,12 @@
-//! Limits the agent's processes and memory. The limits use the kernel's cgroup controllers: cgroup
-//! v2 if the run's cgroup has them, or cgroup v1 if they are bound to v1. Otherwise resource limits
-//! are used, which apply to each process or user.
+//! Limits the command's processes and memory. The limits use the kernel's cgroup controllers:
+//! cgroup v2 if the run's cgroup has them, or cgroup v1 if they are bound to v1. Without these
+//! controllers, resource limits apply to each process or user instead.
 //!
 //! When memory runs out, the kernel kills one process and not the whole cgroup, because
-//! `memory.oom.group` is not set. The command's processes are killed before init, whose end would
-//! end all of them. Files in `/tmp` and other private directories use memory that is not freed when
-//! a process ends. If they use all of it, the run ends with the command, or with init and exit
-//! status 125.
+//! `memory.oom.group` is not set. It kills the command's processes before init, because the end of
+//! init would end them all. Files in `/tmp` and other private directories use memory that is not
+//! freed when a process ends. If these files use all of the memory, the kernel kills the command or
+//! init, and the run ends. If init was killed, the exit status is 125.
 //!
 //! Claims: machine-limits, table-memory, table-processes
 use std::fs;
@@ -22,9 +22,9 @@ use super::shares::{Shares, total_memory};
 /// The limits of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Limits {
-    /// The agent's processes and threads at a time.
+    /// The command's processes and threads at a time.
     pub processes: u64,
-    /// The agent's memory in bytes, including its scratch space.
+    /// The command's memory in bytes, including its scratch space.
     pub memory: u64,
     /// Open files of one process.
     pub open_files: u64,
@@ -47,18 +47,18 @@ enum LimitHolder {
     Resource,
 }
 
-/// Where the limits of a run will be enforced, before any cgroup is created.
+/// The places where the limits of a run will be enforced, found before any cgroup is created.
 #[derive(Debug)]
 pub struct Places {
     pids: LimitHolder,
     memory: LimitHolder,
-    /// The caller's own cgroup and the parent of the run's cgroup. Limits between the two also
-    /// apply to the run.
+    /// The caller's own cgroup and the parent of the run's cgroup. Limits of the cgroups between
+    /// the two also apply to the run.
     between: (PathBuf, PathBuf),
 }
 
-/// The limits of a run, in force for every process that joins. Cgroups created for them are removed
-/// when this is dropped.
+/// The limits of a run, in force for every process that joins. Dropping this removes the cgroups
+/// that were created for the limits.
 #[derive(Debug)]
 pub struct Caps {
     pids: HeldLimit,
@@ -68,7 +68,7 @@ pub struct Caps {
 #[derive(Debug)]
 struct HeldLimit {
     holder: LimitHolder,
-    /// The directory with its counters.
+    /// The cgroup directory with the counters of this limit.
     dir: PathBuf,
 }
 
@@ -182,9 +182,9 @@ impl Places {
 }
 
 impl Caps {
-    /// Files to which the agent's first process writes itself, so that all its children are in the
-    /// cgroups. The process has a single thread and therefore moves as a thread: moving a whole
-    /// process holds the global cgroup lock for several milliseconds.
+    /// Files of cgroup v1 to which the command's first process writes its own id, so that all its
+    /// children are in the cgroups too. Writing to `tasks` moves only the single thread of the
+    /// process. Moving a whole process would hold the global cgroup lock for several milliseconds.
     pub fn join(&self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = [&self.pids, &self.memory]
             .into_iter()
@@ -296,7 +296,8 @@ fn v1_cgroup(mounts: &[Mount], own: &str, controller: &str) -> Option<PathBuf> {
             .any(|one| one == controller)
             .then_some(path)
     })?;
-    // A container may see only part of the tree, although its own path starts at the root of the whole tree.
+    // A container may see only a part of the tree, although the path of its cgroup starts at the
+    // root of the whole tree.
     let below = Path::new(path).strip_prefix(&mount.root).ok();
     let dir = below.map_or_else(|| mount.target.clone(), |below| mount.target.join(below));
     Some(if dir.is_dir() {
@@ -306,7 +307,7 @@ fn v1_cgroup(mounts: &[Mount], own: &str, controller: &str) -> Option<PathBuf> {
     })
 }
 
-/// Seven eighths of the machine's memory. The rest is for the processes that supervise the agent.
+/// Seven eighths of the machine's memory. The rest is for the processes that supervise the command.
 ///
 /// # Errors
 /// Fails when `/proc/meminfo` has no `MemTotal`.

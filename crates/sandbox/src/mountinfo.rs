@@ -23,27 +23,29 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// Returns the reason if the owner and the mode of a file do not determine who may read it. Such a file system
-    /// decides by the calling process, and all reads through an overlay are calls of root.
+    /// Returns the reason if a file's owner and mode alone do not determine which processes may
+    /// read the file. Such a file system checks the process that reads, but root makes all reads
+    /// through an overlay.
     pub fn judges_by_process(&self) -> Option<&'static str> {
         let has = |wanted: &str| self.options.split(',').any(|option| option == wanted);
         let kerberos = || self.options.contains("sec=krb5");
         match self.fstype.as_str() {
-            "afs" | "coda" => Some("its server decides by the calling process who may read a file"),
+            "afs" | "coda" => Some("its server decides for each process whether it may read a file"),
             "cifs" | "smb3" if has("multiuser") => {
-                Some("its server decides by the calling process who may read a file")
+                Some("its server decides for each process whether it may read a file")
             }
             "9p" if has("access=user") => {
-                Some("its server decides by the calling process who may read a file")
+                Some("its server decides for each process whether it may read a file")
             }
             "nfs" | "nfs4" if kerberos() => {
-                Some("its server decides by the calling process who may read a file")
+                Some("its server decides for each process whether it may read a file")
             }
             fuse if (fuse == "fuse" || fuse == "fuseblk" || fuse.starts_with("fuse."))
                 && !(has("allow_other") && has("default_permissions")) =>
             {
                 Some(
-                    "FUSE without allow_other and default_permissions decides by the calling process who may read a file",
+                    "FUSE without allow_other and default_permissions decides for each process \
+                    whether it may read a file",
                 )
             }
             _ => None,
@@ -71,7 +73,8 @@ pub fn read() -> io::Result<Vec<Mount>> {
         .collect()
 }
 
-/// Whether a lookup of the mount's own path reaches `mount`, so that no later mount covers it.
+/// Whether a lookup of the mount point reaches `mount`. It does not if a later mount covers
+/// `mount`.
 pub fn is_visible(mount: &Mount) -> bool {
     let Ok(file) = nix::fcntl::open(
         &mount.target,

@@ -1,12 +1,12 @@
 //! Limits a run's share of the tables that all users of the machine have in common and that no
 //! kernel controller divides among them: open files, sockets and TCP memory.
 //!
-//! The kernel limits each of them for the whole machine but not for one user. Limits on processes
-//! and on files of one process do not bound the product: 4,096 processes with 1,024 files each
-//! exceed many machines' tables, and lower limits would break programs. The supervisor therefore
-//! counts what a run uses and ends a run that exceeds its share. It counts only while the whole
-//! machine uses more than one share. A mapped file stays open without a descriptor, so mappings
-//! count as well.
+//! The kernel limits each table for the whole machine but not for one user. Limits on processes and
+//! on files of one process do not bound their product: 4,096 processes with 1,024 files each exceed
+//! many machines' tables, and lower limits would break programs. The supervisor therefore counts
+//! what a run uses and ends a run that exceeds its share. It counts only while the whole machine
+//! uses more than one share. A mapped file stays open without a descriptor, so mappings count as
+//! well.
 //!
 //! Claims: shared-tables, table-files, table-sockets, table-tcp
 use std::fs::{self, File};
@@ -67,14 +67,14 @@ impl Shares {
         })
     }
 
-    /// The limit on open files of one process. The same number may wait in its user's sockets,
-    /// where only the kernel counts them.
+    /// The limit on open files of one process. As many files again may wait in sockets of the same
+    /// user, where only the kernel counts them.
     pub fn files_of_one(&self) -> u64 {
         self.files / DIVISOR
     }
 }
 
-/// Watches what a run uses.
+/// Watches how much of the shared tables a run uses.
 #[derive(Debug)]
 pub struct Watch {
     shares: Shares,
@@ -202,7 +202,7 @@ fn files_of(agent: &CgroupGuard, enough: u64) -> io::Result<u64> {
     // Descriptors first, because they cost one call for each process.
     for count in [descriptors as Count, mappings] {
         for pid in &processes {
-            // A process that has ended meanwhile uses nothing.
+            // A process that has ended since the listing uses nothing.
             let process = Path::new("/proc").join(pid.to_string());
             total += of_process(count, &process).unwrap_or_default();
             if total > enough {
@@ -249,7 +249,8 @@ fn mappings(process: &Path) -> io::Result<u64> {
     Ok(total)
 }
 
-/// The last number of a file that may exist only in the first network namespace.
+/// Returns the last number in a file, or `None` if the file does not exist, as outside of the first
+/// network namespace.
 fn number_if_present(path: &str) -> io::Result<Option<u64>> {
     match last_number(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -1,4 +1,4 @@
-//! Makes host sockets available to the agent at the caller's request. Each is a mount of that
+//! Makes host sockets available to the command at the caller's request. Each socket is mounted as a
 //! single file at its own path.
 use std::fs::{self, File};
 use std::io;
@@ -24,14 +24,14 @@ pub struct Opened {
     pub tree: OwnedFd,
     /// The identity of the file.
     pub id: FileId,
-    /// Whether the agent has the owner's rights on the socket. If not, it has those of any other
-    /// user, because the file system does not support id-mapped mounts.
+    /// Whether the command has the owner's rights on the socket. If not, the command has the rights
+    /// of any other user, because the file system does not support id-mapped mounts.
     pub as_owner: bool,
 }
 
 /// Makes a read-only mount of the socket at `path`. Connecting does not count as writing, and the
-/// host's name and mode cannot be changed through the mount. The ids of its owner and of the agent
-/// are exchanged if the file system supports it.
+/// host's name and mode cannot be changed through the mount. The ids of its owner and of the
+/// command are exchanged if the file system supports it.
 ///
 /// # Order
 /// Call this while the process has one thread.
@@ -70,7 +70,8 @@ fn mounted(path: &Path, agent: u32) -> io::Result<Opened> {
     })
 }
 
-/// Mounts the result of [`open`] in the file view and creates the directories on the way.
+/// Mounts `tree`, which [`open`] returned, at `path` in the file view, and creates the directories
+/// on the way.
 ///
 /// # Errors
 /// Returns the error of `mkdir(2)`, `open(2)` or `move_mount(2)`.

@@ -1,12 +1,12 @@
-//! Builds the file view: the file system as the agent sees it. It consists of a read-only overlay
+//! Builds the file view: the file system as the command sees it. It consists of a read-only overlay
 //! over the host's files, private tmpfs where programs write, a private /dev, /proc and /sys, and
 //! the workspace at its own path.
 //!
-//! An overlay has its own inodes, so the agent cannot reach a path socket or FIFO of the host
+//! An overlay has its own inodes, so the command cannot reach a path socket or FIFO of the host
 //! through it. Each host mount gets an overlay whose top layer holds the files that differ from the
-//! host (`/etc/passwd`, `/etc/resolv.conf` …), so that nothing is bind-mounted over a path that may
-//! be a link. The top layer also holds copies of single files over which the host has mounts, and
-//! its directories have the owners and modes of the host's directories. Otherwise the file view
+//! host (`/etc/passwd`, `/etc/resolv.conf` …). Nothing is therefore bind-mounted over a path that
+//! may be a link. The top layer also holds copies of single files over which the host has mounts,
+//! and its directories have the owners and modes of the host's directories. Otherwise the file view
 //! would show files that such a mount or mode hides. The file view is a snapshot: it keeps the old
 //! content of a file that the host replaces later.
 //!
@@ -32,7 +32,7 @@ mod step;
 /// Size limits of the private tmpfs, in bytes.
 #[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub struct TmpfsLimits {
-    /// Limit for each of `/tmp`, `/var/tmp`, `/dev/shm` and the home.
+    /// Limit for each of `/tmp`, `/var/tmp`, `/dev/shm` and the home directory.
     pub scratch_bytes: u64,
     /// Limit for `/run`.
     pub run_bytes: u64,
@@ -56,7 +56,8 @@ pub struct LeftOut {
     pub why: String,
 }
 
-/// Directories that are private to the file view. Host mounts at or below them are ignored.
+/// Directories of which the file view has private versions. Host mounts at or below them are
+/// ignored.
 const PRIVATE: [&str; 6] = ["/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp"];
 /// File system types that hold no files of the host.
 const PSEUDO: [&str; 16] = [
@@ -77,7 +78,7 @@ const PSEUDO: [&str; 16] = [
     "sysfs",
     "tracefs",
 ];
-/// Private tmpfs that the agent may write to, in addition to its home.
+/// Private tmpfs that the command may write to, in addition to its home.
 pub const SCRATCH: [&str; 4] = ["/dev/shm", "/run", "/tmp", "/var/tmp"];
 /// Directory of the files that replace the CI runner's command files.
 pub const COMMAND_FILES: &str = "/run/command-files";
@@ -199,7 +200,7 @@ impl View {
             }
         }
         self.layers = layers;
-        // Where a host mount is left out, the files below it must not become visible.
+        // The files below a host mount that is left out must not become visible.
         for target in covered {
             let inside = self.inside(&target);
             let meta = if_present(inside.metadata(), &inside)?;
@@ -210,9 +211,10 @@ impl View {
         Ok(left_out)
     }
 
-    /// Puts a copy of a host file into the top layer or, if that is not possible, an empty file that cannot be read.
-    /// Without it, the overlay would show the file below the mount, although the mount may be meant to hide that file.
-    /// Returns which of the two was done.
+    /// Puts a copy of a host file into the top layer. If it cannot be copied, an empty file that
+    /// cannot be read takes its place. Otherwise the overlay would show the file below the mount,
+    /// although the mount may be meant to hide that file. Returns a text that states which of the
+    /// two was done.
     fn copy_file(&self, mount: &Mount) -> io::Result<&'static str> {
         let path = &mount.target;
         let placed = self.in_layer(path)?;
@@ -253,7 +255,8 @@ impl View {
         Ok(layer.join(below))
     }
 
-    /// Creates an empty directory outside of the file view, for a mount that only other mounts use.
+    /// Creates an empty directory outside of the file view, as a mount point that only other mounts
+    /// use.
     ///
     /// # Errors
     /// Returns the error of `mkdir(2)`, with the path.
@@ -263,13 +266,14 @@ impl View {
         Ok(path)
     }
 
-    /// The present place of the agent's absolute `path`, while the file view is under construction.
+    /// Returns where the command's absolute `path` is now, while the file view is under
+    /// construction.
     pub fn inside(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// Mounts the private directories: /run, /tmp, /var/tmp, /dev, /proc, /sys and the agent's
-    /// home.
+    /// Mounts the private directories: /run, /tmp, /var/tmp, /dev, /proc, /sys and the command's
+    /// home directory.
     ///
     /// # Errors
     /// Returns the error of `mount(2)`, with the path. If sysfs cannot be mounted, /sys is an empty
@@ -314,7 +318,8 @@ impl View {
         Ok(())
     }
 
-    /// Creates the agent's own command files, empty, in a directory that the agent cannot change.
+    /// Creates the command's own command files, empty, in a directory that the command cannot
+    /// change.
     ///
     /// # Errors
     /// Returns the error of `mount(2)`, `write(2)` or `chown(2)`, with the path.
@@ -330,8 +335,8 @@ impl View {
         Ok(())
     }
 
-    /// Opens directories of the file view, so that the supervisor can inspect them after the agent
-    /// has ended.
+    /// Opens directories of the file view, so that the supervisor can inspect them after the
+    /// command has ended.
     ///
     /// # Errors
     /// Returns the error of `open(2)`, with the path.
@@ -385,9 +390,9 @@ impl View {
         tmpfs(&shm, 0o1777, scratch, None)
     }
 
-    /// Makes `path` a directory that the agent can enter. A directory on the way that is closed to
-    /// the agent (`/root`, `/home/user` at 0750) or is in a private tmpfs is replaced by an empty
-    /// one that is owned by root with mode 0755.
+    /// Makes `path` a directory that the command can enter. A directory on the way that is closed
+    /// to the command (`/root`, `/home/user` at 0750) or is in a private tmpfs is replaced by an
+    /// empty one that is owned by root with mode 0755.
     ///
     /// # Errors
     /// Returns the error of `mkdir(2)` or `mount(2)`, with the path, or an error when a component
@@ -415,9 +420,9 @@ impl View {
         Ok(self.inside(path))
     }
 
-    /// Covers the run's own files (keys, configuration, packet, run directory) wherever they are visible. A file is
-    /// covered with an unreadable empty file, and a directory with one that holds only copies of the `shown` files
-    /// below it.
+    /// Covers the run's own files (keys, configuration, packet, run directory) wherever they are
+    /// visible. A file is covered with an unreadable empty file. A directory is covered with a
+    /// directory that holds only copies of the `shown` files below it.
     ///
     /// # Errors
     /// Returns the error of `mount(2)` or of copying a file, with the path.

@@ -1,5 +1,6 @@
 //! The boundary's init, process 1 of its pid namespace. It builds the file view, opens the sockets,
-//! waits for the supervisor's messages, starts the agent, and reaps processes until the agent ends.
+//! waits for the supervisor's messages, starts the command, and reaps processes until the command
+//! ends.
 //!
 //! Claims: relay-only, abstract-sockets, table-ipc
 use std::fs::File;
@@ -55,8 +56,8 @@ pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
                 step: step.into(),
                 error: source.to_string(),
             };
-            // If sending fails, the supervisor is dead. Its death ends this namespace, so no
-            // message is needed.
+            // If sending fails, the supervisor is dead. The supervisor's death ends this namespace,
+            // so no message is needed.
             drop(control.send(&failed));
             125
         }
@@ -118,8 +119,9 @@ fn run(plan_fd: RawFd, control: &Control) -> Result<(), StepError> {
     }
 }
 
-/// Arms SIGKILL for the supervisor's death. The supervisor's pid is not visible here, so the
-/// control socket shows whether it died before that.
+/// Makes the kernel send SIGKILL to this process when the supervisor dies. The supervisor's pid is
+/// not visible in this namespace, so the control socket shows whether the supervisor died before
+/// this call.
 fn die_with_supervisor(control: &Control) -> io::Result<()> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
     let mut fds = [PollFd::new(control.as_fd(), PollFlags::POLLIN)];
@@ -141,7 +143,7 @@ fn join(files: &[PathBuf]) -> io::Result<()> {
 fn open_sockets(plan: &StagePlan) -> io::Result<Sockets<OwnedFd>> {
     netdev::loopback_up()?;
     netdev::add_to_loopback(Ipv4Addr::from(ADDRCONFIG_V4).into())?;
-    // The agent must not be able to bind the relay's ports.
+    // The command must not be able to bind the relay's ports.
     std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "1024")?;
     let tcp = |address: std::net::SocketAddr| -> io::Result<OwnedFd> {
         let socket = Socket::new(
@@ -192,8 +194,8 @@ fn enter_view(plan: &StagePlan) -> io::Result<Entered> {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let (workspace, tree) = &plan.workspace;
     let tree = handover::inherited(*tree)?;
-    // The tree is a single mount. Files below other mounts inside the workspace, which those mounts
-    // hide, would become visible.
+    // The workspace's tree is a single mount, without the mounts inside the workspace. Files that
+    // are hidden below such a mount would become visible.
     let hiding: Vec<_> = mountinfo::read()?
         .into_iter()
         .map(|mount| mount.target)
@@ -247,8 +249,8 @@ fn overlay(
     workspace: &Path,
     (path, inode): &(PathBuf, u64),
 ) -> io::Result<()> {
-    // A mount needs a directory of this mount namespace. The owner of the parent directory may have
-    // replaced the directory, so its inode is compared.
+    // Only a directory that was opened in this mount namespace can be mounted. The owner of the
+    // parent directory may have replaced the directory for the changes, so its inode is compared.
     let store = hold(path)?;
     if fstat(&store)?.st_ino != *inode {
         return Err(io::Error::other(
@@ -264,8 +266,8 @@ fn overlay(
     mount_overlay_inside(tree, [&lower, &hides, &joined], name, &store, &at)
 }
 
-/// Shows the host's files unchanged, for a test of what the file view prevents. Only the workspace
-/// and a /proc of this pid namespace are mounted over them.
+/// Shows the host's files unchanged, for a test without the file view. Mounts only the workspace
+/// and a /proc of this pid namespace over the host's files.
 fn show_host(view: View, tree: &OwnedFd, plan: &StagePlan) -> io::Result<Entered> {
     let none: Option<&str> = None;
     let root = view.inside(Path::new("/"));
@@ -291,7 +293,7 @@ fn show_host(view: View, tree: &OwnedFd, plan: &StagePlan) -> io::Result<Entered
 fn wait_for<T>(control: &Control, wanted: impl Fn(ToInit) -> Option<T>) -> io::Result<T> {
     loop {
         // A signal that arrives before the command exists has no recipient and is dropped. The
-        // supervisor does not send it again.
+        // supervisor does not send the signal again.
         let received = control.receive().map_err(io::Error::other)?;
         if let Some(found) = wanted(received.message) {
             return Ok(found);
@@ -299,7 +301,7 @@ fn wait_for<T>(control: &Control, wanted: impl Fn(ToInit) -> Option<T>) -> io::R
     }
 }
 
-/// Runs the probes in a process with the agent's user, filters and file view.
+/// Runs the probes in a process with the command's user, filters and file view.
 fn run_probes(plan: &StagePlan, scene: Option<Box<Scene>>, control: &Control) -> io::Result<()> {
     let Some(mut scene) = scene else {
         let found = Vec::new();
@@ -339,8 +341,7 @@ fn run_probes(plan: &StagePlan, scene: Option<Box<Scene>>, control: &Control) ->
     control.send(&FromInit::Probed { found })
 }
 
-/// Starts the agent. Returns `None` when its command could not be executed, which is already
-/// reported.
+/// Starts the command. Returns `None` after it has reported that the command could not be executed.
 fn start_agent(plan: &StagePlan, control: &Control) -> io::Result<Option<Pid>> {
     let mut watched = SigSet::empty();
     watched.add(Signal::SIGCHLD);
@@ -364,7 +365,8 @@ fn start_agent(plan: &StagePlan, control: &Control) -> io::Result<Option<Pid>> {
         4 => {
             waitpid(agent, None)?;
             let errno = i32::from_ne_bytes(errno);
-            // If a step before `execve` failed, it has sent `Failed` itself and reports 0 here.
+            // If a step before `execve` failed, the child has sent `Failed` itself and writes 0 to
+            // the pipe.
             if errno != 0 {
                 control.send(&FromInit::NotExecuted { errno })?;
             }
@@ -401,7 +403,7 @@ fn become_agent(plan: &StagePlan, control: &Control, status: &OwnedFd) -> ! {
     process::exit_now(if is_sent { 127 } else { 126 })
 }
 
-/// Reaps every orphan and delivers signals until the agent has ended. When this process ends, the
+/// Reaps every orphan and delivers signals until the command has ended. When this process ends, the
 /// kernel kills the rest of the namespace.
 fn reap(agent: Pid, control: &Control) -> io::Result<()> {
     let mut watched = SigSet::empty();

@@ -1,4 +1,4 @@
-//! The agent process: it drops every privilege and then becomes the command.
+//! The process of the command: it drops every privilege and then becomes the command.
 //!
 //! `Staged --drop_privileges--> Dropped --exec--> Result<Infallible, Errno>`: each step consumes
 //! the previous value, so no step can be skipped.
@@ -33,7 +33,7 @@ pub struct Dropped {
 }
 
 impl Staged {
-    /// Sets the agent's limits, standard streams and working directory, and starts a new session.
+    /// Sets the command's limits, standard streams and working directory, and starts a new session.
     ///
     /// # Errors
     /// Returns the error of the first system call that fails.
@@ -50,12 +50,12 @@ impl Staged {
         Ok(Self(()))
     }
 
-    /// A process for running the probes. It keeps init's streams, which lead nowhere.
+    /// Returns a process in which the probes can run. It keeps init's standard streams.
     pub fn probe() -> Self {
         Self(())
     }
 
-    /// Permanently becomes the agent's user and installs the filters.
+    /// Permanently becomes the command's user and installs the filters.
     ///
     /// # Errors
     /// Fails when a step fails, or when the kernel reports other values than requested.
@@ -83,8 +83,8 @@ impl Staged {
     }
 }
 
-/// Makes the kernel kill this process and its children first when memory runs out. Otherwise it
-/// might kill a large init, whose end would end all of them.
+/// Makes the kernel kill this process and its children first when memory runs out. Otherwise the
+/// kernel might kill a large init, and with it every process of the boundary.
 fn go_before_init() -> io::Result<()> {
     std::fs::write("/proc/self/oom_score_adj", "1000")
 }
@@ -107,9 +107,9 @@ fn limit(resources: &Resources) -> io::Result<()> {
     Ok(())
 }
 
-/// Limits for resources that the kernel counts per user, and no real-time or raised priority, which
-/// could take a processor from all others. The caller's own limits may be higher than those of a
-/// login, or unlimited. Each timer needs a pending signal.
+/// Limits for resources that the kernel counts per user. They also rule out a real-time or raised
+/// priority, with which a process could take a processor from all others. The caller's own limits
+/// may be higher than those of a login, or unlimited. Each timer counts as a pending signal.
 const FIXED: [(Resource, u64); 5] = [
     (Resource::RLIMIT_SIGPENDING, 16_384),
     (Resource::RLIMIT_MSGQUEUE, 409_600),
@@ -128,7 +128,7 @@ impl Dropped {
     /// `EACCES` takes precedence over `ENOENT`.
     ///
     /// # Errors
-    /// Returns the error of `execve`, or of preparing it.
+    /// Returns the error of `execve`, or of the steps that prepare it.
     pub fn exec(self, plan: &StagePlan) -> Result<Infallible, Errno> {
         // Rust ignores SIGPIPE, but shell pipelines expect the default.
         process::default_signal(Signal::SIGPIPE)?;
@@ -156,7 +156,7 @@ fn c_strings(bytes: &[Vec<u8>]) -> Result<Vec<CString>, Errno> {
         .collect()
 }
 
-/// The paths that execvp(3) would try, using the agent's own PATH.
+/// The paths that execvp(3) would try, using the command's own PATH.
 fn candidates(plan: &StagePlan) -> Result<Vec<CString>, Errno> {
     let name = plan.command.first().ok_or(Errno::EINVAL)?;
     let as_c = |path: &[u8]| CString::new(path).ok().ok_or(Errno::EINVAL);

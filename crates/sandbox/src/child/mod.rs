@@ -1,6 +1,6 @@
-//! The stage inside the boundary. It builds the file view, waits for the supervisor's messages,
-//! drops its privileges and becomes the command. It has a single thread, no async runtime and no
-//! logging.
+//! The processes inside the boundary. Init builds the file view and waits for the supervisor's
+//! messages. A child of init drops its privileges and becomes the command. Both have a single
+//! thread, no async runtime and no logging.
 pub mod enter;
 pub mod exec;
 pub mod protocol;

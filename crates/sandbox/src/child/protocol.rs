@@ -21,55 +21,56 @@ pub struct StagePlan {
     pub agent: u32,
     /// Host name inside the boundary: the first label of the host's name.
     pub hostname: String,
-    /// The agent's home directory.
+    /// The command's home directory.
     pub home: PathBuf,
     /// Files that replace host files in the file view.
     pub files: Vec<PlacedFile>,
     /// Size limits of the private tmpfs.
     pub limits: TmpfsLimits,
-    /// Cgroup files to which init writes itself.
+    /// Cgroup files (`tasks`) to which init writes its own id.
     pub join: Vec<PathBuf>,
-    /// Resource limits of the agent.
+    /// Resource limits of the command.
     pub resources: Resources,
-    /// The workspace's path, and the number of the inherited detached mount.
+    /// The workspace's path, and the descriptor number of its inherited detached mount.
     pub workspace: (PathBuf, i32),
     /// The directory for the workspace's changes, and its inode. If present, the workspace is an
-    /// overlay with that mount as its lower layer.
+    /// overlay whose lower layer is the mount in `workspace`.
     pub store: Option<(PathBuf, u64)>,
-    /// Host sockets that the agent may use: path, and number of the inherited mount.
+    /// Host sockets that the command may use: the path, and the descriptor number of the inherited
+    /// mount.
     pub sockets: Vec<(PathBuf, i32)>,
-    /// The run's own files and directories, which the agent must not see.
+    /// The run's own files and directories, which the command must not see.
     pub masked: Vec<PathBuf>,
     /// Replacements for host files, used where the file view contains the host file.
     pub covered: Vec<(PathBuf, Shown)>,
-    /// Files below a masked directory that the agent may still read.
+    /// Files below a masked directory that the command may still read.
     pub shown: Vec<PathBuf>,
-    /// Names of the agent's command files.
+    /// Names of the command's command files.
     pub command_files: Vec<String>,
-    /// Whether the run is an audit: the network is the caller's and stays open. There are no
-    /// sockets and no probes, and every socket family is allowed.
+    /// Whether the run is an audit: the network is the caller's and stays open. An audit has no
+    /// sockets and no probes, and allows every socket family.
     pub audit: bool,
     /// Whether the stub resolver's sockets are needed.
     pub dns: bool,
     /// Port of the explicit proxy.
     pub proxy_port: u16,
-    /// Descriptor numbers of the agent's ends of its standard streams.
+    /// Descriptor numbers of the command's ends of its standard streams.
     pub stdio: [i32; 3],
-    /// The agent's working directory.
+    /// The command's working directory.
     pub workdir: PathBuf,
     /// Command and arguments, as the bytes that were typed.
     pub command: Vec<Vec<u8>>,
-    /// The agent's whole environment, as `NAME=value`.
+    /// The command's whole environment, as `NAME=value`.
     pub environment: Vec<Vec<u8>>,
     /// The layers of the boundary.
     pub layers: Layers,
 }
 
-/// Resource limits of the agent (setrlimit(2)).
+/// Resource limits of the command (setrlimit(2)).
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
-    /// Processes and threads of the agent's user.
+    /// Processes and threads of the command's user.
     pub processes: u64,
     /// Open files of one process.
     pub open_files: u64,
@@ -99,8 +100,8 @@ pub enum FromInit {
         /// The result of each probe.
         found: Found,
     },
-    /// The agent process has dropped its privileges; these are the values read back from the
-    /// kernel.
+    /// The process of the command has dropped its privileges; these are the values read back from
+    /// the kernel.
     Dropped(Enforced),
     /// The command is running.
     Started,
@@ -124,7 +125,7 @@ pub enum FromInit {
 }
 
 impl FromInit {
-    /// The name of the message, for errors.
+    /// The name of the message, for error texts.
     fn name(&self) -> &'static str {
         match self {
             Self::Entered { .. } => "entered",
@@ -208,9 +209,9 @@ pub enum Sequence {
     Entered,
     /// The probes have run.
     Probed,
-    /// The agent has dropped its privileges.
+    /// The command has dropped its privileges.
     Dropped,
-    /// The command is running. From here on, assume that it had effects.
+    /// The command is running and may have had effects.
     Started,
     /// The command has ended or never started.
     Ended,

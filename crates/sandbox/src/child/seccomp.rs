@@ -1,11 +1,11 @@
-//! The agent's system call filters.
+//! The command's system call filters.
 //!
 //! They deny the socket families and calls that cgroup hooks do not see: every socket family except
 //! `AF_UNIX`, `AF_INET`, `AF_INET6` and `NETLINK_ROUTE`; new namespaces; set-user-id and
 //! set-group-id modes; calls that use up a table that all users of the machine share without a
 //! limit for each; every call of another ABI (i386, x32); every call that is newer than the last
-//! reviewed one; and the calls in `calls`. Calls for which programs probe return `ENOSYS`, so that
-//! programs fall back; the others return `EPERM`.
+//! reviewed one; and the calls in `calls`. A denied call returns `ENOSYS` if programs fall back
+//! when it is missing, and `EPERM` otherwise.
 //!
 //! Claims: other-protocols, families, calls, new-calls, core-dump, setuid-left, table-kernel-objects, table-huge-pages, table-filters
 use std::collections::BTreeMap;
@@ -30,8 +30,8 @@ const NAMESPACES: [libc::c_int; 7] = [
     libc::CLONE_NEWUTS,
 ];
 
-/// Set-user-id and set-group-id bits of a mode. Such a file in the workspace would give its owner's
-/// privileges, possibly root's, to any user of the host.
+/// Set-user-id and set-group-id bits of a mode. A file in the workspace with one of these bits
+/// would give its owner's privileges, possibly root's, to any user of the host.
 const SET_ID_BITS: [u64; 2] = [0o4000, 0o2000];
 /// Flags with which `open` uses its mode: `O_CREAT`, and the bit that only `O_TMPFILE` has.
 const CREATING_FLAGS: [u64; 2] = [0o100, 0o20_000_000];
@@ -61,8 +61,9 @@ const OPENING: &[(libc::c_long, u8)] = &[
 const CORE: u64 = libc::RLIMIT_CORE as u64;
 
 /// Denied requests of `ioctl`. TIOCSTI and TIOCLINUX push input into a terminal, and TIOCSETD makes
-/// the kernel load a line discipline. `FS_IOC_SETFLAGS` and `FS_IOC_FSSETXATTR` change whether a
-/// directory's names are case-sensitive and the quota toward which a file counts (`<linux/fs.h>`).
+/// the kernel load a line discipline. `FS_IOC_SETFLAGS` and `FS_IOC_FSSETXATTR` (`<linux/fs.h>`)
+/// change two properties: whether the names in a directory are case-sensitive, and the quota toward
+/// which a file counts.
 const IOCTLS: [u64; 5] = [0x5412, 0x541c, 0x5423, 0x4008_6602, 0x401c_5820];
 /// Level and number of socket options that fill a shared table of the machine: `SO_ATTACH_FILTER`
 /// and `SO_ATTACH_REUSEPORT_CBPF` (`net.core.bpf_jit_limit`), and `IPV6_FLOWLABEL_MGR` (4,096
@@ -81,16 +82,17 @@ const PERSONALITIES: [u64; 9] = [
     0x6_0000,
     0x6_0008,
 ];
-/// `MFD_HUGETLB`: a file in the machine's pool of huge pages. Chromium probes with every flag and
-/// accepts `EPERM`.
+/// `MFD_HUGETLB`, a flag of `memfd_create` that takes memory from the machine's pool of huge pages.
+/// Chromium tests every flag of the call and accepts `EPERM`.
 const HUGE_FILE: u64 = 0x4;
-/// Calls that allocate from that pool directly, the index of their flags, and the flag. They return
-/// `ENOMEM`, as on a machine without such a pool, because no limit divides the pool among users.
+/// Calls that allocate from the pool of huge pages directly, the index of their flags, and the
+/// flag. They return `ENOMEM`, as on a machine without such a pool, because no limit divides the
+/// pool among users.
 const HUGE_PAGES: [(libc::c_long, u8, u64); 2] =
     [(libc::SYS_mmap, 3, 0x4_0000), (libc::SYS_shmget, 2, 0o4000)];
 
-/// Compiles the filters, in the order in which they are installed. The kernel runs all of them for
-/// each call. The filters of an audit allow every socket family.
+/// Compiles the filters, in the order in which [`install`] installs them. The kernel runs all of
+/// them for each call. The filters of an audit allow every socket family.
 ///
 /// # Errors
 /// Fails when a filter does not compile, which no input can cause.
@@ -252,10 +254,10 @@ fn family_rules() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
 }
 
 /// Builds the filter that returns `ENOSYS` for unreviewed numbers: those above `newest`, and those
-/// between the architecture's `own` numbers and the `shared` ones. The former include calls of
-/// newer kernels and the x32 calls of x86-64, which `seccompiler` does not distinguish from native
-/// calls (same audit architecture, bit 30 of the number set). An i386 call kills the process,
-/// because the other filters check the architecture first.
+/// between the architecture's `own` numbers and the `shared` ones. Numbers above `newest` include
+/// calls of newer kernels and the x32 calls of x86-64, which `seccompiler` does not distinguish
+/// from native calls (same audit architecture, bit 30 of the number set). An i386 call kills the
+/// process, because the other filters check the architecture first.
 fn reviewed(own: i64, shared: i64, newest: i64) -> BpfProgram {
     const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
     const JUMP_GREATER: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K
@@ -264,7 +266,7 @@ fn reviewed(own: i64, shared: i64, newest: i64) -> BpfProgram {
     const ALLOW: u32 = 0x7fff_0000; // SECCOMP_RET_ALLOW
     const ERRNO: u32 = 0x0005_0000; // SECCOMP_RET_ERRNO
     let op = |code, jt, jf, k| sock_filter { code, jt, jf, k };
-    // A number that does not fit becomes 0, so that no call passes.
+    // A number that does not fit into 32 bits becomes 0, so that no call passes.
     let number = |number: i64| u32::try_from(number).unwrap_or_default();
     vec![
         op(LOAD_WORD, 0, 0, 0), // seccomp_data.nr
@@ -293,8 +295,8 @@ mod tests {
 
     use super::*;
 
-    /// The kernel's answers to an existing call, before and after filtering all numbers above
-    /// `newest`.
+    /// Returns the kernel's answers to an existing call, before and after filtering all numbers
+    /// above `newest`.
     fn answered_below(newest: i64) -> [Option<Errno>; 2] {
         let attempt = || memfd_create(c"x", MFdFlags::empty()).err();
         thread::spawn(move || {

@@ -1,6 +1,6 @@
-//! Runs the controls: a process outside the boundary tries the same as the probes, as root. It uses
-//! temporary namespaces where a control must not touch the host, and it creates the targets for the
-//! probes inside.
+//! Runs the controls: a root process outside the boundary tries the same as the probes inside. It
+//! uses temporary namespaces where a control must not touch the host, and it creates the targets
+//! for the probes inside.
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -61,7 +61,8 @@ pub enum FromControls {
     Failed(String),
 }
 
-/// Users of the processes that stand in for processes that do not run yet.
+/// Users of the stand-ins, processes that are targets in place of the relay and the mediator, which
+/// do not run yet.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct StandIns {
     /// The mediator's user.
@@ -115,8 +116,8 @@ fn controls(channel: &ControlsEnd, mut scene: Scene, users: StandIns) -> io::Res
         process::exit_now(i32::from(!is_sent));
     };
     drop(writer);
-    // One of these controls moves a process between cgroups, and the kernel holds the global cgroup lock for 7 ms
-    // meanwhile. Attaching the kernel programs would have to wait for that lock.
+    // One of these controls moves a process between cgroups, for which the kernel holds the global
+    // cgroup lock for 7 ms. Attaching the kernel programs would have to wait for that lock.
     let GatesAttached = channel.receive().map_err(io::Error::other)?.message;
     let mut found = run_probes(&scene, &on_host)?;
     let mut from_namespaces = Vec::new();
@@ -128,7 +129,8 @@ fn controls(channel: &ControlsEnd, mut scene: Scene, users: StandIns) -> io::Res
     // The channel stays open until the probes inside have run.
     drop(channel.receive());
     drop((targets, hold));
-    // Releasing a process's namespaces takes as long as some of the controls.
+    // Wait only now, because releasing a process's namespaces takes as long as some of the
+    // controls.
     nix::sys::wait::waitpid(namespace_child, None)?;
     for _ in 0..4 {
         nix::sys::wait::wait()?;
@@ -136,8 +138,8 @@ fn controls(channel: &ControlsEnd, mut scene: Scene, users: StandIns) -> io::Res
     Ok(())
 }
 
-/// Forks a process in this namespace that does nothing until the other end of `held` is closed
-/// everywhere.
+/// Forks a process in this namespace that does nothing until no process holds the other end of
+/// `held` open.
 fn stand_in(user: Option<u32>, held: &OwnedFd) -> io::Result<Target> {
     let given = (user, getpid().as_raw());
     let held = held.try_clone()?;
@@ -245,7 +247,8 @@ fn files(scene: &Scene) -> io::Result<Vec<UnixListener>> {
     let mut listeners = Vec::new();
     for path in paths {
         let dir = path.parent().unwrap_or(path);
-        // The tmpfs on /run and /tmp are empty; elsewhere a tmpfs covers the directory's own files.
+        // The private /run and /tmp are empty already. In other places, a tmpfs covers the
+        // directory's own files.
         if dir.is_dir() && !dir.starts_with("/run") && !dir.starts_with("/var/run") {
             tmpfs(dir)?;
         } else {
@@ -296,7 +299,8 @@ impl Network {
         Ok(())
     }
 
-    /// Accepts a connection or datagram as successful only if it arrived here.
+    /// Counts a connection or datagram as successful only if it arrived at a listener of this
+    /// network.
     fn settle(self, found: Found) -> io::Result<Found> {
         let mut arrived = Vec::new();
         for listener in &self.tcp {
@@ -329,7 +333,7 @@ impl Network {
     }
 }
 
-/// The next waiting item, if any.
+/// Turns "nothing is waiting" into `None`.
 fn waiting<T>(taken: io::Result<T>) -> io::Result<Option<T>> {
     match taken {
         Ok(one) => Ok(Some(one)),

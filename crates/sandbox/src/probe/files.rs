@@ -139,7 +139,8 @@ pub(super) fn gpg_agent_socket(scene: &Scene) -> Tried {
     path_socket(&scene.gpg_agent)
 }
 
-/// Connects to the run's own socket; inside, also to every path to which a host process is bound.
+/// Connects to the run's own path socket. Inside, it also tries every path to which a host process
+/// is bound.
 pub(super) fn host_path_sockets(scene: &Scene) -> Tried {
     let others: &[PathBuf] = match scene.side {
         Side::Inside => &scene.host_sockets,
@@ -172,7 +173,7 @@ pub(super) fn posix_shared_memory(scene: &Scene) -> Tried {
     reached("a file of the host's /dev/shm was opened")
 }
 
-/// Opens `owned` for reading. A different, empty file or directory at the path counts as denied.
+/// Opens `owned` for reading. A different, empty file or directory at the path counts as a denial.
 fn read(owned: Option<&Owned>, absent: &str) -> Tried {
     let Some(owned) = owned else {
         return Ok(Observation::Absent(absent.to_owned()));

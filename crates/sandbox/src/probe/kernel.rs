@@ -92,8 +92,8 @@ pub(super) fn proc_sys_write(_: &Scene) -> Tried {
     ])
 }
 
-/// Reads directories on which a file system of the kernel may be mounted. An entry in one of them
-/// is a success.
+/// Reads directories on which a file system of the kernel may be mounted. The probe succeeds if one
+/// of them has an entry.
 fn entries(paths: &[&str]) -> Tried {
     let mut met = refused("the directory is empty");
     for path in paths {
@@ -117,8 +117,7 @@ pub(super) fn tracefs(_: &Scene) -> Tried {
     entries(&TRACEFS)
 }
 
-/// Opens a device node that only root may use: those of the host, and one that the probe creates
-/// itself.
+/// Opens device nodes that only root may use: the host's, and one that the probe creates itself.
 pub(super) fn device_nodes(_: &Scene) -> Tried {
     let made = Path::new("/tmp/.egress-kmsg");
     let kernel_log = makedev(1, 11);
@@ -157,8 +156,8 @@ pub(super) fn device_nodes(_: &Scene) -> Tried {
     Err(refused)
 }
 
-/// The master of a new terminal, and the terminal's path. A host may cover either path to the
-/// master.
+/// Opens a new terminal through the master at `path`, and returns the master and the path of the
+/// terminal. The caller tries two paths, because a mount on the host may cover either.
 fn new_terminal(path: &str) -> io::Result<(File, PathBuf)> {
     let master = OpenOptions::new()
         .read(true)
@@ -178,7 +177,7 @@ pub(super) fn terminal_input(_: &Scene) -> Tried {
     hangup.thread_block()?;
     nix::unistd::setsid()?;
     let (_master, path) = new_terminal("/dev/ptmx").or_else(|_| new_terminal("/dev/pts/ptmx"))?;
-    // The first terminal that the leader of a session opens becomes its own.
+    // The first terminal that a session leader opens becomes the session's controlling terminal.
     let terminal = OpenOptions::new().read(true).write(true).open(path)?;
     attempt::push_input(&terminal)?;
     reached("a byte of input was pushed")

@@ -1,4 +1,4 @@
-//! Tests the boundary from inside. A probe tries, as the agent, what the boundary must deny. Its
+//! Tests the boundary from inside. A probe tries, as the command, what the boundary must deny. Its
 //! control tries the same from outside, in temporary namespaces, to show that it could have
 //! succeeded.
 //!
@@ -45,11 +45,11 @@ pub struct Probe {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OwnProcess {
     Never,
-    /// Only on the outside, where it succeeds. The kernel takes 7 ms to release a packet socket, to
-    /// open the first performance event, or to move a process between cgroups, so these controls
+    /// Only outside, where the control succeeds. The kernel takes 7 ms to release a packet socket,
+    /// to open the first performance event, or to move a process between cgroups, so these controls
     /// run in parallel.
     Outside,
-    /// Always, because it may kill its process or change the results of later probes.
+    /// Always, because the probe may kill its process or change the results of later probes.
     Always,
 }
 
@@ -217,7 +217,8 @@ pub type Found = Vec<(String, Observation)>;
 /// Returns the error of `fork(2)` or `pipe(2)`, or of a result that cannot be read.
 ///
 /// # Order
-/// Call this as the agent, with its user, filters and file view, while this process has one thread.
+/// Call this as the command, with its user, filters and file view, while this process has one
+/// thread.
 pub fn inside(scene: &Scene) -> io::Result<Found> {
     run_probes(scene, &PROBES.iter().collect::<Vec<_>>())
 }
@@ -230,7 +231,7 @@ struct ProbeProcess<'p> {
     own_process: bool,
 }
 
-/// Runs `probes`. Those that need a separate process run in parallel.
+/// Runs `probes`. Probes that need a separate process run in parallel.
 fn run_probes(scene: &Scene, probes: &[&Probe]) -> io::Result<Found> {
     let (separate, together): (Vec<_>, Vec<_>) =
         probes.iter().partition(|probe| match probe.own_process {
@@ -276,7 +277,7 @@ fn start<'p>(
     })
 }
 
-/// Reads the results of a process. A probe whose process the kernel's filter killed was denied. A
+/// Reads the results of a process. A probe was denied if the kernel's filter killed its process. A
 /// probe without a result did not run.
 fn finish(child: ProbeProcess<'_>, found: &mut Found) -> io::Result<()> {
     let mut text = Vec::new();

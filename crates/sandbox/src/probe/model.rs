@@ -13,7 +13,8 @@ pub enum Observation {
     Refused(String),
     /// The target does not exist here.
     Absent(String),
-    /// A TCP connection was made. The source port decides later which listener received it.
+    /// A TCP connection was made. The source port shows later which listener received the
+    /// connection.
     Connected {
         /// Source port of the connection.
         from: u16,
@@ -25,9 +26,8 @@ pub enum Observation {
 }
 
 impl Observation {
-    /// Resolves [`Observation::Connected`] by the source ports of the connections that `arrived` at a
-    /// listener: `there` builds the result if the connection arrived, `elsewhere` builds it
-    /// otherwise.
+    /// Resolves [`Observation::Connected`]. If `arrived`, the source ports of the connections at a
+    /// listener, contains its port, `there` builds the result; otherwise `elsewhere` does.
     #[must_use]
     pub fn settled(
         self,
@@ -52,11 +52,11 @@ impl Observation {
 pub struct ProbeResult {
     /// The name of the probe.
     pub name: String,
-    /// The conclusion.
+    /// The conclusion from the probe and its control.
     pub outcome: ProbeOutcome,
     /// The error that the probe received inside, or what it reached.
     pub detail: String,
-    /// The same try from outside.
+    /// The result of the control.
     pub control: Control,
 }
 
@@ -83,7 +83,7 @@ impl ProbeOutcome {
         }
     }
 
-    /// The word used in the packet.
+    /// The word for the conclusion in the Audit Packet.
     pub fn label(self) -> &'static str {
         match self {
             Self::Denied => "denied",
@@ -94,7 +94,7 @@ impl ProbeOutcome {
     }
 }
 
-/// The same try from outside.
+/// The result of the same try from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Control {

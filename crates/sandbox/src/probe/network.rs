@@ -1,4 +1,4 @@
-//! Probes of sockets of every kind, and of paths to an address that bypass the relay.
+//! Probes of sockets of every kind, and of ways to reach an address without the relay.
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -13,13 +13,14 @@ use super::model::Observation;
 use super::scene::{Scene, Side};
 use super::tried::{Tried, reached, refused};
 
-/// An address of a documentation range (RFC 5737). For the controls it is in their own namespace.
+/// An address of a documentation range (RFC 5737). The controls assign it to the loopback device of
+/// their namespace.
 pub(super) const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 53);
-/// The same for IPv6 (RFC 3849).
+/// An IPv6 address of a documentation range (RFC 3849), used in the same way.
 pub(super) const ELSEWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x203, 0, 0, 0, 0, 0x53);
 /// The address of cloud metadata services, which hold a machine's credentials.
 pub(super) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
-/// The same for IPv6.
+/// The IPv6 address of cloud metadata services.
 pub(super) const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 /// An address that no interface has.
 const OWN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
@@ -27,7 +28,8 @@ const OWN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
 pub(super) const PORTS: [u16; 4] = [22, 53, 443, 853];
 /// Port of the metadata service.
 pub(super) const METADATA_PORT: u16 = 80;
-/// How long to wait for a connection that is not made at once. Connections on loopback are.
+/// How long to wait for a connection that is not made at once, in milliseconds. Connections on
+/// loopback are made at once.
 const CONNECTED_WITHIN_MS: u16 = 100;
 
 const DCCP: Type = Type::DCCP;
@@ -37,7 +39,7 @@ fn socket(domain: Domain, kind: Type, protocol: i32) -> Tried {
     reached("a socket was made")
 }
 
-/// Opens a socket of a family; outside, only if this loads no module.
+/// Opens a socket of the family `domain`. Outside, it does so only if this loads no module.
 fn family(scene: &Scene, protocol: &str, domain: i32, kind: Type) -> Tried {
     if scene.side == Side::Outside
         && let Err(why) = scene.has_protocol(protocol)
@@ -47,8 +49,8 @@ fn family(scene: &Scene, protocol: &str, domain: i32, kind: Type) -> Tried {
     socket(Domain::from(domain), kind, 0)
 }
 
-/// Opens an IP socket of a protocol that may be a module. The kernel would load it before any
-/// filter runs, so a protocol that is not loaded is not tried at all.
+/// Opens an IP socket of a protocol that may be a module. The kernel would load the module before
+/// any filter runs, so a protocol that is not loaded is not tried at all.
 fn protocol(scene: &Scene, name: &str, kind: Type, number: i32) -> Tried {
     match scene.has_protocol(name) {
         Err(why) => Ok(Observation::Absent(why)),
@@ -103,7 +105,8 @@ pub(super) fn icmp_socket(_: &Scene) -> Tried {
 
 /// Opens a socket of every family except the ones that the filter allows.
 pub(super) fn other_families(scene: &Scene) -> Tried {
-    /// Above the highest family of any kernel. The kernel rejects numbers that it does not have.
+    /// A number above the highest socket family of any kernel. The kernel rejects numbers that it
+    /// does not have.
     const FAMILIES: i32 = 64;
     let works = [
         libc::AF_UNIX,
@@ -240,9 +243,9 @@ fn tcp(address: IpAddr, port: u16) -> Tried {
     connected(&socket, to, socket.connect(&SockAddr::from(to)))
 }
 
-/// Turns the outcome of a connect into a result. The listener decides later who received the
-/// connection. Only an error that the kernel returns before it sends anything is a denial; a reset
-/// is an answer from somewhere.
+/// Turns the outcome of `connect(2)` into a result. Which listener received the connection is
+/// decided later, by the source port. Only an error that the kernel returns before it sends
+/// anything is a denial; a reset is an answer from somewhere.
 fn connected(socket: &Socket, to: SocketAddr, outcome: io::Result<()>) -> Tried {
     let in_progress = |error: &io::Error| error.raw_os_error() == Some(libc::EINPROGRESS);
     let outcome = match outcome {
@@ -268,7 +271,7 @@ fn connected(socket: &Socket, to: SocketAddr, outcome: io::Result<()>) -> Tried 
     }
 }
 
-/// The result when a SYN left and a reset or nothing came back: no listener here received the
+/// The result when a SYN left, and a reset or nothing came back. No listener here received the
 /// connection.
 #[expect(
     clippy::unnecessary_wraps,
@@ -335,8 +338,8 @@ pub(super) fn route(scene: &Scene) -> Tried {
     first_in(scene, "/proc/net/route", 1, |line| Some(line.trim()))
 }
 
-/// The first match of `pick` in a table of the kernel, after `heading` lines. A table that cannot
-/// be read proves nothing.
+/// Returns the first match of `pick` in a table of the kernel, after `heading` lines. A table that
+/// cannot be read proves nothing.
 fn first_in(
     scene: &Scene,
     path: &str,

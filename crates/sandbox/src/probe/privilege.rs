@@ -62,7 +62,8 @@ impl Drop for PrivilegedPrograms {
     }
 }
 
-/// The effective user of a program and whether it had a capability; or why it could not gain any.
+/// The effective user of a program and whether the program had a capability, or why it could not
+/// gain privileges.
 type Rights = Result<(u32, bool), Observation>;
 
 /// How long a program that does nothing may run.
@@ -83,8 +84,8 @@ fn rights(program: &CStr, arguments: &[&CStr]) -> io::Result<(u32, bool)> {
         process::exit_now(127);
     };
     drop(writer);
-    // The read returns the error of `execve`, or the end of the pipe when the `execve` closes this
-    // copy.
+    // The read returns the error of `execve`, or the end of the pipe if `execve` succeeded and
+    // closed the child's end.
     let mut errno = [0; 4];
     let failed = nix::unistd::read(&reader, &mut errno)? == errno.len();
     let program = Child::of(child)?;
@@ -93,7 +94,7 @@ fn rights(program: &CStr, arguments: &[&CStr]) -> io::Result<(u32, bool)> {
         let ended = program.peek(CHECK_EVERY_MS)?.is_some();
         let held = privileges_in(&fs::read_to_string(format!("/proc/{child}/status"))?);
         waited += CHECK_EVERY_MS;
-        // Stops at the first sign of privilege; otherwise the last state counts.
+        // The wait stops at the first sign of privilege; otherwise the last state counts.
         if ended || waited > ENDED_WITHIN_MS || matches!(held, Some((0, _) | (_, true))) {
             break held;
         }
@@ -274,7 +275,7 @@ pub(super) fn memory_relay(scene: &Scene) -> Tried {
     memory(scene.targets.relay)
 }
 
-/// Moves this process to the parent of the run's cgroup. A control is already there.
+/// Moves this process to the parent of the run's cgroup. A control already runs there.
 pub(super) fn leave_cgroup(scene: &Scene) -> Tried {
     let path = scene.cgroup.join("cgroup.procs");
     OpenOptions::new()
@@ -285,7 +286,7 @@ pub(super) fn leave_cgroup(scene: &Scene) -> Tried {
 }
 
 /// Leaves a descriptor open and checks whether an executed program has it. Inside, the code that
-/// starts the command closes it.
+/// starts the command closes that descriptor.
 pub(super) fn inherited_descriptors(scene: &Scene) -> Tried {
     let planted = File::open("/dev/null")?;
     let idle = IDLE.iter().find(|path| Path::new(path).exists());

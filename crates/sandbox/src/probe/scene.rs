@@ -1,5 +1,5 @@
-//! The targets of probes and controls. Both use the same targets, so that the same code runs on
-//! both sides.
+//! The targets of probes and controls. Probes and controls use the same targets, so that the same
+//! code runs on both sides.
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
-    /// Inside, as the agent.
+    /// Inside, as the command.
     Inside,
     /// Outside, as root, where every try must succeed.
     Outside,
@@ -86,7 +86,7 @@ impl Owned {
     }
 }
 
-/// Processes that the agent must not reach.
+/// Processes that the command must not reach.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Targets {

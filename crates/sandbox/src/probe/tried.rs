@@ -12,7 +12,7 @@ pub(super) type Refusals = &'static [i32];
 
 /// A system call that the filter or the kernel denies.
 pub(super) const CALL: Refusals = &[libc::EPERM, libc::EACCES, libc::ENOSYS];
-/// A socket of another family, type or protocol.
+/// A socket of a family, type or protocol that is not allowed.
 pub(super) const SOCKET: Refusals = &[
     libc::EPERM,
     libc::EACCES,
@@ -20,9 +20,9 @@ pub(super) const SOCKET: Refusals = &[
     libc::EPROTONOSUPPORT,
     libc::ESOCKTNOSUPPORT,
 ];
-/// A datagram or connection.
+/// A datagram or connection that is denied.
 pub(super) const SEND: Refusals = &[libc::EPERM, libc::EACCES];
-/// A datagram or connection over IPv6, which a machine may not have.
+/// A datagram or connection over IPv6, which the machine may not support.
 pub(super) const SEND_V6: Refusals = &[
     libc::EPERM,
     libc::EACCES,
@@ -83,7 +83,7 @@ pub(super) fn reached(what: impl Into<String>) -> Tried {
     Ok(Observation::Reached(what.into()))
 }
 
-/// The try met no error, but the target was not there.
+/// The result of a try without an error whose target was not there.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "callers return this value as a Tried"

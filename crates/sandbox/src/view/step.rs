@@ -28,8 +28,8 @@ impl std::error::Error for StepError {
 
 /// Adds the failed step and its path to an error.
 pub(super) trait Step<T> {
-    /// Returns the same result. An error names `step` (a verb, as in "create") and `path`, and
-    /// keeps its kind.
+    /// Returns the same result with a more precise error. The error names `step` (a verb, as in
+    /// "create") and `path`, and keeps the kind of the original error.
     fn at(self, step: &'static str, path: &Path) -> io::Result<T>;
 }
 
@@ -43,7 +43,7 @@ impl<T, E: Into<io::Error>> Step<T> for Result<T, E> {
     }
 }
 
-/// Returns `None` if nothing exists at `path`, and any other error unchanged in kind.
+/// Returns `None` if nothing exists at `path`. Any other error keeps its kind.
 pub(super) fn if_present<T>(found: io::Result<T>, path: &Path) -> io::Result<Option<T>> {
     match found {
         Ok(found) => Ok(Some(found)),

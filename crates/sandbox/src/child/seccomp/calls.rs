@@ -1,4 +1,4 @@
-//! The system calls that the command does not have, and the decision on each newer call.
+//! The table of system calls: the older ones that are denied, and a decision on each newer one.
 //!
 //! `docs/system-calls.md` holds the same table; a test compares the two.
 //!
@@ -41,7 +41,8 @@ pub(super) const SHARED: i64 = 424;
 /// The newest call with a row. Calls that a newer kernel adds do not exist for the command until
 /// they are reviewed.
 pub(super) const NEWEST: i64 = 471;
-/// The newest call among the architecture's own numbers. There is none between it and [`SHARED`].
+/// The newest call among the architecture's own numbers. No call has a number between it and
+/// [`SHARED`].
 pub(super) const NEWEST_OWN: i64 = if cfg!(target_arch = "x86_64") {
     336 // uprobe: the kernel itself inserts this call, and uretprobe, into a traced process.
 } else {
@@ -73,7 +74,7 @@ const fn x86(name: &'static str, number: i64, answer: Answer, why: &'static str)
     }
 }
 
-/// Only some C libraries define this number for libc (`<asm/unistd.h>`).
+/// The libc crate defines this number only for some C libraries (`<asm/unistd.h>`).
 const KEXEC_FILE_LOAD: i64 = if cfg!(target_arch = "x86_64") {
     320
 } else {
@@ -97,7 +98,7 @@ const XATTR_AT: &str =
     "does the same as the older call, with a directory descriptor instead of a path";
 const OWN_PROCESS: &str = "requires the same rights as kill(2) and ptrace(2), so it reaches only the command's own processes";
 
-/// All decisions: older calls that are not allowed, and every shared number.
+/// All decisions: the older calls that are not always allowed, and every call from [`SHARED`] on.
 pub(super) const CALLS: &[Call] = &[
     call("acct", libc::SYS_acct, Refused, MACHINE),
     call("add_key", libc::SYS_add_key, Refused, KEYS),
@@ -351,7 +352,7 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_the_c_library() {
-        // Calls that the table writes as a number and libc has by name.
+        // Calls for which the table has a literal number although libc has a name.
         for (name, number) in [
             ("pidfd_send_signal", libc::SYS_pidfd_send_signal),
             ("io_uring_register", libc::SYS_io_uring_register),
