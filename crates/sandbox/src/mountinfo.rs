@@ -30,7 +30,9 @@ impl Mount {
         let has = |wanted: &str| self.options.split(',').any(|option| option == wanted);
         let kerberos = || self.options.contains("sec=krb5");
         match self.fstype.as_str() {
-            "afs" | "coda" => Some("its server decides for each process whether it may read a file"),
+            "afs" | "coda" => {
+                Some("its server decides for each process whether it may read a file")
+            }
             "cifs" | "smb3" if has("multiuser") => {
                 Some("its server decides for each process whether it may read a file")
             }

@@ -255,8 +255,7 @@ impl View {
         Ok(layer.join(below))
     }
 
-    /// Creates an empty directory outside of the file view, as a mount point that only other mounts
-    /// use.
+    /// Creates an empty directory outside of the file view, for a mount that only other mounts use.
     ///
     /// # Errors
     /// Returns the error of `mkdir(2)`, with the path.

@@ -18,8 +18,8 @@ const PORTION: usize = 8 << 20;
 /// Removes the directory `name` of `holder`, which must not be a link. No link is followed.
 ///
 /// # Errors
-/// Returns the error of the first failed system call. Everything that was not removed until then
-/// stays.
+/// Returns the error of the first failed system call. Everything that was not removed before the
+/// error stays.
 pub fn remove_tree(holder: &OwnedFd, name: &OsStr) -> io::Result<()> {
     let top = open_dir(holder, name)?;
     let mut moved: u64 = 0;
@@ -59,7 +59,7 @@ fn move_up(dir: &OwnedFd, inner: &OsStr, top: &OwnedFd, moved: &mut u64) -> io::
         let fresh = OsString::from(format!(".removed-{moved}"));
         *moved += 1;
         match rename(dir, inner, top, &fresh, RenameFlags::NOREPLACE) {
-            // The program has created an entry with this name.
+            // The hostile program created an entry with this name.
             Err(Errno::EEXIST) => {}
             done => return Ok(done?),
         }
@@ -91,7 +91,7 @@ mod tests {
 
     #[test]
     fn a_tree_of_any_depth_goes_and_nothing_beside_it() {
-        // In memory, because so many directories are slow on a disk.
+        // The test works in memory, because so many directories are slow on a disk.
         let place = tempfile::tempdir_in("/dev/shm").unwrap();
         let kept = place.path().join("kept");
         std::fs::create_dir(&kept).unwrap();

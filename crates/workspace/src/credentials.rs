@@ -19,7 +19,7 @@ use super::apply::path::RelPath;
 use super::apply::tree;
 use super::store::About;
 
-/// A file that the agent sees without its credentials.
+/// A file that the command sees without its credentials.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Redaction {
     /// The path of the file.
@@ -88,7 +88,7 @@ impl Shown {
     }
 }
 
-/// The owner and the agent of a workspace, whose ids the file view exchanges.
+/// The owner and the command of a workspace, whose ids the file view exchanges.
 #[derive(Debug, Clone, Copy)]
 pub struct Exchange {
     owner: (u32, u32),
@@ -96,7 +96,7 @@ pub struct Exchange {
 }
 
 impl Exchange {
-    /// Prepares the exchange of credential files in the directory `workspace` for the user `agent`.
+    /// Returns the exchange between the owner of the directory `workspace` and the user `agent`.
     ///
     /// # Errors
     /// Returns the error of `stat(2)`.
@@ -124,7 +124,7 @@ impl From<&About> for Exchange {
     }
 }
 
-/// Fills `layer`, which covers the workspace in the agent's overlay, with the replacement files.
+/// Fills `layer`, which covers the workspace in the command's overlay, with the replacement files.
 ///
 /// # Errors
 /// Returns the error of writing a file or creating a directory.
@@ -151,8 +151,9 @@ pub fn fill_layer(layer: &Path, about: &About, redactions: &[Redaction]) -> io::
     Ok(())
 }
 
-/// Puts the replacement files into `copy`, a copy of the workspace. Before it was copied, somebody
-/// with write access may have replaced a file or one of its parent directories by a link.
+/// Puts the replacement files into `copy`, a copy of the workspace. Before the workspace was
+/// copied, somebody with write access may have replaced a file or one of its parent directories by
+/// a link.
 ///
 /// # Errors
 /// Returns the error of writing a file, or an error when a directory no longer exists.

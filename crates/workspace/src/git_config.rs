@@ -1,8 +1,8 @@
 //! Splits a git configuration file into elements, in the same way as git reads it
 //! (`git_parse_source` in git's config.c).
 //!
-//! Every byte of the file belongs to exactly one element, so a file can be written again without
-//! some of them.
+//! Every byte of the file belongs to exactly one element, so the file can be written again without
+//! some of the elements.
 //!
 //! Claims: git-configuration
 use std::iter;
@@ -264,7 +264,7 @@ mod tests {
         (git.stdout, git.status.success())
     }
 
-    /// The same, computed by this module.
+    /// Returns the same as `by_git`, computed by this module.
     fn by_us(text: &[u8]) -> (Vec<u8>, bool) {
         let (mut list, mut section, mut is_whole) = (Vec::new(), Vec::new(), true);
         for element in elements(text) {

@@ -1,4 +1,4 @@
-//! Searches files that may contain git credentials, and the files that they name.
+//! Searches files that may contain git credentials, and the files that their configuration names.
 //!
 //! Claims: git-stores
 use std::collections::{BTreeSet, VecDeque};
@@ -24,7 +24,7 @@ const LARGEST_READ: u64 = 32 << 20;
 const LARGEST_SHOWN: usize = 4 << 20;
 /// What is listed in place of a key if a whole file is hidden.
 const WHOLE: &str = "(the whole file)";
-/// The same if the file is too long to be searched.
+/// What is listed in place of a key if the file is too long to be searched.
 const TOO_LARGE: &str = "(a file of that size)";
 
 /// How a file is treated.
@@ -141,7 +141,8 @@ impl Files {
                 Treatment::Tracked => git_redact::config(&file.text, Reader::WorkTree),
                 Treatment::Text => git_redact::text(&file.text),
             };
-            // An include may name any file. git stops with an error if it is not a configuration.
+            // An include may name any file. git stops with an error if that file is not a
+            // configuration.
             if job.depth > 0 && !redacted.is_whole {
                 self.found.cut_short |= length > most;
                 continue;
@@ -158,7 +159,7 @@ impl Files {
         let Treatment::Config(bounds) = job.treatment else {
             return;
         };
-        // A run may have written a file of the caller's that is in the workspace.
+        // A run may have written a configuration of the caller that is in the workspace.
         let bounds = if path.starts_with(&self.workspace) {
             Bounds::Repository
         } else {
@@ -189,9 +190,9 @@ impl Files {
         }
     }
 
-    /// The paths to which git resolves `name` in the configuration at `path`: relative to that
-    /// file, or, for files that are not includes, relative to the directory in which a program of
-    /// git runs.
+    /// Returns the paths to which git may resolve `name` in the configuration at `path`. They are
+    /// relative to that configuration. For a file that is not an include, they may also be relative
+    /// to the directory in which a program of git runs.
     fn places(&self, job: &Job, path: &Path, name: &str, treatment: Treatment) -> Vec<PathBuf> {
         if let (Some(below), Some(home)) = (name.strip_prefix("~/"), &self.home) {
             return resolved(&home.join(below)).into_iter().collect();

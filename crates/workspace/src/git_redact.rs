@@ -13,7 +13,8 @@ pub struct Redacted {
     pub text: Vec<u8>,
     /// The names of the removed values, never the values.
     pub keys: Vec<String>,
-    /// The files to which it refers, whether or not they are shown.
+    /// The files to which the original text refers, whether or not the references are still in
+    /// `text`.
     pub paths: Vec<Reference>,
     /// Whether git reads the file to its end.
     pub is_whole: bool,
@@ -37,17 +38,18 @@ pub enum Reader {
     WorkTree,
 }
 
-/// The key for comments.
+/// What is listed in place of a key for hidden comments.
 const COMMENTS: &str = "(comments)";
-/// The key for everything after an error.
+/// What is listed in place of a key for everything after an error.
 const UNREADABLE: &str = "(what git cannot read)";
-/// The key for lines of a text.
+/// What is listed in place of a key for hidden lines of a text.
 const LINES: &str = "(text with a credential)";
 /// What is listed in place of further keys whose values were removed.
 const MORE: &str = "(more)";
 /// The maximum number of keys of one file that are listed.
 const MOST_KEYS: usize = 64;
-/// The maximum number of listed files that one configuration names. The code that follows them stops earlier.
+/// The maximum number of listed files that one configuration names. The code that searches these
+/// files has a lower limit.
 const MOST_PATHS: usize = 2000;
 /// Variables that name files with credentials.
 const SECRET_FILES: [(&str, &str); 5] = [
@@ -196,7 +198,7 @@ fn reference(section: &Section, name: &str, value: Option<&[u8]>) -> Option<Refe
     }
 }
 
-/// The file in `git credential-store --file`.
+/// The file after `--file` in `git credential-store --file`.
 fn stored_in(helper: &str) -> Option<String> {
     let mut words = helper.split_whitespace();
     let file = words.find_map(|word| match word.strip_prefix("--file")? {

@@ -22,12 +22,12 @@ const WORKSPACE: Budget = Budget {
     directories: 1000,
     names: 500_000,
 };
-/// The same for git directories, including those of submodules and worktrees.
+/// The same limits for git directories, including those of submodules and worktrees.
 const GIT: Budget = Budget {
     directories: 5000,
     names: 500_000,
 };
-/// The same for files to which the command may add freely: logs.
+/// The same limits for logs, to which the command may add files freely.
 const TEXTS: Budget = Budget {
     directories: 5000,
     names: 10_000,
@@ -51,7 +51,7 @@ const DATA: [&str; 11] = [
     "packed-refs",
     "shallow",
 ];
-/// Prefixes of the names of more such files.
+/// Prefixes of the names of more files that are shown unchanged.
 const DATA_BEGINS: [&str; 5] = [
     "HEAD.",
     "index.",
@@ -163,8 +163,8 @@ impl Search {
         Ok(())
     }
 
-    /// Whether a path in the workspace is inside a `.git`, which no run can create. A broken one is
-    /// searched too, because the command can read it.
+    /// Whether a path in the workspace is inside a `.git`, which no run can create. A broken `.git`
+    /// is searched too, because the command can read it.
     fn is_in_git_directory(&self, dir: &Path) -> bool {
         dir.strip_prefix(self.reach.workspace()).is_ok_and(|below| {
             below

@@ -194,8 +194,9 @@ const FILTERS: &[&str] = &[
 
 /// The longest number that is shown, including the letter of its unit.
 const LONGEST_NUMBER: usize = 12;
-/// The maximum size of a text that is judged, in bytes, and its maximum number of URLs. Larger texts are hidden. The
-/// time to judge a text grows with the product of both.
+/// The maximum size of a text that is judged, in bytes, and its maximum number of URLs. Larger
+/// texts are hidden. The time to judge a text grows with the product of its size and its number of
+/// URLs.
 const LONGEST_TEXT: usize = 4 << 10;
 const MOST_URLS: usize = 32;
 /// The text by which a URL is recognized.
@@ -319,7 +320,8 @@ fn without_user(text: &str) -> Cow<'_, str> {
         rest = tail;
         let url = tail.split(ends).next().unwrap_or_default();
         let authority = url.split('/').next().unwrap_or_default();
-        // A password may contain an unescaped slash; its beginning then looks like a port.
+        // A password may contain an unescaped slash. The part before the slash then looks like a
+        // port.
         let is_port = authority.rsplit_once(':').is_none_or(|(_, port)| {
             port.contains(']') || port.bytes().all(|byte| byte.is_ascii_digit())
         });

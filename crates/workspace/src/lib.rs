@@ -1,6 +1,6 @@
-//! Provides the workspace to the agent: an id-mapped bind mount of the caller's directory, or an
+//! Provides the workspace to the command: an id-mapped bind mount of the caller's directory, or an
 //! overlay with this mount as its lower layer. The mount exchanges the ids of the directory's owner
-//! and of the agent, so that the agent owns what the caller owns.
+//! and of the command, so that the command owns what the caller owns.
 pub mod apply;
 pub mod clear;
 pub mod credentials;
@@ -25,12 +25,12 @@ use egress_sys::process;
 use nix::sched::CloneFlags;
 use nix::sys::stat::fstat;
 
-/// Whether the agent may write through a mount.
+/// Whether the command may write through a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// The agent may write, with the rights of the owner.
+    /// The command may write, with the rights of the owner.
     ReadWrite,
-    /// The agent may not write. Used for `--workspace read-only` and for the lower layer of an
+    /// The command may not write. Used for `--workspace read-only` and for the lower layer of an
     /// overlay.
     ReadOnly,
 }

@@ -25,9 +25,9 @@ pub fn mount_overlay(tree: &impl AsFd, lower: &Path, store: &OwnedFd, at: &Path)
 
 /// Does the same for a `store` inside the workspace, and hides the store's `name`. The kernel
 /// rejects an upper layer that is inside a lower one. The lower layer is therefore an overlay
-/// itself, at `joined`, of the workspace and of `hides`, in which the name is a whiteout. All three
-/// are empty directories. The kernel records no origins of files in such an overlay, so applying
-/// changes restores a file that the host removed during the run.
+/// itself, at `joined`, of the workspace and of `hides`, in which the name is a whiteout. `lower`,
+/// `hides` and `joined` are empty directories. The kernel records no origins of files in such an
+/// overlay, so applying changes restores a file that the host removed during the run.
 ///
 /// # Errors
 /// Fails like [`mount_overlay`].
@@ -57,7 +57,7 @@ fn over(lower: &OwnedFd, store: &OwnedFd, at: &Path) -> io::Result<()> {
     let [shown, upper, work] = [SHOWN, UPPER, WORK].map(|name| open_dir(store, OsStr::new(name)));
     let (shown, upper, work) = (shown?, upper?, work?);
     // Without `volatile`, unmounting would write out the whole file system. If the machine crashes
-    // during the run, the agent's changes are lost, and none of them has been applied yet.
+    // during the run, the command's changes are lost, and none of them has been applied yet.
     let options = format!(
         "lowerdir={}:{},upperdir={},workdir={},redirect_dir=on,index=off,metacopy=off,volatile",
         named(&shown),

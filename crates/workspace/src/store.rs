@@ -1,16 +1,16 @@
-//! The directory beside the workspace that receives the agent's changes: `.egress-<run>`, called a
-//! store.
+//! The directory beside the workspace that receives the command's changes: `.egress-<run>`, called
+//! a store.
 //!
 //! For an overlay, the store must be on the same mount as the workspace, because changes are
-//! applied by renaming. Beside a workspace that is a mount point there is no such place, so the
-//! store is inside the workspace. The command does not see it there; the host does, until the run
-//! ends.
+//! applied by renaming. A workspace that is a mount point has no such place beside it, so its store
+//! is inside the workspace. The command does not see it there; the host does, until the run ends.
 //!
-//! An agent with an outer workspace may own the parent directory of a store. Root therefore trusts
-//! no name, place, owner or mode. A store is a directory with the attribute `trusted.egress.store`,
-//! which only root of the machine can set and which also records what the store belongs to. The
-//! directory belongs to a user that no process has, so that only root can enter it. The
-//! supervisor of the run holds a lock on its store. A store without that lock was left behind by a killed run.
+//! The command of a run in an outer workspace may own the parent directory of a store. Root
+//! therefore trusts none of its name, place, owner and mode. A store is a directory with the
+//! attribute `trusted.egress.store`. Only root of the machine can set this attribute, which also
+//! records what the store belongs to. The directory belongs to a user that no process has, so that
+//! only root can enter it. The supervisor of the run holds a lock on its store. A store without
+//! that lock was left behind by a killed run.
 //!
 //! Claims: read-stores
 use std::cell::Cell;
@@ -36,12 +36,12 @@ pub const PREFIX: &str = ".egress-";
 pub const UPPER: &str = "upper";
 /// The overlay's work directory.
 pub const WORK: &str = "work";
-/// A layer between the workspace and the agent's changes, with git's files without their
+/// A layer between the workspace and the command's changes, with git's files without their
 /// credentials.
 pub const SHOWN: &str = "shown";
 /// Entries that were taken out of the workspace while changes were applied.
 pub const MOVED: &str = "moved";
-/// The copy that the agent works on, if there is no upper layer.
+/// The copy that the command works on, if there is no upper layer.
 pub const COPY: &str = "copy";
 /// The attribute of a store: empty while the store is being created, then an [`About`]. A file
 /// system without this attribute cannot hold an upper layer either.
@@ -60,7 +60,7 @@ pub struct About {
     pub uid: u32,
     /// Group id of the workspace.
     pub gid: u32,
-    /// User and group id of the run's agent.
+    /// User and group id of the run's command.
     pub agent: u32,
     /// When the file view was created, by the clock of the file system: seconds and nanoseconds.
     pub began: (i64, i64),
@@ -75,7 +75,7 @@ pub enum Purpose {
     Copy,
 }
 
-/// A store. It is removed when dropped, unless it is kept.
+/// A store of one run. Dropping this value removes the store, unless it is kept.
 #[derive(Debug)]
 pub struct Store {
     /// The parent directory of the store.
@@ -86,7 +86,7 @@ pub struct Store {
     /// Whether the store outlives this value.
     kept: Cell<bool>,
     /// The lock of the store. A copy on a file system without `trusted` attributes has neither mark
-    /// nor lock and is never adopted: what a killed run leaves there stays until somebody removes
+    /// nor lock and is never adopted. If the run is killed, the copy stays until somebody removes
     /// it. All other modes require these attributes.
     lock: Option<Flock<OwnedFd>>,
 }
@@ -186,8 +186,8 @@ impl Store {
         Ok(found)
     }
 
-    /// Keeps the store when this value is dropped. From here on, its content must be processed
-    /// later.
+    /// Keeps the store when this value is dropped. After this call, the content of the store must
+    /// still be processed.
     pub fn keep(&self) {
         self.kept.set(true);
     }
@@ -256,8 +256,8 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         if let (false, Some(name)) = (self.kept.get(), self.path.file_name()) {
-            // If removal fails, the next run finds the store, tries again, and uses it for nothing
-            // else.
+            // If removal fails, the next run finds the store and removes it, but does not use it
+            // for anything else.
             if self.lock.is_some() {
                 drop(xattr::set(&self.dir, MARK, b""));
             }
@@ -272,7 +272,7 @@ pub fn is_name(name: &OsStr) -> bool {
     id.is_some_and(|id| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Creates the directory of a store and removes everybody's access. The owner of `holder` may have
+/// Creates the directory of a store and removes all access to it. The owner of `holder` may have
 /// replaced the directory before it was opened, so it must be empty both before and after its owner
 /// is changed.
 fn create_empty(holder: &OwnedFd, name: &str, agent: u32) -> io::Result<OwnedFd> {
@@ -312,7 +312,7 @@ fn try_lock(dir: &OwnedFd) -> io::Result<Flock<OwnedFd>> {
         .map_err(|(_, errno)| errno.into())
 }
 
-/// Opens the store `name` in `holder`, if a run created it and no live run has it.
+/// Opens the store `name` in `holder`, if a run created it and no live run holds its lock.
 fn open_abandoned(
     holder: &OwnedFd,
     name: &OsStr,
@@ -324,7 +324,8 @@ fn open_abandoned(
     let (Some(_), Ok(lock)) = (xattr::get(&dir, MARK), try_lock(&dir)) else {
         return Ok(None);
     };
-    // Read again, because its run may have ended normally before the lock was taken.
+    // Read the mark again, because the store's run may have ended normally before the lock was
+    // taken.
     match xattr::get(&dir, MARK).unwrap_or_default().as_slice() {
         // The run was killed while it created or removed the store.
         [] => {

@@ -11,12 +11,12 @@ use nix::fcntl::{Flock, FlockArg};
 /// First id of the range: 1879048192 to 2147483647 is unused by systemd's allocation
 /// (<https://systemd.io/UIDS-GIDS/>, "Summary") and below the ids that some programs read as negative.
 const FIRST_ID: u32 = 1_879_048_192;
-/// Number of ids for one run.
+/// Number of ids for each run.
 const IDS_PER_RUN: u32 = 4;
 /// The maximum number of runs at a time on one machine.
 const SLOTS: u32 = 1_024;
 
-/// Name of the agent's user inside the boundary.
+/// Name of the command's user inside the boundary.
 pub const AGENT_NAME: &str = "pipelock-agent";
 
 /// Three users for one run. No other run gets them until this is dropped.
@@ -75,9 +75,9 @@ impl UserLease {
     }
 }
 
-/// The fourth id of a run whose agent has the id `agent`. No process ever has it, so only root can
-/// access files that belong to it, even where a mount exchanges the ids of the agent and the
-/// workspace's owner.
+/// Returns the fourth id of a run whose command has the user id `agent`. No process ever has this
+/// id, so only root can access files that belong to it, even where a mount exchanges the ids of the
+/// command and the workspace's owner.
 pub fn nobody(agent: u32) -> u32 {
     agent.saturating_add(IDS_PER_RUN - 1)
 }
@@ -106,7 +106,7 @@ fn live_uids() -> io::Result<Vec<u32>> {
     Ok(uids)
 }
 
-/// `/etc/passwd` inside the boundary. It contains the agent and no user who could log in.
+/// `/etc/passwd` inside the boundary. It contains the command's user and no user that could log in.
 pub fn passwd(agent: u32, home: &str) -> String {
     format!(
         "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n\

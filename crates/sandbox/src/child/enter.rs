@@ -112,9 +112,9 @@ fn run(plan_fd: RawFd, control: &Control) -> Result<(), StepError> {
     step("run the probes", run_probes(&plan, scene, control))?;
     let go = wait_for(control, |message| (message == ToInit::Go).then_some(()));
     step("wait for the supervisor", go)?;
-    let agent = step("start the agent", start_agent(&plan, control))?;
+    let agent = step("start the command", start_agent(&plan, control))?;
     match agent {
-        Some(agent) => step("wait for the agent", reap(agent, control)),
+        Some(agent) => step("wait for the command", reap(agent, control)),
         None => Ok(()),
     }
 }
@@ -373,7 +373,7 @@ fn start_agent(plan: &StagePlan, control: &Control) -> io::Result<Option<Pid>> {
             Ok(None)
         }
         _ => Err(io::Error::other(
-            "the agent's status pipe ended in the middle of the errno",
+            "the command's status pipe ended in the middle of the errno",
         )),
     }
 }
@@ -390,7 +390,7 @@ fn become_agent(plan: &StagePlan, control: &Control, status: &OwnedFd) -> ! {
             Err(errno) => errno as i32,
         },
         Err(error) => {
-            let step = String::from("drop the agent's privileges");
+            let step = String::from("drop the command's privileges");
             let failed = FromInit::Failed {
                 step,
                 error: error.to_string(),

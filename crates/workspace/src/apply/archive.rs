@@ -1,5 +1,6 @@
-//! Keeps changes that were not applied in an uncompressed tar of the agent's versions. The tar needs no more space than
-//! they do: holes are left out, and further names of a file become links to the first.
+//! Writes the changes that were not applied to an uncompressed tar, as the command left them. The
+//! tar needs no more space than these changes, because holes are left out and further names of a
+//! file become links to the first name.
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Seek};
@@ -14,8 +15,9 @@ use super::model::{Change, ChangeOutcome, Plan, What};
 use super::path::RelPath;
 use super::tree;
 
-/// Writes the changes of `plan` that were not applied from `upper` to `out`. Returns the number of
-/// entries. Devices, sockets and named pipes appear only in the list of changes.
+/// Writes those entries of `upper` to the tar `out` whose changes in `plan` were not applied.
+/// Returns the number of entries. Devices, sockets and named pipes appear only in the list of
+/// changes.
 ///
 /// # Errors
 /// Fails when an entry cannot be read or the tar cannot be written.

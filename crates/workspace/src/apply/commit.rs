@@ -1,8 +1,9 @@
-//! Applies the accepted changes to the workspace, as its owner.
+//! Applies the accepted changes to the workspace, with the rights of the workspace's owner.
 //!
 //! Every step is a rename within one mount. Content, holes, attributes and hard links stay as the
-//! agent made them, and no file is ever half-written. Names are looked up without following links.
-//! After each rename, the replaced entry is checked again and put back if it is not the judged one.
+//! command made them, and no file is ever half-written. Names are looked up without following
+//! links. After each rename, the replaced entry is checked again. It is put back if it is not the
+//! entry that was judged.
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -29,7 +30,8 @@ struct Places {
     upper: OwnedFd,
     moved: OwnedFd,
     root: OwnedFd,
-    /// The directories that were opened last. Consecutive steps are usually in the same directory.
+    /// The directory that was opened last on each side. Consecutive steps are usually in the same
+    /// directory.
     last: [Option<(RelPath, OwnedFd)>; 2],
     /// The entries that each change has taken out of the workspace so far, with their paths.
     taken: BTreeMap<usize, Vec<(u64, RelPath)>>,
@@ -43,8 +45,8 @@ enum Side {
     Workspace,
 }
 
-/// Executes all steps of `plan`. If a step fails, its change and the changes below it are refused,
-/// and the other steps continue.
+/// Executes all steps of `plan`. If a step fails, its change and the changes below that path are
+/// refused, and the other steps continue.
 ///
 /// # Errors
 /// Fails when the directories cannot be used at all, or when an entry that was taken out of the
@@ -219,7 +221,7 @@ impl Places {
         Ok((dir, name.to_os_string()))
     }
 
-    /// Puts back what a change has taken out, because the change is not applied.
+    /// Puts back the entries that a change has taken out, because the change is not applied.
     fn undo(&mut self, of: usize) {
         self.last = [None, None];
         for (slot, path) in self.taken.remove(&of).unwrap_or_default().into_iter().rev() {
@@ -394,7 +396,7 @@ fn stat_entry(dir: &OwnedFd, name: &OsStr) -> Result<Option<nix::sys::stat::File
     tree::stat(dir, name).map_err(|error| reason(&error))
 }
 
-/// The reason that a failed system call means for the change.
+/// Returns the reason to record for a change when a system call failed with `error`.
 fn reason(error: &io::Error) -> Reason {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EACCES | Errno::EPERM | Errno::EROFS) => Reason::NotPermitted,

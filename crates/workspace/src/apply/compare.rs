@@ -1,4 +1,4 @@
-//! Lists what the agent changed in a copy of the workspace. None of it is applied.
+//! Lists what the command changed in a copy of the workspace. None of it is applied.
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
@@ -22,13 +22,13 @@ struct Pair<'a> {
     copy: &'a OwnedFd,
     original: Option<&'a OwnedFd>,
     path: &'a RelPath,
-    /// Whether a directory on the path changed. It may then be a different directory whose entries
-    /// came with it.
+    /// Whether a directory on the path changed. The directory at this path may then be a different
+    /// one that was moved here with its entries.
     may_be_other: bool,
 }
 
 struct Compare<'a> {
-    /// Entries of the copy that changed after this time were changed by the agent.
+    /// Entries of the copy that changed after this time were changed by the command.
     copied: (i64, i64),
     /// Entries of the workspace that changed after this time were changed by the host.
     began: (i64, i64),
@@ -38,12 +38,13 @@ struct Compare<'a> {
     changes: Changes,
 }
 
-/// Compares the copy in `store` with the workspace. `altered` are files that differ in the copy by design, until the
-/// agent changes them. `set_back` is how far the clock was set back during the run, at most; the time of a change may
-/// be this much too early.
+/// Compares the copy in `store` with the workspace. `altered` are files that differ in the copy by
+/// design, until the command changes them. `set_back` is the most by which the clock was set back
+/// during the run, because the recorded time of a change may be too early by this much.
 ///
-/// An entry is listed if its `ctime` is later than the copy and it differs. An entry that is missing from the copy and
-/// that the host changed during the run is not listed.
+/// An entry is listed if its `ctime` is later than the end of copying and it differs from the
+/// workspace's entry. An entry that is missing from the copy and that the host changed during the
+/// run is not listed.
 ///
 /// # Errors
 /// Fails when the copy or the workspace cannot be read.
@@ -89,7 +90,8 @@ impl Compare<'_> {
             let Some(stat) = tree::stat(original, &name)? else {
                 continue;
             };
-            // Such entries were not copied, or appeared during the run.
+            // Entries of such kinds were not copied, and an entry that changed during the run may
+            // have appeared then.
             let kind = tree::kind(&stat);
             let left_out = matches!(kind, Kind::Device | Kind::Fifo | Kind::Socket)
                 || stat.st_dev != device

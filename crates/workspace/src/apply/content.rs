@@ -14,13 +14,13 @@ use super::judge::Kind;
 use super::model::Change;
 use super::tree;
 
-/// The maximum number of bytes of holes that are digested in total. It is limited because a program can create
-/// terabytes with one call.
+/// The maximum number of bytes of holes that are digested in total. This number is limited because
+/// a program can create terabytes of holes with one call.
 const MOST_HOLES: u64 = 8 << 30;
 
-/// Computes digests of files, in total over no more bytes than the file system has room for. A file
-/// with several names is read once. Files that share their written data can exceed this limit, as
-/// holes can, and then have no digest.
+/// Computes digests of files. In total, they cover no more bytes than the file system has room for.
+/// A file with several names is read once. Files that share their written data can exceed this
+/// limit, as holes can, and then have no digest.
 #[derive(Debug)]
 pub struct Digests {
     holes_left: u64,
@@ -47,7 +47,7 @@ impl Digests {
         })
     }
 
-    /// Computes the digest of `file`, unless that would take too long.
+    /// Computes the digest of `file`, unless it exceeds the bytes that may still be digested.
     ///
     /// # Errors
     /// Returns the error of `read(2)`.
@@ -96,7 +96,7 @@ pub fn sha256(mut file: impl Read) -> io::Result<String> {
     }
 }
 
-/// Reads the attributes of an entry that programs may set: `user.*`.
+/// Reads the extended attributes of an entry that programs may set (`user.*`).
 ///
 /// # Errors
 /// Returns the error of `llistxattr(2)` or `lgetxattr(2)`.

@@ -24,8 +24,8 @@ use crate::store::{self, About, COPY, Store};
 /// A file of the store whose creation marks the end of copying.
 const COPIED: &str = "copied";
 
-/// Copies the workspace that `store` belongs to into the store. Files of the workspace's owner belong to the agent in
-/// the copy.
+/// Copies the workspace that `store` belongs to into the store. In the copy, the files of the
+/// workspace's owner belong to the command's user.
 ///
 /// # Errors
 /// Fails when an entry cannot be read or the file system is full.
@@ -35,7 +35,7 @@ pub fn copy(store: &Store) -> io::Result<()> {
     finish(&to, &fstat(&from)?, store.about())
 }
 
-/// Records that the copy is complete. The agent makes all later changes in it.
+/// Records that the copy is complete. Every later change in the copy is the command's.
 ///
 /// # Errors
 /// Returns the error of creating the file.
@@ -75,8 +75,8 @@ fn entries(from: &OwnedFd, to: &OwnedFd, path: &RelPath, about: &About) -> io::R
                 let (inner, fresh) = (tree::open_dir(from, name)?, tree::open_dir(to, name)?);
                 entries(&inner, &fresh, &path, about)?;
                 attributes(from, to, name)?;
-                // Owner and mode are those of the directory that was read, because another process
-                // may have renamed it meanwhile.
+                // The copy gets the owner and mode of the directory that was read, because another
+                // process may have renamed that directory meanwhile.
                 finish(&fresh, &fstat(&inner)?, about)?;
             }
             Kind::File => {

@@ -1,8 +1,8 @@
 //! Checks that a git index contains only names that git itself would have put there.
 //!
 //! git trusts its index: `git checkout .` writes `.git/hooks/post-checkout` or `../x` if the index
-//! contains that name. An index must therefore be understood completely (gitformat-index(5)), or it
-//! is rejected.
+//! contains that name. Every part of an index must therefore be parsed (gitformat-index(5)), or the
+//! index is rejected.
 //!
 //! Claims: read-git-index
 use std::collections::BTreeMap;
@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use super::judge::is_git_name;
 
 /// The longest accepted index, in bytes; a million files take about 100 MB. The same limit applies
-/// to its names when written out: version 4 omits the part that a name shares with the previous
-/// one, so a short index can hold terabytes of names.
+/// to its names when written out. Version 4 omits the part that a name shares with the previous
+/// name, so a short index can hold terabytes of names.
 pub const MOST_BYTES: u64 = 256 << 20;
 
 /// Length of an object id in the index: SHA-1, or SHA-256 if `config`, the repository's
@@ -56,8 +56,8 @@ fn read(index: &[u8], hash: usize, most: usize) -> Option<()> {
     extensions(rest, hash, entries, end, &starts)
 }
 
-/// Reads the name of the next entry. Also returns the length of the part it shares with the
-/// previous name.
+/// Reads the name of the next entry. Also returns the length of the part that the name shares with
+/// the previous name.
 fn entry(
     rest: &mut Rest<'_>,
     version: u32,
@@ -92,8 +92,8 @@ fn entry(
     if version == 4 {
         rest.take(1)?;
     } else {
-        // One to eight NUL bytes, so that the next entry starts at a multiple of eight bytes from
-        // this one.
+        // One to eight NUL bytes follow, so that the next entry starts at a multiple of eight bytes
+        // from this entry.
         taken += length;
         let padding = rest.take(8 - taken % 8)?;
         if padding.iter().any(|byte| *byte != 0) {
@@ -134,9 +134,10 @@ fn extensions(
                 found = Some(at);
             }
             b"IEOT" => blocks(&mut inside, entries, starts)?,
-            // The entries are in another file.
+            // This extension moves the entries to another file.
             b"link" => return None,
-            // git skips unknown extensions with these names, except `sdir`, which it must support.
+            // git skips unknown extensions whose name starts with a capital letter. It must support
+            // `sdir`.
             [b'A'..=b'Z', ..] | b"sdir" => {}
             _ => return None,
         }

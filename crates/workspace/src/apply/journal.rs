@@ -1,5 +1,5 @@
-//! The durable plan of what to apply. If it exists, applying has started and must be completed. If
-//! not, the workspace is unchanged.
+//! The durable plan of what to apply. If the plan exists, applying has started and must be
+//! completed. If it does not exist, the workspace is unchanged.
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -15,10 +15,10 @@ use super::tree;
 const PLAN: &str = "plan.json";
 const FRESH: &str = "plan.new";
 
-/// Writes `plan` below `store`. It is on disk when this returns.
+/// Writes `plan` below `store`. The plan is on disk when this returns.
 ///
 /// # Errors
-/// Returns the error of the failed system call. No plan exists then.
+/// Returns the error of the failed system call. After an error, no plan exists.
 pub fn write(store: &OwnedFd, plan: &Plan) -> io::Result<()> {
     let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
     let mut file = File::from(openat(store, FRESH, flags, Mode::S_IRUSR | Mode::S_IWUSR)?);

@@ -1,5 +1,5 @@
-//! The rules for which of the agent's changes may reach the workspace. This module only computes on
-//! paths and kinds.
+//! The rules that decide which of the command's changes may reach the workspace. This module only
+//! computes on paths and kinds.
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -57,11 +57,11 @@ pub enum Reason {
     NewGitDirectory,
     /// The owner of the workspace lacks the permission.
     NotPermitted,
-    /// Another file system is mounted there.
+    /// Another file system is mounted at its path.
     OtherFileSystem,
     /// A symbolic link points outside of the workspace.
     PointsOutside,
-    /// It is the packet directory, a file of the run that the agent must not change, or a
+    /// It is the packet directory, a file of the run that the command must not change, or a
     /// `--protect` path.
     Protected,
     /// It is a socket.
@@ -82,7 +82,7 @@ pub enum Zone {
     Plain,
     /// It is a git directory: `.git`, a bare repository, `modules/<name>`, `worktrees/<name>`.
     Git,
-    /// It is `modules`, or between it and the git directories in it.
+    /// It is `modules`, or a directory between `modules` and the git directories in it.
     Modules,
     /// It is `worktrees`.
     Worktrees,
@@ -92,7 +92,7 @@ pub enum Zone {
     ObjectsInfo,
     /// It is `refs`, `logs` or below `objects`, where files and directories may have any name.
     Data,
-    /// It is anything else in a git directory. No change in it is applied.
+    /// It is anything else in a git directory. No change in such a directory is applied.
     Closed,
 }
 
@@ -135,7 +135,7 @@ impl Zone {
     /// directory that existed before and still is the same one.
     ///
     /// # Errors
-    /// Returns the reason why it is not applied.
+    /// Returns the reason why the change is not applied.
     pub fn entry(self, name: &[u8], kind: Kind, merged: bool) -> Result<(), Reason> {
         if is_git_name(name) {
             return if merged && self == Self::Plain {
@@ -196,8 +196,9 @@ impl Zone {
     }
 }
 
-/// The maximum number of names in a path, and of bytes. With relative calls, a program can create deeper directories
-/// than a path can name (4,095 bytes), and each level takes a descriptor to read.
+/// The maximum numbers of names and of bytes in a path. With relative calls, a program can create
+/// deeper directories than a path can name (4,095 bytes), and each level takes a descriptor to
+/// read.
 const MOST_LEVELS: usize = 256;
 const LONGEST_PATH: usize = 3072;
 
@@ -249,7 +250,7 @@ impl Protected {
     /// directory are judged individually.
     ///
     /// # Errors
-    /// Returns the reason why it is not applied.
+    /// Returns the reason why the change is not applied.
     pub fn check(&self, path: &RelPath, merged: bool) -> Result<(), Reason> {
         let top = path.components().next().unwrap_or_default();
         if top.eq_ignore_ascii_case(b".github") {

@@ -42,13 +42,13 @@ pub fn is_redirected(upper: &impl AsFd, name: &OsStr) -> io::Result<bool> {
     Ok(xattr::value(upper, name, REDIRECT)?.is_some())
 }
 
-/// What happened to the lower layer's entry from which an upper entry was copied.
+/// What happened to the entry of the lower layer from which an entry of the upper layer was copied.
 #[derive(Debug)]
 pub enum Origin {
-    /// The entry is not a copy, or the kernel recorded no origin (`trusted.overlay.origin`). It
-    /// records none for a file with several names, for a file that the command replaced, and on
-    /// file systems without handles. Reading it requires `CAP_DAC_READ_SEARCH`. If the host removed
-    /// such a file during the run, applying changes restores it.
+    /// The entry is not a copy, or the kernel recorded no origin (`trusted.overlay.origin`). The
+    /// kernel records none for a file with several names, for a file that the command replaced, and
+    /// on file systems without handles. Reading the origin requires `CAP_DAC_READ_SEARCH`. If the
+    /// host removed a file without an origin during the run, applying changes restores the file.
     Unknown,
     /// No name leads to the original, so the host removed it.
     Gone,
@@ -89,7 +89,7 @@ pub fn origin(upper: &impl AsFd, name: &OsStr, root: &impl AsFd) -> io::Result<O
     })
 }
 
-/// The lower half of a directory of the upper layer.
+/// The directory of the lower layer that a directory of the upper layer covers.
 #[derive(Debug)]
 pub struct LowerHalf {
     /// The open directory.
@@ -101,15 +101,15 @@ pub struct LowerHalf {
 /// How a directory of the upper layer relates to the lower layer.
 #[derive(Debug)]
 pub enum Relation {
-    /// It shows nothing of the lower layer.
+    /// The directory shows nothing of the lower layer.
     Alone,
-    /// It covers the directory with the same name.
+    /// The directory covers the lower directory with the same name.
     Over(LowerHalf),
-    /// It covers a directory that had another name.
+    /// The directory covers a lower directory that had another name.
     Redirected {
-        /// The other path.
+        /// The path of that lower directory.
         from: RelPath,
-        /// The directory, unless it no longer exists.
+        /// That lower directory, unless it no longer exists.
         dir: Option<OwnedFd>,
     },
 }
@@ -125,7 +125,7 @@ pub fn relate(
     lower: Option<&LowerHalf>,
 ) -> io::Result<Relation> {
     if let Some(value) = xattr::value(upper, name, REDIRECT)? {
-        // An absolute path starts at the root of the layer; another one starts at the parent's
+        // An absolute path starts at the root of the layer; a relative path starts at the parent's
         // lower half.
         let from = match value.strip_prefix(b"/") {
             Some(path) => Some(RelPath(path.to_vec())),

@@ -1,8 +1,9 @@
-//! Applies the agent's changes from the overlay's upper layer to the workspace, or keeps them
+//! Applies the command's changes from the overlay's upper layer to the workspace, or keeps them
 //! apart.
 //!
 //! `scan` reads and judges the changes, `judge` holds the rules, `journal` makes the plan durable,
-//! and `commit` executes its steps. All of this runs after the last process of the agent has ended.
+//! and `commit` executes its steps. All of this runs after the last process of the command has
+//! ended.
 pub mod archive;
 pub mod commit;
 pub mod compare;
@@ -33,9 +34,10 @@ use judge::{Protected, Reason};
 use model::{ChangeOutcome, Plan};
 use scan::Rules;
 
-/// In a store: the tar of the changes that were not applied.
+/// The file in a store that holds a tar of the changes that were not applied.
 const ARCHIVE: &str = "changes.tar";
-/// In a store: the tar of the changes that were refused when those of a killed run were applied.
+/// The file in a store that holds a tar of the changes that were refused when a later run applied
+/// the changes of a killed run.
 const RECOVERED: &str = "recovered.tar";
 
 /// What to do with the changes of a run.
@@ -58,11 +60,13 @@ pub struct Concluded {
     pub lost: Option<io::Error>,
 }
 
-/// Judges the agent's changes and applies those that are allowed. `set_back` is how far the clock was set back during
-/// the run, at most; the time of a change may be this much too early.
+/// Judges the command's changes and applies those that are allowed. `set_back` is the most by which
+/// the clock was set back during the run, because the recorded time of a change may be too early by
+/// this much.
 ///
 /// # Errors
-/// Fails when the changes cannot be read or applying cannot start. The workspace is unchanged then.
+/// Fails when the changes cannot be read or applying cannot start. After an error, the workspace is
+/// unchanged.
 pub fn conclude(
     store: &Store,
     protected: &Protected,
@@ -131,11 +135,11 @@ pub struct Recovered {
 }
 
 /// Completes what killed runs left beside `workspace` or inside it. If a run was killed while it
-/// applied changes, applying continues. If it had not started, its store is removed. Live runs and
-/// runs of other workspaces are left alone.
+/// applied changes, applying continues. If applying had not started, the store of the killed run is
+/// removed. Live runs and runs of other workspaces are left alone.
 ///
 /// # Errors
-/// Fails when a store cannot be read or its plan cannot be executed. The store stays.
+/// Fails when a store cannot be read or its plan cannot be executed. That store stays.
 pub fn recover(workspace: &Path) -> io::Result<Vec<Recovered>> {
     let mut done = Vec::new();
     for store in Store::left_behind(workspace)? {

@@ -1,4 +1,4 @@
-//! The data of applying: changes, and the steps that bring each of them into the workspace.
+//! The data types of applying: changes, and the steps that apply each change.
 use std::io;
 
 use nix::sys::stat::FileStat;
@@ -32,11 +32,11 @@ pub enum ChangeOutcome {
     Refused,
     /// It was not applied because the host changed the same entry, whose version stays.
     Conflict,
-    /// It was not applied because no change of this run is.
+    /// It was not applied because no change of this run is applied.
     Discarded,
 }
 
-/// One change that the agent made.
+/// One change that the command made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
@@ -168,8 +168,8 @@ impl io::Write for Length {
     }
 }
 
-/// A step of applying. An interrupted step can be repeated and then detects that it is already
-/// done.
+/// A step of applying. A step can be repeated after an interruption, and then detects that it is
+/// already done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Step {
@@ -177,14 +177,14 @@ pub enum Step {
     TakeOut {
         /// The path of the entry.
         path: RelPath,
-        /// Its name among the entries that were taken out.
+        /// Its number among the entries that were taken out.
         slot: u64,
         /// The identity that it must have.
         identity: Identity,
     },
     /// Moves a directory that was taken out to its new place.
     PutBack {
-        /// Its name among the entries that were taken out.
+        /// Its number among the entries that were taken out.
         slot: u64,
         /// The former path.
         from: RelPath,

@@ -26,8 +26,9 @@ pub use entry::Rules;
 use entry::{Scan, UpperDir, UpperEntry};
 use git::{looks_like_git, makes_git_directory};
 
-/// The maximum number of passes over the changes. A pass is repeated when a directory cannot move after all, which may
-/// keep other directories in place, and so on. After that, no directory moves.
+/// The maximum number of passes over the changes. Another pass follows when a directory cannot move
+/// after all, because that may keep other directories in place. After so many passes, no directory
+/// moves.
 const MOST_PASSES: usize = 8;
 
 /// Judges everything in `upper`, the upper layer over `root`, the workspace.
@@ -241,7 +242,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Judges a new directory. Returns the reason why no entry in it is applied, if so.
+    /// Judges a new directory. Returns the reason if no entry in the directory may be applied.
     fn made(&mut self, place: &UpperDir<'_>, entry: &UpperEntry<'_>) -> io::Result<Option<Reason>> {
         let mut change = Change::of(entry.path.clone(), What::Created, &entry.stat);
         let judged = match self.judge_place(place, entry, Kind::Directory)? {
@@ -268,7 +269,7 @@ impl Scan<'_> {
         }
     }
 
-    /// Judges a renamed directory. Returns the reason why no entry in it is applied, if so.
+    /// Judges a renamed directory. Returns the reason if no entry in the directory may be applied.
     fn moved(
         &mut self,
         place: &UpperDir<'_>,

@@ -89,13 +89,14 @@ pub fn earlier((seconds, nanoseconds): (i64, i64), by: Duration) -> (i64, i64) {
     )
 }
 
-/// Identifies an entry, to check that it still is the judged one. The ctime is not part of it,
-/// because renaming changes it.
+/// The identity of an entry, to check that the entry is still the one that was judged. The identity
+/// does not include the ctime, because renaming changes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
     inode: u64,
-    /// Modification time and size. They are left out for directories, whose entries change them.
+    /// Modification time and size. Directories have none, because a change to their entries changes
+    /// both.
     content: Option<(i64, i64, i64)>,
 }
 

@@ -1,10 +1,10 @@
 //! Finds where symbolic links lead after changes are applied, including through other links.
 //!
-//! It is not decided yet which changes will be applied. A name therefore counts both as the entry
-//! in the workspace and as the entry in the file view, and every path that a new link may take must
-//! end at a place where changes are allowed. No name on such a path may be a git directory,
-//! whatever its name, or be inside one. A link that existed before may lead anywhere, but not
-//! through a new link or through a directory that replaces a link.
+//! At this point it is not decided yet which changes will be applied. A name therefore counts both
+//! as the entry in the workspace and as the entry in the file view. Every path that a new link may
+//! take must end at a place where changes are allowed. No entry on such a path may be a git
+//! directory, whatever its name, or be inside one. A link that existed before may lead anywhere,
+//! but not through a new link or through a directory that replaces a link.
 //!
 //! Claims: read-links
 mod world;
@@ -30,21 +30,21 @@ const MOST_NAMES: usize = 1000;
 /// The maximum number of names that are looked up for all links together.
 const MOST_IN_ALL: usize = 4_000_000;
 
-/// The links of the workspace and of the agent's changes over it.
+/// The links of the workspace and of the command's changes over it.
 #[derive(Debug)]
 pub struct Ways<'a> {
     workspace: &'a Path,
     protected: &'a Protected,
     world: LayeredTree<'a>,
-    /// New links, and directories that replace links, with the reason why one is not applied.
+    /// New links, and directories that replace links, each with the reason if it is not applied.
     judged: BTreeMap<RelPath, Option<Reason>>,
     /// Number of names that may still be looked up.
     left: Cell<usize>,
-    /// Whether a path was not followed to its end, so that no other new link can be judged.
+    /// Whether a limit ended the lookup of a path early, so that no other new link can be judged.
     is_cut: bool,
 }
 
-/// A path with a forbidden end, and the new entries on it.
+/// Why a path must not end where it does, and the new entries on the path.
 type Bad = (Reason, Vec<RelPath>);
 
 /// The ends of all paths that a link may take.
@@ -75,7 +75,7 @@ struct Step {
 }
 
 impl Step {
-    /// Puts the names of `target` before the others.
+    /// Puts the names of `target` before the names that are still to be looked up.
     fn names(&mut self, target: &[u8]) {
         let names = target.split(|byte| *byte == b'/').rev();
         // Empty names and `.` lead nowhere, and a target may contain thousands of them.
@@ -136,7 +136,7 @@ impl<'a> Ways<'a> {
     /// Judges the entry at `path`, if it is a new link or a directory that replaces one.
     ///
     /// # Errors
-    /// Returns the reason why it is not applied.
+    /// Returns the reason why the entry is not applied.
     pub fn check(&self, path: &RelPath) -> Result<(), Reason> {
         match self.judged.get(path) {
             Some(Some(reason)) => Err(reason.clone()),
@@ -269,7 +269,7 @@ mod tests {
     use crate::apply::tree;
 
     /// Calls `look` with a workspace and an upper layer over it. Each text is an entry: `a/` is a
-    /// directory, `a -> b` a link, anything else a file.
+    /// directory, `a -> b` is a link, and anything else is a file.
     fn with<T>(before: &[&str], fresh: &[&str], look: impl FnOnce(&Ways<'_>, &OwnedFd) -> T) -> T {
         let place = tempfile::tempdir().unwrap();
         let make = |name: &str, entries: &[&str]| {
@@ -441,7 +441,7 @@ mod tests {
         with(&[], &links, |ways, _| {
             let path = RelPath(format!("{directory}/0").into_bytes());
             assert_eq!(ways.check(&path), Ok(()));
-            // 80 MB of paths were looked up.
+            // The lookups covered 80 MB of paths.
             assert!(ways.world.remembered() < 64 << 20);
         });
     }

@@ -42,7 +42,7 @@ pub(super) struct Scan<'a> {
     pub(super) steps: Vec<Planned>,
 }
 
-/// A directory that the agent moved.
+/// A directory that the command moved.
 #[derive(Debug)]
 pub(super) struct Move {
     pub(super) slot: u64,
@@ -59,7 +59,7 @@ pub(super) struct UpperDir<'a> {
     pub(super) path: &'a RelPath,
     pub(super) lower: Option<&'a LowerHalf>,
     pub(super) zone: Zone,
-    /// Why no entry in it is applied, if so.
+    /// The reason if no entry in the directory may be applied.
     pub(super) held: Option<&'a Reason>,
 }
 

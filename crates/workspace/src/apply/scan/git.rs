@@ -11,7 +11,7 @@ use crate::apply::judge::{self, GIT_MAKERS, Reason, Zone};
 use crate::apply::layer::is_whiteout;
 use crate::apply::tree;
 
-/// Whether the agent's entries turn this directory into a repository.
+/// Whether the command's entries turn this directory into a repository.
 pub(super) fn makes_git_directory(
     place: &UpperDir<'_>,
     names: &[std::ffi::OsString],
@@ -43,7 +43,7 @@ pub(super) fn makes_git_directory(
     }
 }
 
-/// Judges the index that the agent left in a git directory.
+/// Judges the index that the command left in a git directory.
 pub(super) fn index(
     place: &UpperDir<'_>,
     entry: &UpperEntry<'_>,
@@ -54,7 +54,7 @@ pub(super) fn index(
         Ok(bytes)
     };
     let bytes = read(tree::open_file(place.upper, entry.name)?)?;
-    // Uses the host's configuration. A worktree has that of its repository.
+    // The host's configuration counts. A worktree uses the configuration of its repository.
     let config = place.lower.and_then(|lower| {
         let paths = ["config", "../../config"].map(OsStr::new);
         paths

@@ -1,4 +1,4 @@
-//! Finds directories that the agent moved, and judges which entries may leave their place or arrive
+//! Finds directories that the command moved, and judges which entries may leave a place or appear
 //! at one.
 use std::io;
 use std::os::fd::OwnedFd;
@@ -104,8 +104,8 @@ impl Scan<'_> {
         Ok(Ok(Identity::of(&nix::sys::stat::fstat(dir)?)))
     }
 
-    /// Whether everything below a directory of the workspace may be taken away and, with `to`, may
-    /// be placed there.
+    /// Whether everything below a directory of the workspace may be taken away. With `to`, also
+    /// whether it may be placed at `to`.
     pub(super) fn may_leave(
         &self,
         dir: &OwnedFd,
@@ -179,9 +179,9 @@ impl Scan<'_> {
         Ok(Ok(()))
     }
 
-    /// Whether an entry may be placed where the workspace has none. If the agent changed a copy of
-    /// an entry that the host has since removed or changed, it may not. If the agent only renamed
-    /// the entry, it is unchanged below.
+    /// Whether an entry may be placed where the workspace has none. An entry may not appear if the
+    /// command changed a copy of it and the host has since removed or changed the original. If the
+    /// command only renamed the entry, its original in the lower layer is unchanged.
     pub(super) fn may_appear(
         &self,
         place: &UpperDir<'_>,

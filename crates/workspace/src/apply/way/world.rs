@@ -18,8 +18,9 @@ use crate::apply::layer::{LowerHalf, Relation, is_redirected, is_whiteout, relat
 use crate::apply::path::RelPath;
 use crate::apply::tree;
 
-/// The maximum memory for cached paths, in bytes; the cache is emptied when it is full. A program can create the
-/// longest possible paths and lead links through any number of them.
+/// The maximum memory for cached paths, in bytes; the cache is emptied when it is full. The limit
+/// is needed because a program can create the longest possible paths and lead links through any
+/// number of them.
 const MOST_CACHED: usize = 64 << 20;
 /// The maximum memory for the paths of all links and directories below a directory, in bytes.
 const LONGEST_PATHS: usize = 512 << 20;
@@ -48,7 +49,7 @@ pub(super) struct Node {
     lower: Option<RelPath>,
     /// Whether the path may be a directory.
     pub(super) directory: bool,
-    /// Whether the path may be something else than a link.
+    /// Whether the path may be something other than a link.
     pub(super) plain: Plain,
     /// Why no link may lead there: it may be a git directory or inside one, or it is on another
     /// file system.
@@ -56,7 +57,7 @@ pub(super) struct Node {
     pub(super) links: Vec<Link>,
 }
 
-/// Whether a path may be something else than a link.
+/// Whether a path may be something other than a link.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plain {
     /// It is a link, both in the workspace and in the file view.
@@ -72,7 +73,7 @@ pub(super) enum Plain {
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) target: Vec<u8>,
-    /// Whether the workspace does not have the same link there.
+    /// Whether the workspace lacks the same link at this path.
     pub(super) new: bool,
 }
 
@@ -240,7 +241,7 @@ impl HeldEntry {
         }
     }
 
-    /// Returns the target of a link. Appends a directory to `dirs`.
+    /// Returns the target if the entry is a link. Appends the entry to `dirs` if it is a directory.
     fn take(self, name: &OsStr, dirs: &mut Vec<OwnedFd>) -> io::Result<Option<Vec<u8>>> {
         match tree::kind(&self.stat) {
             Kind::Symlink => Ok(Some(readlinkat(&self.dir, name)?.as_bytes().to_vec())),
