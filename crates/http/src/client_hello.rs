@@ -21,10 +21,11 @@ const ENCRYPTED_BEFORE: [[u8; 2]; 4] = [[0xff, 0xce], [0xfe, 0x08], [0xfe, 0x09]
 pub struct Hello {
     /// Name in the SNI, byte for byte. rustls would remove a trailing dot and ignore addresses.
     pub sni: Option<Vec<u8>>,
-    /// Whether it contains another, encrypted hello (ECH). The server uses the name in the encrypted hello, which only
-    /// it can decrypt. An extension that only imitates ECH (GREASE) cannot be distinguished from it.
+    /// Whether the hello contains another, encrypted hello (ECH). The server uses the name in the
+    /// encrypted hello, which only it can decrypt. An extension that only imitates ECH (GREASE)
+    /// cannot be distinguished from ECH.
     pub is_encrypted: bool,
-    /// Length of its records in bytes.
+    /// Length of the hello's records, in bytes.
     pub length: usize,
 }
 
@@ -35,16 +36,16 @@ pub struct NotAHello;
 /// Why no hello was read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unread {
-    /// The client sent other bytes.
+    /// The client sent bytes that are not a `ClientHello`.
     NotAHello,
     /// The client closed the connection.
     Closed,
 }
 
-/// Reads until the `ClientHello` in `bytes` is complete. Bytes after it stay in `bytes` too.
+/// Reads until the `ClientHello` in `bytes` is complete. Bytes after the hello stay in `bytes` too.
 ///
 /// # Errors
-/// When the client sends other bytes, or closes the connection first.
+/// When the client sends bytes that are not a `ClientHello`, or closes the connection first.
 pub async fn receive(
     stream: &mut (impl AsyncRead + Unpin),
     bytes: &mut Vec<u8>,
@@ -63,11 +64,12 @@ pub async fn receive(
     }
 }
 
-/// Parses the `ClientHello` at the start of `bytes`. Returns `None` if it is incomplete. Pure.
+/// Parses the `ClientHello` at the start of `bytes`. Returns `None` if the hello is incomplete.
+/// Pure.
 ///
 /// # Errors
-/// When the bytes are not a `ClientHello`, rustls does not accept it, or its last record contains more bytes, which a
-/// server would parse as the client's next message.
+/// When the bytes are not a `ClientHello`, when rustls does not accept it, or when its last record
+/// contains further bytes. A server would parse such bytes as the client's next message.
 pub fn parse(bytes: &[u8]) -> Result<Option<Hello>, NotAHello> {
     let mut handshake = Vec::new();
     let mut rest = bytes;
@@ -133,7 +135,8 @@ fn beyond_message(handshake: &[u8]) -> Result<Option<usize>, NotAHello> {
     Ok(body.len().checked_sub(length))
 }
 
-/// Returns the SNI of a complete `ClientHello` (with its handshake header), and whether it contains an encrypted hello.
+/// Returns the SNI of a complete `ClientHello` (with its handshake header), and whether the hello
+/// contains an encrypted hello.
 fn read_names(handshake: &[u8]) -> Option<(Option<Vec<u8>>, bool)> {
     let mut sni = None;
     let mut is_encrypted = false;

@@ -4,9 +4,10 @@ use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 
 /// Replaces every `Content-Length` of an answer with the length of its body, or removes it if the length is unknown.
 ///
-/// `body` is the exact length as the HTTP library parsed the answer. With a transfer coding, the library ignores the
-/// field when it reads (RFC 9112, section 6.3), but uses it when it writes, and would truncate the body or fail.
-/// Without a body, as after `HEAD`, a plain field stays, because it describes the answer to `GET`.
+/// `body` is the exact length as the HTTP library parsed the answer. With a transfer coding, the
+/// library ignores the field when it reads (RFC 9112, section 6.3), but uses it when it writes, and
+/// would truncate the body or fail. An answer without a body, as after `HEAD`, keeps the length in
+/// its fields, because that length describes the answer to `GET`.
 pub fn settle(headers: &mut HeaderMap, body: Option<u64>) {
     let length = match body {
         Some(0) => stated(headers),
@@ -18,7 +19,7 @@ pub fn settle(headers: &mut HeaderMap, body: Option<u64>) {
     }
 }
 
-/// Returns the length in the fields, if they agree on one.
+/// Returns the length in the fields, if all fields agree.
 fn stated(headers: &HeaderMap) -> Option<u64> {
     if headers.contains_key(TRANSFER_ENCODING) {
         return None;

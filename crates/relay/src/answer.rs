@@ -34,9 +34,9 @@ pub(super) fn marked<'a>(
 /// Judges an answer of a real Pipelock to a request other than CONNECT. Pipelock does not mark its own answers, so only
 /// its receipts show whether it or an origin wrote a denial.
 ///
-/// Newer versions put the reason into header fields. Older ones answer with the plain error page of Go's standard
-/// library. `is_wrapped` is true for a request whose answer Pipelock never passes on unchanged, so that every error is
-/// its own.
+/// Newer versions of Pipelock put the reason into header fields. Older versions answer with the
+/// plain error page of Go's standard library. `is_wrapped` states that Pipelock never passes the
+/// answer to this request on unchanged. Every error is then Pipelock's own.
 pub(super) fn unmarked<'a>(
     status: u16,
     is_wrapped: bool,
@@ -64,7 +64,8 @@ pub(super) fn tunnel<'a>(status: u16, find: impl Fn(&str) -> Option<&'a str>) ->
     }
 }
 
-/// Returns `layer:reason` of a denial, or the one of them that is present.
+/// Returns `layer:reason` of a denial, or only the layer or only the reason if the other one is
+/// missing.
 fn words<'a>(find: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
     let word = |name| find(name).map(clean).filter(|word| !word.is_empty());
     let layer = word("x-pipelock-block-reason-layer");

@@ -5,7 +5,7 @@ use super::authority::Target;
 use super::headers::wants_websocket;
 use super::query::Rewritten;
 
-/// The action that a judged request asks for.
+/// The action that a judged request requires.
 #[derive(Debug)]
 pub(super) enum Ask {
     /// An HTTP exchange, with the path and query of its URL.
@@ -24,7 +24,7 @@ pub(super) enum Ask {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refused(pub(super) u16, pub(super) &'static str);
 
-/// Decides by the header fields whether a request is a plain one or opens a WebSocket.
+/// Decides by the header fields whether a request is plain or opens a WebSocket.
 pub(super) fn ask(
     target: Target,
     path: &str,

@@ -1,4 +1,4 @@
-//! Bodies of answers to the command. Counts their bytes.
+//! Passes the bodies of answers to the command, and counts their bytes.
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -23,14 +23,16 @@ pub(super) enum Download {
 
 /// One request and its answer through the mediator.
 ///
-/// It ends with the answer. If the upload is not complete by then, it is stopped and both connections are closed,
-/// because a body that follows the answer would otherwise pass after its flow has been reported.
+/// The exchange ends with the answer. If the upload is not complete by then, the relay stops the
+/// upload and closes both connections. Otherwise the rest of the upload would pass after its flow
+/// has been reported.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) relay: Arc<Relay>,
     pub(super) body: Incoming,
-    /// The length at which the mediator truncates a body of unknown length. A body of exactly this length is treated as
-    /// truncated, because Pipelock 2.x gives no notice of it.
+    /// The length at which the mediator truncates a body of unknown length. A body of exactly this
+    /// length is treated as truncated, because Pipelock 2.x does not report that it truncated a
+    /// body.
     pub(super) cut: Option<u64>,
     pub(super) link: Option<Link>,
     /// Whether the connection may serve another exchange.
@@ -55,7 +57,8 @@ pub(super) enum AnswerEnd {
     Cut,
 }
 
-/// The mediator truncated the answer. The error keeps the command from taking it for complete.
+/// The mediator truncated the answer. This error keeps the command from taking the truncated answer
+/// for a complete one.
 #[derive(Debug, thiserror::Error)]
 #[error("the mediator truncated the answer")]
 struct CutAnswer;

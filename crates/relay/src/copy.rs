@@ -60,8 +60,8 @@ impl Ending {
 
 /// Inspects the bytes of a tunnel before they are sent on.
 pub(super) trait Watch: Send {
-    /// Receives each piece from the command once. Returns the bytes to send instead, or `None` to send the piece
-    /// unchanged.
+    /// Receives each piece from the command once. Returns the bytes to send instead, or `None` to
+    /// send the piece unchanged.
     fn up(&mut self, bytes: &[u8]) -> Option<Vec<u8>>;
 
     /// Receives each piece from the mediator before it is sent to the command.
@@ -184,7 +184,7 @@ enum Stage {
 enum Closed {
     /// The socket that is read.
     Source,
-    /// The socket that is written to. Bytes are lost.
+    /// The socket that is written to. Bytes are then lost.
     Sink,
 }
 
@@ -281,8 +281,8 @@ impl<'a> Pipe<'a> {
         Poll::Ready(Ok(()))
     }
 
-    /// Sends `bytes` next, in place of what was read. Only what was read is counted, because the flow log states what
-    /// the command sent.
+    /// Sends `bytes` next, instead of the bytes that were read. Only the bytes that were read are
+    /// counted, because the flow log states the bytes that the command sent.
     fn send(&mut self, bytes: Vec<u8>) {
         self.release();
         self.is_counted = true;

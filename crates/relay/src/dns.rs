@@ -31,7 +31,8 @@ pub(super) async fn serve_udp(relay: &Relay, socket: &UdpSocket) {
     let mut room = [0; 4_096];
     loop {
         let Ok((length, from)) = socket.recv_from(&mut room).await else {
-            // Usually an ICMP error for an earlier answer. The pause keeps a persistent error from spinning.
+            // The error is usually an ICMP error for an earlier answer. The pause keeps a
+            // persistent error from spinning.
             sleep(Duration::from_millis(1)).await;
             continue;
         };
@@ -92,7 +93,7 @@ pub struct Answered {
     pub report: Option<NameReport>,
 }
 
-/// Answers one encoded query. Changes only the table of names.
+/// Answers one encoded query. The only state that it changes is the table of names.
 ///
 /// Returns `None` if the message gets no answer, because it is a response or too short to have an id.
 pub fn answer(names: &mut Names, question: &[u8], ipv6: bool) -> Option<Answered> {

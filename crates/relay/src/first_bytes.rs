@@ -170,14 +170,15 @@ pub(super) async fn close_gently(relay: &Relay, mut stream: TcpStream) {
     };
     tokio::select! {
         () = drain => {}
-        // The client sends slowly and without an end.
+        // This bounds the time for a client that sends slowly and endlessly.
         () = sleep(linger.saturating_mul(LINGERS)) => {}
         () = relay.stopped() => {}
     }
 }
 
-/// Maximum number of bytes that are read and discarded. The kernel programs count them as sent and no flow of the relay
-/// includes them, so the number must be small compared with what a socket's buffers may hold unread.
+/// Maximum number of bytes that are read and discarded. The kernel programs count them as sent, but
+/// no flow of the relay includes them. The number must therefore be small compared with the unread
+/// bytes that a socket's buffers may hold.
 const MOST_UNWANTED: usize = 8 << 20;
 
 /// Total time to close a connection, as a multiple of the linger time.

@@ -23,9 +23,10 @@ use super::upload::{Upload, UploadState};
 pub(super) struct Asked {
     /// `forward`, `fetch`, or `connect` for a request in its own tunnel.
     pub(super) transport: &'static str,
-    /// Request target: absolute form, one of the mediator's own paths, or with a tunnel the path at the origin.
+    /// Request target: the absolute form, one of the mediator's own paths, or, in a tunnel, the
+    /// path at the origin.
     pub(super) target: String,
-    /// Target in the flow log: the URL, or with a tunnel the destination.
+    /// Target in the flow log: the URL, or, in a tunnel, the destination.
     pub(super) url: String,
     /// Value of the Host field.
     pub(super) host: String,
@@ -199,7 +200,8 @@ async fn send(
             Ok(answer) => return Ok((answer, link)),
             Err(mut error) => match error.take_message() {
                 Some(unsent) => request = unsent,
-                // The answer cannot be parsed, so the mediator has received the request.
+                // The mediator sent an answer that cannot be parsed, so it has received the
+                // request.
                 None if error.error().is_parse() => return Err("mediator_closed"),
                 None => request = again.ok_or("mediator_closed")?,
             },
@@ -225,8 +227,8 @@ async fn ask(
     }
 }
 
-/// Returns a copy of a request that may be sent again if the connection ends without an answer, because the mediator
-/// then closed it while it was idle and did not receive the request.
+/// Returns a copy of a request that may be sent again if the connection ends without an answer. In
+/// that case, the mediator closed the idle connection and did not receive the request.
 fn repeatable(request: &Request<Upload>) -> Option<Request<Upload>> {
     if !matches!(
         *request.method(),

@@ -5,8 +5,9 @@
 //! complete frames: each received part of a data frame becomes a fragment, and a control frame is sent once it is
 //! complete. A Close frame can then follow at any time, and no incomplete message arrives as a complete one.
 //!
-//! A frame without a mask is denied (RFC 6455, section 5.1). The mask flag is in the second byte, so that a server
-//! cannot take the bytes after a handshake for the start of another protocol (section 10.3).
+//! A frame without a mask is denied (RFC 6455, section 5.1). The relay denies such a frame at its
+//! second byte, which holds the mask flag. A server therefore cannot take the bytes after a
+//! handshake for the start of another protocol (section 10.3).
 //!
 //! Claims: websocket-frames
 use super::copy::Watch;
@@ -64,7 +65,7 @@ impl Frames {
         out
     }
 
-    /// Takes the next byte of a header or control frame. Returns the bytes that follow it.
+    /// Takes the next byte of a header or control frame. Returns the bytes that follow this byte.
     fn begin<'a>(&mut self, bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
         let Some((byte, rest)) = bytes.split_first() else {
             return bytes;

@@ -1,8 +1,9 @@
 //! Passes only approved bytes from the socket to hyper.
 //!
-//! hyper receives the head of a request after [`http_head`](super::http_head) has approved all of it, and the body up
-//! to its end. At the first byte that is not approved, the stream ends for hyper, which then answers the requests that
-//! it has and stops. The reason is kept for the relay's answer and report.
+//! hyper receives the head of a request after [`http_head`](super::http_head) has approved all of
+//! it, and the body up to its end. At the first byte that is not approved, hyper's input ends.
+//! hyper then answers the requests that it has received, and stops. The reason is kept for the
+//! relay's answer and report.
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -131,7 +132,7 @@ impl Guard {
                 self.approved = taken;
                 match error {
                     Some(error) if taken == 0 => Err(error),
-                    // Pass the bytes before the bad one. The next call fails at it.
+                    // Pass the bytes before the denied byte. The next call fails at that byte.
                     _ => Ok(taken > 0),
                 }
             }
@@ -199,7 +200,8 @@ impl AsyncRead for Guard {
                 }
                 continue;
             }
-            // A body is read directly into hyper's buffer. Bytes after its end are taken back.
+            // A body is read directly into hyper's buffer. Bytes after the end of the body are
+            // taken back.
             let start = out.filled().len();
             ready!(Pin::new(&mut this.io).poll_read(cx, out))?;
             let fresh = out.filled().get(start..).unwrap_or_default();

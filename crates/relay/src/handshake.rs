@@ -1,9 +1,10 @@
 //! Checks the handshake inside a tunnel until the `ServerHello`.
 //!
-//! A TLS 1.3 server may answer the first `ClientHello` with a `HelloRetryRequest` (RFC 8446, section 4.1.4). The client
-//! then sends another `ClientHello`, which could name another server. Until the `ServerHello`, a handshake record of
-//! the client can only be part of a `ClientHello`, so the relay judges each of them like the first one before it sends
-//! it on. After the `ServerHello`, no server accepts another `ClientHello` in plain text.
+//! A TLS 1.3 server may answer the first `ClientHello` with a `HelloRetryRequest` (RFC 8446,
+//! section 4.1.4). The client then sends another `ClientHello`, which could name another server.
+//! Until the `ServerHello`, a handshake record of the client can only be part of a `ClientHello`.
+//! The relay therefore judges every later hello like the first one before it sends any byte of that
+//! hello on. After the `ServerHello`, no server accepts another `ClientHello` in plain text.
 //!
 //! Claims: second-hello
 use egress_http::client_hello::{self, MOST, NotAHello};
@@ -21,7 +22,7 @@ const APPLICATION_DATA: u8 = 23;
 
 /// Type of the handshake message `server_hello`.
 const SERVER_HELLO: u8 = 2;
-/// Length of the start of a `ServerHello` up to its random: message header, version, and random.
+/// Length of the start of a `ServerHello`: message header, version, and random.
 const CHOSEN: usize = 4 + 2 + 32;
 
 /// The random of a `HelloRetryRequest` (RFC 8446, section 4.1.3).
@@ -172,7 +173,7 @@ impl Server {
         }
     }
 
-    /// Parses a part of the handshake. Its messages need not begin at the start of a record.
+    /// Parses a part of the handshake. Handshake messages need not begin at the start of a record.
     fn read(&mut self, mut part: &[u8]) {
         while !(part.is_empty() || self.has_chosen) {
             if self.in_message > 0 {

@@ -9,14 +9,14 @@ use http::header::{
 /// The field in which the built-in mediator marks its own answers.
 pub(super) const MARK: &str = "x-egress-mediator";
 
-/// Prepares the fields of a request that the mediator inspects, with `host` as Host.
+/// Prepares the fields of a request that the mediator inspects, with `host` in the Host field.
 pub(super) fn for_mediator(headers: &mut HeaderMap, host: HeaderValue) {
     for_origin(headers, host);
     // The mediator cannot inspect a compressed answer and therefore denies it.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }
 
-/// Prepares the fields of a request that goes through a tunnel, with `host` as Host.
+/// Prepares the fields of a request that goes through a tunnel, with `host` in the Host field.
 pub(super) fn for_origin(headers: &mut HeaderMap, host: HeaderValue) {
     strip_hop_by_hop(headers);
     // hyper answers `Expect: 100-continue` itself. If the field were sent on, it would be answered twice.

@@ -251,7 +251,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Rejects a target that `http::Uri` rejects, because hyper parses it the same way and would give no reason.
+/// Rejects a target that `http::Uri` rejects. hyper would reject the same target, but without a
+/// reason.
 fn check_target(target: &str) -> Result<(), HeadError> {
     if !target
         .bytes()

@@ -4,18 +4,20 @@ use std::time::Duration;
 /// Counts, sizes, and timeouts. A run uses the defaults; tests shorten the timeouts.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// Maximum number of connections from the command at a time. More wait in the listen backlog.
+    /// Maximum number of connections from the command at a time. Further connections wait in the
+    /// listen backlog.
     pub connections: usize,
     /// Maximum number of names that get an address.
     pub names: usize,
-    /// Maximum number of tunnels at the mediator at a time, including `/ws`. More wait. Pipelock denies the 1,025th
-    /// tunnel without a receipt, and frees a place only some time after its tunnel has ended.
+    /// Maximum number of tunnels at the mediator at a time, including `/ws`. Further tunnels wait.
+    /// Pipelock denies the 1,025th tunnel without a receipt, and frees a place only some time after
+    /// its tunnel has ended.
     pub tunnels: usize,
     /// Maximum total size of the tunnels' buffers in bytes. Above it, a tunnel gets only small buffers.
     pub buffers: usize,
     /// Time from accept to the first bytes that identify the protocol, and to a complete `ClientHello`.
     pub first_bytes: Duration,
-    /// The same time for a connection whose port is denied.
+    /// The same limit as `first_bytes`, for a connection whose port is denied.
     pub refused_first_bytes: Duration,
     /// Time from one request to the complete head of the next.
     pub keep_alive: Duration,

@@ -1,4 +1,4 @@
-//! Finds the original destination of a redirected connection. No other module does so.
+//! Finds the original destination of a redirected connection. No other module finds destinations.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
@@ -99,8 +99,9 @@ impl OriginalDestinations {
 
     /// Returns the original destination of an accepted connection from `peer`, at most once.
     ///
-    /// `is_open` returns whether the connection still exists, and is called after the slot was read. While the
-    /// connection exists, no other connection can have its port, so the slot belongs to it.
+    /// `is_open` returns whether the connection still exists, and is called after the slot was
+    /// read. While the connection exists, no other connection can have its port, so the slot is the
+    /// one of this connection.
     pub(super) fn take(
         &self,
         peer: SocketAddr,
@@ -303,7 +304,8 @@ mod tests {
         let peer = "127.0.0.1:5000".parse().unwrap();
         let reason = |taken: Result<Origin, Discarded>| taken.map_or_else(|no| no.reason, |_| "");
         let table = OriginalDestinations::new(Box::new(Both(7)));
-        // The slot of the redirected connection from the same port is neither used for it nor consumed by it.
+        // The lookup for the proxy neither uses nor consumes the slot of the redirected connection
+        // from the same port.
         let taken = table.take_proxy(peer, || true).unwrap();
         assert_eq!(
             (taken.cookie, taken.connect_ns, taken.orig_dst),

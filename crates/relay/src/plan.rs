@@ -22,11 +22,11 @@ pub struct RelayPlan {
     pub gid: u32,
     /// Sockets that init made in the boundary's network namespace.
     pub listeners: Listeners,
-    /// Descriptor of the map of slots by local port, for connections that are IPv4 on the wire.
+    /// Descriptor of the array of slots by local port, for connections that are IPv4 on the wire.
     pub slots_v4_fd: i32,
-    /// Descriptor of the same map for connections that are IPv6 on the wire.
+    /// Descriptor of the array for connections that are IPv6 on the wire.
     pub slots_v6_fd: i32,
-    /// Descriptor of the same map for connections to the explicit proxy port.
+    /// Descriptor of the array for connections to the explicit proxy port.
     pub slots_proxy_fd: i32,
     /// Configuration of the service.
     pub config: Config,
@@ -125,7 +125,8 @@ pub struct FlowReport {
     pub port: Option<u16>,
     /// `http`, `tls`, `connect`, `websocket`, `dns`, or the label of a denied protocol (`ssh`, `h2c`, `raw` …).
     pub protocol: String,
-    /// Transport to the mediator: `connect`, `forward`, `websocket`, or `fetch`; absent if it was not requested.
+    /// Transport to the mediator: `connect`, `forward`, `websocket`, or `fetch`; absent if nothing
+    /// was requested from the mediator.
     pub transport: Option<String>,
     /// `METHOD URL` or `CONNECT host:port`, redacted by [`egress_policy::redact::target`].
     pub target: Option<String>,
@@ -139,7 +140,7 @@ pub struct FlowReport {
     pub verdict: String,
     /// Stable reason word: `name_mismatch`, `port_not_allowed`, `not_tls_or_http` …; empty when forwarded.
     pub reason: String,
-    /// With `answered`, the reason in the denial, which an origin may have written.
+    /// With the verdict `answered`, the reason in the denial, which an origin may have written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed: Option<String>,
     /// HTTP status of the mediator's answer, if it answered.
@@ -153,7 +154,7 @@ pub struct FlowReport {
     pub duration_us: u64,
 }
 
-/// A name that the command queried. It is reported once for each answer.
+/// A name that the command queried. A name is reported when it gets an answer for the first time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NameReport {

@@ -21,16 +21,17 @@ use super::plan::{Config, Listeners, RelayPlan, Report};
 use super::seccomp;
 use super::serve::{Sockets, serve};
 
-/// The relay's end of its control socket. It receives no message, only the end of the stream.
+/// The relay's end of its control socket. The relay receives no message on this socket, only the
+/// end of the stream.
 pub type Control = Channel<Report, ()>;
 
 /// Runs `egress __relay PLAN_FD CONTROL_FD` and returns the process's exit status.
 ///
-/// An error before it serves is sent as [`Report::Failed`].
+/// An error that occurs before the relay serves is sent as [`Report::Failed`].
 pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
     let parent = getppid();
     let Ok(control) = Control::inherited(control_fd) else {
-        return 1; // Without the socket the error cannot be reported.
+        return 1; // Without the control socket, the error cannot be reported.
     };
     match run(plan_fd, &control, parent) {
         Ok(()) => 0,
@@ -68,8 +69,9 @@ fn run(plan_fd: RawFd, control: &Control, parent: Pid) -> Result<(), StartError>
     served.map_err(at("serve"))
 }
 
-/// The relay process after it has dropped everything that it does not need. It reads no bytes from the
-/// command before this point, so code that exploits the relay gets only what is left.
+/// The relay process after it has dropped everything that it does not need. The process reads no
+/// bytes from the command before this point, so an exploit of the relay gets only the rights that
+/// the process still has.
 #[derive(Debug)]
 #[must_use = "nothing is served yet"]
 pub struct Confined {
@@ -87,8 +89,8 @@ impl Confined {
     }
 }
 
-/// Size limit of the log, which is the only file that the relay can write. It is in memory that the whole machine
-/// shares.
+/// Size limit of the log, which is the only file that the relay can write. The log is in memory
+/// that the whole machine shares.
 const LOG_BYTES: u64 = 1 << 20;
 
 /// Takes the resources of the plan and drops everything else permanently.

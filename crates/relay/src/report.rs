@@ -68,15 +68,15 @@ pub(super) struct Origin {
 pub(super) enum FlowVerdict {
     /// The exchange ended normally in both directions.
     Forwarded,
-    /// The relay denied it before it sent anything to the mediator.
+    /// The relay denied the flow before it sent anything to the mediator.
     Refused,
-    /// The mediator denied it, and only the mediator can have written that answer.
+    /// The mediator denied the flow, and only the mediator can have written that answer.
     Blocked,
     /// The answer looks like a denial by the mediator, but an origin may have written it.
     Answered,
     /// The mediator failed, or could not be reached.
     Failed,
-    /// It was sent to the mediator and then cut.
+    /// The flow was sent to the mediator and then cut.
     Unfinished,
 }
 
@@ -193,7 +193,7 @@ impl Reporter {
     }
 }
 
-/// The open flow of one request or tunnel. Its report is sent when it is dropped.
+/// The open flow of one request or tunnel. Dropping it sends its report.
 ///
 /// If a flow is dropped without a verdict, the relay has stopped. The verdict is then `unfinished` if something was
 /// sent to the mediator, otherwise `failed`.

@@ -8,7 +8,7 @@ use seccompiler::{
     SeccompRule, apply_filter,
 };
 
-/// Installs the filter, which cannot be removed. A system call that is not on the list fails with `EPERM`.
+/// Installs the filter permanently. A system call that is not on the list fails with `EPERM`.
 ///
 /// # Order
 /// Call it after privileges are dropped and the runtime is built, and before the first byte of the command is read.

@@ -1,4 +1,5 @@
-//! Serves one TLS connection. Judges its SNI before anything is sent to the mediator, and again in every later hello.
+//! Serves one TLS connection. It judges the SNI before anything is sent to the mediator, and again
+//! in every later hello.
 use egress_http::client_hello;
 use tokio::net::TcpStream;
 use tokio::time::timeout;

@@ -1,4 +1,4 @@
-//! Bodies of requests to the mediator. Counts their bytes.
+//! Sends the bodies of requests to the mediator, and counts their bytes.
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};

@@ -198,7 +198,7 @@ fn report(flow: &mut Flow, end: Ending) {
     }
 }
 
-/// Opens a connection for a WebSocket, and takes its place among the tunnels.
+/// Opens a connection for a WebSocket, and takes a place among the tunnels.
 async fn dial(relay: &Relay, way: Way<'_>) -> Result<(TcpStream, OwnedSemaphorePermit), Denied> {
     match way {
         Way::Tunnel(target, _) => match tunnel::open(relay, target, None).await? {

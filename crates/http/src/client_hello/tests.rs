@@ -7,7 +7,8 @@ use super::*;
 fn a_hello_within_the_hello_is_seen() {
     let plain = hello("a.test");
     assert!(!parse(&plain).unwrap().unwrap().is_encrypted);
-    // The lengths of the record, of the handshake message, and of the extensions grow by its size.
+    // The lengths of the record, of the handshake message, and of the extensions grow by the size
+    // of the inserted extension.
     let inner = [0xfe, 0x0d, 0, 12, 0, 0, 1, 0, 1, 7, 0, 1, 9, 0, 1, 9];
     let mut bytes = plain.clone();
     let extensions = {
@@ -21,7 +22,7 @@ fn a_hello_within_the_hello_is_seen() {
         let length = u16::from_be_bytes([bytes[at], bytes[at + 1]]) + 16;
         bytes[at..at + 2].copy_from_slice(&length.to_be_bytes());
     }
-    // Insert it first, because a pre-shared key must stay the last extension.
+    // The extension is inserted first, because a pre-shared key must stay the last extension.
     bytes.splice(extensions + 2..extensions + 2, inner);
     for kind in [[0xfe, 0x0d], [0xfe, 0x08], [0xfe, 0x0a], [0xff, 0xce]] {
         bytes[extensions + 2..extensions + 4].copy_from_slice(&kind);

@@ -191,7 +191,7 @@ fn what_is_no_question_gets_an_error_or_nothing() {
     for end in 0..3 {
         assert_eq!(code(&mut names, &whole[..end]), None, "{end}");
     }
-    // A pointer to itself.
+    // The name contains a pointer to itself.
     let mut looped = whole[..12].to_vec();
     looped.extend([0xc0, 12, 0, 1, 0, 1]);
     assert_eq!(code(&mut names, &looped), Some(ResponseCode::FormErr));

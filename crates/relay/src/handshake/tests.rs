@@ -19,7 +19,7 @@ const CLIENT_HELLO: u8 = 1;
 const TLS12: Versions = &[&version::TLS12];
 const TLS13: Versions = &[&version::TLS13];
 
-/// A key with an invalid certificate. The tests end before the client checks it.
+/// A key with an invalid certificate. The tests end before the client checks the certificate.
 #[derive(Debug)]
 struct Certificate(Arc<CertifiedKey>);
 
@@ -91,15 +91,15 @@ fn talk(versions: Versions, groups: &[&'static dyn SupportedKxGroup]) -> Vec<Vec
     }
 }
 
-/// Returns a handshake with two hellos, without the record before the second hello that the client sends for
-/// middleboxes (RFC 8446, appendix D.4).
+/// Returns a handshake with two hellos. The record that the client sends for middleboxes before its
+/// second hello is left out (RFC 8446, appendix D.4).
 fn retried() -> [Vec<u8>; 4] {
     let [first, retry, second, answer] = talk(TLS13, P256).try_into().unwrap();
     let second = second.strip_prefix(record(CHANGE_CIPHER_SPEC, &[1]).as_slice());
     [first, retry, second.unwrap().to_vec(), answer]
 }
 
-/// Replaces the name in the bytes with another one of the same length.
+/// Replaces the name in the bytes with another name of the same length.
 fn renamed(bytes: &[u8]) -> Vec<u8> {
     let mut bytes = bytes.to_vec();
     let name = b"allowed.test";

@@ -53,7 +53,7 @@ fn the_sni_is_the_name_or_it_is_a_mismatch() {
 
 #[test]
 fn an_address_in_the_sni_is_no_way_around() {
-    // rustls parses it as a hello without SNI.
+    // rustls parses this hello as one without SNI.
     let bytes = hello_with("192.0.2.7");
     assert!(!is_for(&bytes, "192.0.2.7"));
     assert!(!is_for(&bytes, "192.0.2.8"));
