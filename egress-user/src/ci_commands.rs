@@ -2,9 +2,9 @@
 //! job.
 //!
 //! GitHub's runner executes `::name::` at the start of a line, after optional white space, and `##[name]` anywhere in a
-//! line. Azure executes `##vso[name]`, and `TeamCity` `##teamcity[name]`. Their comparison ignores control characters and
-//! some other characters, so this module ignores everything except printable ASCII. It inserts a backslash into each
-//! command, which needs no buffering.
+//! line. Azure executes `##vso[name]`, and `TeamCity` `##teamcity[name]`. When these systems search for a command, they
+//! skip control characters and some other characters. This module therefore skips everything except printable ASCII. It
+//! inserts a backslash into each command, which needs no buffering.
 //!
 //! Claims: ci-commands, read-output, read-own-lines
 use std::ffi::{OsStr, OsString};
@@ -21,7 +21,7 @@ pub struct Obeyed {
 }
 
 impl Obeyed {
-    /// Reads the CI system from the caller's environment.
+    /// Detects the CI system from the caller's environment.
     pub fn by(environment: &[(OsString, OsString)]) -> Self {
         let value = |wanted: &str| {
             let found = environment.iter().find(|(name, _)| name == wanted);
@@ -37,19 +37,19 @@ impl Obeyed {
     }
 }
 
-/// Defuses a text of egress, which may contain names that the command chose.
+/// Defuses a text that egress prints. The text may contain names that the command chose.
 pub fn harmless(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     Defuser::default().pass(text.as_bytes(), &mut out);
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Defuses a JSON value on one line, by escaping the character with which commands begin.
+/// Formats a JSON value on one line. Every `#` is escaped, because commands in a JSON text begin with it.
 pub fn harmless_json(value: &Value) -> String {
     value.to_string().replace('#', "\\u0023")
 }
 
-/// The state of a line with respect to the start of a command.
+/// The part of `::` that a line has begun with so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Begun {
     /// No printable character yet.
@@ -100,7 +100,7 @@ impl Defuser {
                 self.forget();
                 false
             }
-            // A space separates two characters, but a line may start with spaces.
+            // A command does not contain a space, but a line may start with spaces.
             b' ' => {
                 self.forget();
                 if self.begun == Begun::Colon {
@@ -212,7 +212,7 @@ mod tests {
 
     #[test]
     fn no_output_holds_a_command_whatever_the_input() {
-        // Searches like a runner, in all texts of six bytes over the relevant alphabet.
+        // This test searches as a runner does, in all texts of six bytes from this alphabet.
         let alphabet = b":#[ \n\0vx";
         for number in 0..alphabet.len().pow(6) {
             let mut rest = number;

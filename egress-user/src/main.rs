@@ -1,5 +1,5 @@
-//! The `egress` command. A hidden first argument makes it one of the processes of a run, and is read before the command
-//! line is parsed.
+//! The `egress` command. A hidden first argument makes it one of the processes of a run. This argument is read before
+//! the command line is parsed.
 #![forbid(unsafe_code)]
 use std::process::ExitCode;
 
@@ -11,7 +11,8 @@ fn main() -> ExitCode {
     ExitCode::from(egress::cli::main(inherited_descriptors()))
 }
 
-/// Returns the process that the hidden first argument selects.
+/// Runs the process that the hidden first argument selects, and returns its exit status. Returns `None` for every other
+/// argument.
 #[cfg(target_os = "linux")]
 fn stage() -> Option<u8> {
     let mut args = std::env::args_os().skip(1);
@@ -30,8 +31,8 @@ fn stage() -> Option<u8> {
     }
 }
 
-/// Lists the descriptors that the caller left open, for the packet, and closes all except the standard streams for
-/// every process that this process starts.
+/// Lists the descriptors that the caller left open, for the packet. Marks all except the standard streams so that no
+/// process that this process starts inherits them.
 fn inherited_descriptors() -> Vec<String> {
     #[cfg(target_os = "linux")]
     if let (Ok(open), Ok(())) = (egress_sys::fd::inherited(), egress_sys::fd::cloexec_from(3)) {

@@ -16,13 +16,13 @@ use serde::Serialize;
 
 mod text;
 
-/// Limit of hosts on a list, because nobody would read a longer policy.
+/// Maximum number of hosts on a list, because nobody would read a longer policy.
 const MAX_HOSTS: usize = 4096;
-/// Limit of ports in addition to 80 and 443.
+/// Maximum number of ports in addition to 80 and 443.
 const MAX_PORTS: usize = 64;
-/// Number of kinds of denied attempts that are listed as comments.
+/// Maximum number of kinds of denied attempts that are listed as comments.
 const MAX_LEFT_OUT: usize = 256;
-/// Number of processes that are named in one row.
+/// Maximum number of processes that are named in one row.
 const MAX_PROCESSES: usize = 16;
 /// Ports that need no option.
 const USUAL_PORTS: [u16; 2] = [80, 443];

@@ -19,7 +19,7 @@ pub enum BpfError {
     /// The object could not be parsed, or its maps could not be made.
     #[error("cannot load the kernel programs")]
     Load(#[source] EbpfError),
-    /// The kernel rejected a program: its verifier did, or a feature is missing.
+    /// The kernel rejected a program, because its verifier rejected the code or because a feature is missing.
     #[error("cannot load or attach kernel program {name}")]
     Program {
         /// Name of the program.
@@ -28,7 +28,7 @@ pub enum BpfError {
         #[source]
         source: ProgramError,
     },
-    /// The kernel rejected a program that aya cannot load.
+    /// The kernel rejected a program that aya cannot load. This module loads it without aya.
     #[error("cannot load or attach kernel program {name}")]
     Witness {
         /// Name of the program.
@@ -40,7 +40,7 @@ pub enum BpfError {
     /// The kernel does not report where a program is attached.
     #[error("cannot find out where the kernel programs are attached")]
     Links(#[source] io::Error),
-    /// The buffer of the diagnostics cannot be used.
+    /// The buffer for the kernel programs' diagnostics cannot be used.
     #[error("cannot read the kernel programs' diagnostics")]
     Diagnostics(#[source] aya_log::Error),
     /// The thread that loads programs panicked.
@@ -58,7 +58,7 @@ pub enum BpfError {
 }
 
 impl BpfError {
-    /// Returns a function that makes an error of the map `name` from its cause.
+    /// Returns a function that turns a cause into an error about the map `name`.
     pub(super) fn map(name: &'static str) -> impl Fn(MapError) -> Self + Copy {
         move |error| Self::Map {
             name,
@@ -66,7 +66,7 @@ impl BpfError {
         }
     }
 
-    /// Returns what the reader can do next.
+    /// Returns the next step for the user.
     pub fn hint(&self) -> &'static str {
         match self {
             Self::NotEmbedded => "build it with `cargo xtask build`",
@@ -85,6 +85,6 @@ impl BpfError {
     }
 }
 
-/// A record that no program of this version writes. It is counted, and makes the log incomplete.
+/// A record that no program of this version writes. The supervisor counts it, and the run's record is then incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MalformedEvent;

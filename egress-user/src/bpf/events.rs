@@ -13,7 +13,7 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::error::MalformedEvent;
 use super::traffic::Traffic;
 
-/// One attempt.
+/// One attempt to use a socket, as a hook recorded it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Event {
     /// Kernel monotonic time, ns.
@@ -22,7 +22,7 @@ pub struct Event {
     pub cookie: u64,
     /// Name of the thread, padded with NUL.
     pub comm: [u8; 16],
-    /// Destination; unspecified if there is none.
+    /// Destination; the unspecified address if there is none.
     pub addr: IpAddr,
     /// Destination port.
     pub port: u16,
@@ -40,7 +40,7 @@ pub struct Event {
     pub hook: Hook,
     /// The hook's decision.
     pub verdict: Verdict,
-    /// The reason of the decision.
+    /// The reason for the decision.
     pub reason: Reason,
 }
 
@@ -166,7 +166,7 @@ impl From<abi::DnsAnswer> for DnsAnswer {
     }
 }
 
-/// A record that holds a text.
+/// A record with bytes of variable length, from the second ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Text {
     /// An answer of a name server.
@@ -179,7 +179,7 @@ impl TryFrom<&[u8]> for Text {
     type Error = MalformedEvent;
 
     fn try_from(bytes: &[u8]) -> Result<Self, MalformedEvent> {
-        // The ring returns whole words, and each kind of record has its own size.
+        // A record is as long as its type, and no two types have the same length.
         if let Ok(raw) = abi::DnsAnswer::read_from_bytes(bytes) {
             return Ok(Self::Dns(raw.into()));
         }
@@ -195,7 +195,7 @@ pub struct Events {
     attempts: RingBuf<MapData>,
     texts: RingBuf<MapData>,
     traffic: RingBuf<MapData>,
-    /// Kernel monotonic time. Connections that were made before are left out.
+    /// Kernel monotonic time, ns. Records about connections that were made before this time are skipped.
     since_ns: u64,
 }
 
@@ -206,7 +206,7 @@ impl std::fmt::Debug for Events {
 }
 
 impl Events {
-    /// Wraps the rings.
+    /// Takes the reading end of each ring.
     pub(super) fn new(
         attempts: RingBuf<MapData>,
         texts: RingBuf<MapData>,
@@ -220,8 +220,9 @@ impl Events {
         }
     }
 
-    /// Discards the attempts and the records with a text, and returns their numbers. Connections that were made before
-    /// this call are left out from then on, because a connection of a probe may close later.
+    /// Discards the attempts and the records with a text that are waiting, and returns how many of each were discarded.
+    /// From then on, records about connections that were made before this call are skipped, because a probe's
+    /// connection may close later.
     ///
     /// # Errors
     /// If the kernel's clock cannot be read.
@@ -312,7 +313,7 @@ mod tests {
 
     /// Claims: read-kernel-events
     #[test]
-    fn unix_addresses_are_taken_apart() {
+    fn unix_addresses_are_parsed() {
         let of = |name: &[u8], length: usize| {
             let mut bytes = [b'x'; 112];
             bytes[..2].copy_from_slice(&1_u16.to_ne_bytes());

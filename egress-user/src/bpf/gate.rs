@@ -1,4 +1,4 @@
-//! Writes the tables of the kernel programs on the mediator's own sockets.
+//! Writes the tables of the kernel programs that judge the mediator's own sockets.
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
@@ -15,7 +15,7 @@ pub type Prefix = (IpAddr, u8);
 /// All IPv4 addresses. A prefix of IPv6 does not cover them in the tables.
 const ALL_V4: Prefix = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// The tables of the kernel programs.
+/// The tables of the kernel programs that judge the mediator's own sockets.
 pub struct MediatorGate {
     listed: LpmTrie<MapData, [u32; 4], u32>,
     own: LpmTrie<MapData, [u32; 4], u32>,
@@ -33,7 +33,7 @@ impl std::fmt::Debug for MediatorGate {
 }
 
 impl MediatorGate {
-    /// Takes its tables from `table`, which returns a map by name.
+    /// Takes the tables by name from `table`, which returns one map.
     pub(super) fn of(
         table: impl Fn(&'static str) -> Result<Map, BpfError>,
     ) -> Result<Self, BpfError> {
@@ -56,7 +56,7 @@ impl MediatorGate {
         })
     }
 
-    /// Allows a range that the policy lists.
+    /// Allows an address range that the policy lists.
     ///
     /// # Errors
     /// If the table is full.
@@ -64,7 +64,7 @@ impl MediatorGate {
         set(&mut self.listed, range, true).map_err(io::Error::other)
     }
 
-    /// Allows a port of every address that is not excluded.
+    /// Allows a port at every address that the other tables do not exclude.
     ///
     /// # Errors
     /// If the kernel rejects the change.
@@ -72,7 +72,7 @@ impl MediatorGate {
         self.ports.set(port.into(), 1, 0).map_err(io::Error::other)
     }
 
-    /// Sets the addresses of the machine and its name servers. Earlier ones are removed.
+    /// Sets the addresses of the machine and of its name servers. Addresses from earlier calls are removed.
     ///
     /// # Errors
     /// If a table is full.
@@ -82,7 +82,7 @@ impl MediatorGate {
         name_servers: BTreeSet<IpAddr>,
     ) -> io::Result<()> {
         let (known, known_servers) = &self.known;
-        // The changes that deny more come first.
+        // Changes that deny more are made first, so that no state in between allows more than the old or the new one.
         for prefix in own.difference(known) {
             set(&mut self.own, *prefix, true).map_err(io::Error::other)?;
         }
@@ -104,7 +104,7 @@ impl MediatorGate {
     }
 }
 
-/// Returns an address in the form of the tables.
+/// Returns an address as a key of the tables.
 fn address(address: IpAddr) -> [u64; 2] {
     halves(match address {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),

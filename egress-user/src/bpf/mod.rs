@@ -67,8 +67,8 @@ impl Callers {
     }
 }
 
-/// The kernel programs of one run. Dropping the value detaches them. The command's network namespace has no way out
-/// then.
+/// The kernel programs of one run. Dropping the value detaches them. Without them, no connection leaves the command's
+/// network namespace.
 pub struct Gates {
     layers: Layers,
     ebpf: Ebpf,
@@ -98,7 +98,7 @@ impl std::fmt::Debug for Gates {
 }
 
 impl Gates {
-    /// Checks that every program is still attached where it was, because root can detach a link.
+    /// Checks that every program is still attached where it was at the start. Root can detach a link.
     ///
     /// # Errors
     /// If links are missing, or this process's descriptors cannot be read.
@@ -116,7 +116,7 @@ impl Gates {
         Ok(())
     }
 
-    /// Returns the links that are attached now.
+    /// Returns the links that are attached now, as the kernel reports them.
     ///
     /// # Errors
     /// If this process's descriptors cannot be read.
@@ -130,13 +130,13 @@ impl Gates {
     }
 
     /// Loads every program and attaches it to the cgroup that its name begins with (agent, relay, mediator). Each
-    /// program has its own link, which ends with this value.
+    /// program has its own link, and dropping this value closes the links.
     ///
     /// # Order
     /// Before the mediator starts and before any code of the command runs.
     ///
     /// # Errors
-    /// If one of the programs cannot be loaded or attached, because no run works with only some of the kernel programs.
+    /// If one of the programs cannot be loaded or attached. A run needs all programs that its kernel has hooks for.
     pub fn attach(
         config: Config,
         cgroups: &RunCgroups,
@@ -201,14 +201,14 @@ impl Gates {
         &self.links
     }
 
-    /// Passes on the diagnostics since the last call.
+    /// Passes the diagnostics that were written since the last call on to the logger.
     pub fn flush_diagnostics(&mut self) {
         if let Some(logger) = &mut self.logger {
             logger.flush();
         }
     }
 
-    /// Returns the ports that may call the mediator.
+    /// Returns the map with the loopback ports from which the mediator accepts connections.
     ///
     /// # Errors
     /// If the object has no such map, or its descriptor cannot be duplicated.
@@ -218,7 +218,7 @@ impl Gates {
         callers.map(Callers).map_err(BpfError::map(name))
     }
 
-    /// Returns the tables of the kernel programs on the mediator's own sockets.
+    /// Returns the tables of the kernel programs that judge the mediator's own sockets.
     ///
     /// # Errors
     /// If the object lacks one of the maps, or a map cannot be duplicated or written.
@@ -226,7 +226,7 @@ impl Gates {
         MediatorGate::of(|name| self.map_twice(name))
     }
 
-    /// Returns a map with its own descriptor.
+    /// Returns a second handle to a map, with its own descriptor.
     fn map_twice(&self, name: &'static str) -> Result<Map, BpfError> {
         let failed = BpfError::map(name);
         let (data, shape): (_, fn(MapData) -> Map) = match self.ebpf.map(name) {
@@ -261,7 +261,7 @@ impl Gates {
         }
     }
 
-    /// Returns the kernel's records. They can be taken once.
+    /// Returns the reading ends of the ring buffers. Only the first call succeeds.
     ///
     /// # Errors
     /// If the object lacks one of the maps, or a map cannot be mapped into memory.
@@ -284,7 +284,7 @@ impl Gates {
     /// Returns one counter, summed over all CPUs.
     ///
     /// # Errors
-    /// If it cannot be read.
+    /// If the counter cannot be read.
     pub fn counter(&self, counter: Counter) -> Result<u64, BpfError> {
         let name = "COUNTERS";
         let map = self
@@ -310,8 +310,9 @@ fn loader<'a>() -> Result<EbpfLoader<'a>, Errno> {
     Ok(loader)
 }
 
-/// Loads and attaches all programs in three threads. The kernel verifies them in parallel, and a run waits for that
-/// longer than for anything else. The threads have ended when this returns, so this process has one thread again.
+/// Loads and attaches all programs in three threads. The kernel verifies them in parallel, which matters because a run
+/// waits longer for the verification than for anything else. The threads have ended when this function returns, so this
+/// process has one thread again.
 fn attach_all(
     ebpf: &mut Ebpf,
     object: &[u8],
@@ -367,8 +368,8 @@ fn attach_all(
     Ok(all)
 }
 
-/// Returns the maps' descriptors by name. Types that no program uses are left out; a program that used one would not
-/// load.
+/// Returns the descriptors of the maps by name. Map types that no program uses are left out. A program that used such a
+/// map would not load.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "aya knows dozens of map types; the object has these"
@@ -388,10 +389,10 @@ fn map_fds(ebpf: &Ebpf) -> Result<HashMap<String, OwnedFd>, io::Error> {
         .collect()
 }
 
-/// Loads a program of the object, and attaches it to the cgroup. Its name decides the direction of a program on packets.
+/// Loads a program and attaches it to the cgroup. For a program on packets, its name decides the direction.
 ///
 /// # Errors
-/// If the kernel rejects the program or the link, or the program is of a type that the object does not have.
+/// If the kernel rejects the program or the link, or if the program has a type that this function does not handle.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "aya knows dozens of program types; the object has these four"

@@ -13,7 +13,8 @@ use super::error::MalformedEvent;
 /// Bytes of one socket.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Carried {
-    /// Bytes that were sent, whether acknowledged or not, with SYN and FIN: an upper bound of what left the machine.
+    /// Bytes that were sent, whether acknowledged or not, with SYN and FIN. This is an upper bound on the bytes that
+    /// left the machine.
     pub sent: u64,
     /// Bytes that the peer acknowledged.
     pub acked: u64,
@@ -21,7 +22,7 @@ pub struct Carried {
     pub received: u64,
 }
 
-/// The bytes of a connection of the command when it closed.
+/// A closed connection of the command, with its byte counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Close {
     /// Kernel monotonic time, ns.
@@ -30,7 +31,7 @@ pub struct Close {
     pub cookie: u64,
     /// Time of the connect call.
     pub connect_ns: u64,
-    /// The bytes that it carried.
+    /// The bytes that the connection carried.
     pub carried: Carried,
 }
 
@@ -54,17 +55,17 @@ pub struct Connection {
     pub cookie: u64,
     /// Time of the connect call, or of the datagram.
     pub connect_ns: u64,
-    /// Destination; unspecified if the packet does not show one.
+    /// Destination; the unspecified address if the packet does not contain one.
     pub addr: IpAddr,
-    /// Destination port; 0 if the packet does not show one.
+    /// Destination port; 0 if the packet does not contain one.
     pub port: u16,
     /// `IPPROTO_*`.
     pub protocol: u32,
-    /// Whether it was ever established.
+    /// Whether the connection was ever established.
     pub established: bool,
-    /// Whether it is closed.
+    /// Whether the connection is closed.
     pub closed: bool,
-    /// The bytes that it has carried.
+    /// The bytes that the connection or the datagram has carried.
     pub carried: Carried,
 }
 

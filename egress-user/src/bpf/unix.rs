@@ -1,5 +1,5 @@
 //! Attaches the programs that record `AF_UNIX` addresses. Their attach types exist since Linux 6.7. aya can parse the
-//! programs but not load them, so this module makes the two system calls.
+//! programs but not load them, so this module makes the system calls itself.
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -25,14 +25,14 @@ pub(super) struct Witnesses {
     pub(super) programs: Vec<Program>,
     /// Programs that the kernel does not support.
     pub(super) unavailable: Vec<Unavailable>,
-    /// The links of the programs, which are detached when these are closed.
+    /// The links of the programs. Closing a link detaches its program.
     pub(super) links: Vec<OwnedFd>,
 }
 
 /// Loads the programs and attaches them to `cgroup`. `maps` are the maps of the same object, which exist already.
 ///
 /// # Errors
-/// If the kernel supports a program and rejects it: the program's name, and the cause.
+/// If the kernel supports a program but rejects it. The error is the name of the program, and the cause.
 pub(super) fn attach(
     object: &[u8],
     maps: &HashMap<String, OwnedFd>,
@@ -93,7 +93,7 @@ fn relocated(object: &[u8], maps: &HashMap<String, OwnedFd>) -> Result<Object, S
     Ok(object)
 }
 
-/// Returns what the kernel reports about a program.
+/// Returns the identity of a program, as the kernel reports it.
 fn identity(name: &str, program: &OwnedFd, attach_type: u32) -> io::Result<Program> {
     let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", program.as_raw_fd()))?;
     let field = |name: &str| {

@@ -11,7 +11,7 @@ use super::authorities;
 use super::heading::EVIDENCE;
 use crate::run::plan::TimestampAuthority;
 
-/// Identity and time stamp that the caller adds to the identity from the CI system.
+/// Options for the identity of the run, in addition to the identity from the CI system, and for the time stamp.
 #[derive(Debug, clap::Args)]
 pub(super) struct Binding {
     /// Add this pair to the packet's identity, for `egress verify --expect KEY=VALUE`; repeatable
@@ -67,7 +67,8 @@ impl Binding {
         Ok(Some(TimestampAuthority { url, roots }))
     }
 
-    /// Returns the certificate files. The command must not change them, because a later run reads them.
+    /// Returns the paths of the certificate files. The command must not change these files, because a later run reads
+    /// them.
     pub(super) fn files(&self) -> &[PathBuf] {
         &self.timestamp_ca
     }

@@ -45,7 +45,7 @@ pub fn run(args: &DoctorArgs) -> u8 {
         Ok(path) => path,
         Err(error) => return failure::report(form, error.as_ref(), None, exit::USAGE),
     };
-    // This comes before the probes, which create a separate run.
+    // The repair comes before the probes, because the probes create a separate run.
     let swept = if args.repair {
         stale_runs::sweep(SweepReach::Tree).map(Some)
     } else {
@@ -57,7 +57,7 @@ pub fn run(args: &DoctorArgs) -> u8 {
         Err(error) if nix::unistd::geteuid().is_root() => {
             return failure::report(form, &error, error.hint(), exit::INVALID);
         }
-        // Without root nothing can be read. The first check reports that.
+        // Without root, nothing can be read. The first check reports that.
         Err(_) => (Swept::default(), Vec::new()),
     };
     let recovered = if args.repair {

@@ -17,8 +17,8 @@ use crate::run::ending::Ending;
 use crate::run::plan::{Mode, Progress};
 use crate::run::stale_runs::{Kept, Swept};
 
-/// Writes a line to standard error. The standard macro panics when standard error is closed, which must not change the
-/// exit status.
+/// Writes a line to standard error. The standard macro panics when standard error is closed, and a panic would change
+/// the exit status.
 macro_rules! eprintln {
     () => {
         drop(writeln!(std::io::stderr()))

@@ -75,7 +75,7 @@ fn execute(args: RunArgs, inherited: Vec<String>) -> Result<Emitted, Failure> {
         MediatorChoice::Builtin => {}
         MediatorChoice::Pipelock(_) => pipelock::warn(&plan.policy),
     }
-    // This comes before any thread starts, so that every thread inherits the signal mask.
+    // The signals are blocked before any thread starts, so that every thread inherits the signal mask.
     block_signals().map_err(|error| Failure(error.into(), None, exit::FAILED))?;
     // Without root the sweep would fail first; the run itself reports the missing privilege.
     if nix::unistd::geteuid().is_root() {
@@ -145,8 +145,8 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         let found = environment.iter().find(|(name, _)| name == wanted);
         found.and_then(|(_, path)| Path::new(path).canonicalize().ok())
     };
-    // The runner keeps tokens in RUNNER_TEMP, so the directory is hidden. It also holds the event that started the
-    // workflow, which the command may read.
+    // The runner keeps tokens in RUNNER_TEMP, so the directory is hidden. The directory also holds the event that
+    // started the workflow, and the command may read this event.
     masked.extend(path_in("RUNNER_TEMP"));
     let shown = path_in("GITHUB_EVENT_PATH").into_iter().collect();
     let limits = limits(&args)?;
@@ -269,7 +269,7 @@ fn protected(
     Ok(protected)
 }
 
-/// Returns the file of this program, and the path by which the caller named it, which may be a link.
+/// Returns the path of this program's file, and the path by which the caller named it. The second path may be a link.
 fn this_program() -> std::io::Result<Vec<PathBuf>> {
     let mut found = vec![std::env::current_exe()?];
     let name = PathBuf::from(std::env::args_os().next().unwrap_or_default());
@@ -333,7 +333,8 @@ fn socket(workdir: &Path, path: &Path) -> anyhow::Result<PathBuf> {
     Ok(real)
 }
 
-/// Returns the words to execute, the name that the packet shows, and the number of arguments after it.
+/// Returns the words to execute, the name that the packet shows, and the number of arguments of the command or the
+/// script.
 fn command(args: &RunArgs, workdir: &Path) -> anyhow::Result<(Vec<OsString>, String, u64)> {
     let base = |path: &Path| {
         path.file_name()

@@ -1,4 +1,4 @@
-//! Hidden options by which `egress action` drives `egress run` through `sudo`, which passes on only the standard
+//! Hidden options with which `egress action` controls `egress run` through `sudo`. `sudo` passes on only the standard
 //! streams.
 use std::ffi::OsString;
 use std::fs::File;
@@ -107,7 +107,7 @@ fn entries(mut from: impl BufRead) -> anyhow::Result<Vec<(OsString, OsString)>> 
         if entry.is_empty() {
             return Ok(entries);
         }
-        // A variable name may begin with `=`, which otherwise ends it.
+        // A variable name may begin with `=`, so the name ends at the first `=` after that position.
         let sign = entry.iter().skip(1).position(|byte| *byte == b'=');
         let sign = sign.context("an entry of the command's environment has no value")?;
         let value = entry.split_off(sign.saturating_add(2));

@@ -80,7 +80,7 @@ pub fn verify(args: &VerifyArgs) -> Result<VerifyOutcome, VerifyError> {
     Ok(outcome)
 }
 
-/// Verifies what `path` names: a packet, evidence files, or one receipt.
+/// Verifies the packet, the evidence files, or the receipt at `path`.
 fn verify_subject(path: &Path, pinned: &Pinned) -> Result<VerifyOutcome, VerifyError> {
     let trust = &pinned.receipts;
     let metadata = fs::metadata(path).map_err(|source| VerifyError::read(path, source))?;
@@ -89,7 +89,8 @@ fn verify_subject(path: &Path, pinned: &Pinned) -> Result<VerifyOutcome, VerifyE
         if fs::symlink_metadata(&packet).is_ok() {
             return packet::verify(&packet, None, pinned);
         }
-        // Pipelock's own tools also store a capsule beside evidence files.
+        // Pipelock's own tools also store a capsule beside evidence files, so a capsule does not show that a packet is
+        // incomplete.
         let is_shared = |name: &str| [EVIDENCE_FILE, CAPSULE_FILE].contains(&name);
         let mut others = PACKET_FILES.iter().filter(|name| !is_shared(name));
         let outcome = evidence::verify_directory(path, trust)?;
@@ -109,7 +110,7 @@ fn verify_subject(path: &Path, pinned: &Pinned) -> Result<VerifyOutcome, VerifyE
     if is_lines {
         return evidence::verify_file(path, &mut &file, trust);
     }
-    // A document is short. Its members distinguish it from evidence.
+    // `packet.json` and a receipt are short. Their members distinguish them from evidence.
     let mut bytes = Vec::new();
     let mut start = (&file).take(MAX_DOCUMENT_BYTES.saturating_add(1));
     start

@@ -16,9 +16,9 @@ use nix::sys::statfs::fstatfs;
 
 use super::digest::sha256;
 
-/// Number of variable names of one file that are recorded.
+/// Maximum number of variable names that are recorded for one file.
 const MOST_KEYS: usize = 50;
-/// Number of characters of a variable name that are recorded.
+/// Maximum number of characters that are recorded of a variable name.
 const LONGEST_KEY: usize = 80;
 
 /// Paths in the file view, each with a descriptor of its directory.
@@ -36,7 +36,7 @@ impl AgentFds {
         found.map(|(_, fd)| fd)
     }
 
-    /// Returns those of the files `names` that are not empty.
+    /// Returns the files among `names` that are not empty.
     ///
     /// # Errors
     /// If one of them cannot be opened or read.
@@ -66,7 +66,7 @@ impl AgentFds {
 }
 
 impl AgentFds {
-    /// Returns the directories in which nothing more can be written.
+    /// Returns the directories that are full.
     ///
     /// # Errors
     /// If the size of a file system cannot be read.

@@ -13,7 +13,7 @@ use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, fstatfs};
 use nix::sys::statvfs::{FsFlags, fstatvfs};
 use nix::unistd::Pid;
 
-/// What a path in the file view leads to.
+/// The kind of socket that a path in the file view leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum AgentSocket {
     /// A socket of a process in the boundary.
@@ -28,7 +28,7 @@ pub(super) enum AgentSocket {
 #[derive(Debug)]
 pub(super) struct AgentRoot {
     root: OwnedFd,
-    /// Keeps the mounts when the last process of the boundary has ended.
+    /// Keeps the mounts alive after the last process of the boundary has ended.
     _mounts: File,
     allowed: Vec<FileId>,
 }
@@ -58,7 +58,8 @@ impl AgentRoot {
         let path = if path.is_absolute() {
             path.to_path_buf()
         } else {
-            // The link shows the path as the command sees it, because its mounts are not below the supervisor's root.
+            // The link contains the path as the command sees it, because the command's mounts are not below the
+            // supervisor's root.
             std::fs::read_link(format!("/proc/{pid}/cwd"))?.join(path)
         };
         let how = OpenHow::new()
@@ -91,7 +92,7 @@ mod tests {
 
     /// Claims: read-unix-paths
     #[test]
-    fn only_a_socket_of_the_view_is_one() {
+    fn only_a_socket_made_in_the_file_view_belongs_to_the_command() {
         let dir = tempfile::tempdir().unwrap();
         let own = dir.path().join("own");
         let _listener = UnixListener::bind(&own).unwrap();

@@ -21,7 +21,7 @@ use crate::bpf::events::Events;
 /// and both ends are on loopback. The mediator's own connections take as long as their destination takes to answer.
 const CLOSED_WITHIN: Duration = Duration::from_millis(200);
 
-/// Records that are read from one ring before the next ring has its turn.
+/// Maximum number of records that are read from one ring before the next ring has its turn.
 const TURN: usize = 256;
 
 /// A closed boundary. Each step passes it on as a whole.
@@ -81,10 +81,11 @@ impl Boundary {
     /// Reads the kernel's records up to the end of the mediator, and waits up to 200 ms for connections to close.
     ///
     /// A connection outlives its process when the kernel still has bytes or a FIN to deliver. The command's connections
-    /// lead to the relay, which has ended: a socket with unread bytes sends a reset, every other one sends a FIN, and
-    /// both end the orphan at once. The step to `TIME_WAIT` counts as the close, so its minute does not matter. A
-    /// connection of the mediator is an orphan until its destination acknowledges the FIN. If that takes too long, its
-    /// row has `closed: false` and the bytes at the moment when the mediator closed it.
+    /// lead to the relay, which has ended. A socket of the relay with unread bytes sends a reset, and every other one
+    /// sends a FIN. Both end the command's orphan at once. The change to `TIME_WAIT` counts as the close, so the minute
+    /// that a socket stays in this state does not matter. A connection of the mediator is an orphan until its
+    /// destination acknowledges the FIN. If that takes too long, its row has `closed: false` and the bytes at the
+    /// moment when the mediator closed it.
     ///
     /// # Errors
     /// If a counter cannot be read or a row cannot be written.

@@ -19,7 +19,7 @@ use super::context::RunContext;
 use super::digest::sha256;
 use super::error::{RunError, system};
 
-/// Validity of the capsule of a run without a timeout. Receipts must be within this time.
+/// Validity of the capsule of a run without a timeout. Every receipt must have a time within the validity.
 const LONGEST: Duration = Duration::from_hours(30 * 24);
 /// Time that a run may take beyond its timeout.
 const AFTER_TIMEOUT: Duration = Duration::from_hours(1);
@@ -33,7 +33,7 @@ pub(super) struct Measurement {
 }
 
 impl Measurement {
-    /// Describes the closed boundary, on which `programs` are attached.
+    /// Describes the closed boundary with its attached kernel `programs`.
     ///
     /// # Errors
     /// If the command's seccomp filter cannot be built.

@@ -22,7 +22,7 @@ use super::heartbeat::{Heartbeat, Watched};
 use super::launch::Live;
 use super::supervise::Ended;
 
-/// A run of which no process is left.
+/// A run whose processes have all ended.
 #[derive(Debug)]
 #[must_use = "its evidence is not verified yet"]
 pub struct Collected(RunFacts);

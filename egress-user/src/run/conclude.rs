@@ -14,8 +14,8 @@ use super::context::RunContext;
 use super::ending::Ending;
 use super::plan::WorkspaceMode;
 
-/// Applies the command's changes or archives them, depending on the plan's mode. Changes are never applied after the boundary
-/// failed.
+/// Applies the command's changes or archives them, as `--workspace` selects. Changes are never applied after the
+/// boundary failed.
 ///
 /// # Errors
 /// If a process of the command may be left, or the changes cannot be read, applied, or archived.

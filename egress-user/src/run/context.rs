@@ -14,7 +14,7 @@ use super::state::RunDir;
 use super::timeline::Timeline;
 
 /// The values that each step passes on to the next as a whole. The fields are dropped in this order, so that the run's
-/// directory outlives what its files describe.
+/// directory outlives the objects that its files describe.
 #[derive(Debug)]
 pub(super) struct RunContext {
     /// The run's user ids.

@@ -40,7 +40,7 @@ pub struct Check {
     pub todo: Option<String>,
 }
 
-/// The results of a check.
+/// The possible results of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CheckState {
@@ -134,7 +134,7 @@ pub fn not_probed() -> Check {
 /// Checks everything that a run in `workdir` needs.
 ///
 /// # Order
-/// While this process has one thread, because it forks.
+/// Call this while the process has one thread, because the checks fork.
 pub fn examine(workdir: &Path) -> Vec<Check> {
     let root = root();
     let is_root = root.state == CheckState::Ok;
@@ -189,7 +189,7 @@ fn version(release: &str) -> Option<(u32, u32)> {
     Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
 }
 
-/// Checks the cgroups of a run, and its kernel programs on them.
+/// Checks the cgroups of a run, and the kernel programs that are attached to them.
 fn gates(dir: &RunDir) -> [Check; 2] {
     let cgroups = match dir.make_cgroups() {
         Ok(cgroups) => cgroups,
@@ -296,7 +296,7 @@ fn try_inside(stage: &Path) -> Inside {
     }
 }
 
-/// Checks the idmapped mount through which the command owns what the caller owns.
+/// Checks the idmapped mount in which the command's user owns the files that the caller owns.
 fn idmap(workdir: &Path) -> Check {
     let users = UserLease::acquire(Path::new(STATE_DIR));
     match users.and_then(|users| {

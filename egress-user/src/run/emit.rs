@@ -79,7 +79,7 @@ pub struct Emitted {
     pub notices: Vec<String>,
     /// The time stamp over the attestation, if one was requested and received.
     pub stamp: Option<Stamp>,
-    /// Why the record is not complete. Empty if it is.
+    /// Reasons why the record is not complete. Empty if the record is complete.
     pub incomplete: Vec<String>,
     /// Probes that succeeded or are inconclusive, and that the caller accepted.
     pub accepted: Vec<ProbeResult>,
@@ -97,7 +97,8 @@ impl Emitted {
 }
 
 impl RunOutcome {
-    /// Returns the result without a requested time stamp, which is a part of the evidence.
+    /// Returns the result of the run if a requested time stamp is missing. A requested time stamp is a part of the
+    /// evidence.
     fn without_stamp(self) -> Self {
         match self {
             Self::BoundaryFailed => self,
@@ -237,7 +238,7 @@ impl Emission {
         (self.run.denied, self.run.answered) = (denied, unclear);
     }
 
-    /// Signs the digests of all other files.
+    /// Signs the digests of all other files of the packet, and returns the bytes of `attestation.json`.
     fn attest(&self, digests: &[FileDigest], graded: &Graded) -> io::Result<Vec<u8>> {
         let context = &self.run.context;
         let predicate = attest::Predicate {
@@ -307,8 +308,8 @@ impl Emission {
         }
     }
 
-    /// Returns whether the evidence is there and valid. A run that writes no evidence counts as sound, because its
-    /// packet states that there is none.
+    /// Returns whether the evidence exists and is valid. A run that writes no evidence counts as sound, because its
+    /// packet states that there is no evidence.
     fn is_sound(&self) -> bool {
         self.run.unverified.is_some()
             || match self.report.verdict {
@@ -363,7 +364,7 @@ fn unverified(verifier: Verifier, why: &str) -> Verifier {
     }
 }
 
-/// Describes the run by the variables of the CI system, if there is one.
+/// Describes the run with the variables of the CI system, if there is one.
 fn identity(run: &RunFacts) -> Run {
     let variable = |name: &str| {
         let found = run

@@ -9,6 +9,6 @@ pub enum Ending {
     NotExecuted(i32),
     /// The timeout ended it.
     TimedOut,
-    /// The supervisor ended it, because a part of the boundary failed. The text names it.
+    /// The supervisor ended it, because a part of the boundary failed. The text names the part.
     Failed(String),
 }

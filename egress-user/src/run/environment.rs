@@ -1,5 +1,5 @@
-//! Makes the command's environment from the caller's: removes variables that hold tokens of the runner or that control
-//! shells and the dynamic loader, and adds those that the boundary needs. Names are recorded, values are not.
+//! Makes the command's environment from the caller's. Removes variables that hold tokens of the runner or that control
+//! shells and the dynamic loader, and adds variables that the boundary needs. Names are recorded, values are not.
 //!
 //! Claims: step-values
 use std::ffi::{OsStr, OsString};
@@ -113,7 +113,7 @@ fn proxy_variables(port: u16) -> Vec<(&'static str, OsString)> {
     proxies.into_iter().chain(exceptions).collect()
 }
 
-/// Returns whether a variable of this name holds a token with which its reader can act for the runner.
+/// Returns whether a variable with this name holds a token of the runner.
 pub(super) fn is_token(name: &str) -> bool {
     name.ends_with("TOKEN") && is_dropped(name)
 }
@@ -173,8 +173,8 @@ pub fn for_agent(
     AgentEnvironment { entries, record }
 }
 
-/// Returns the caller's Rust toolchains, if the command may read them. rustup would search for them below HOME. Caches
-/// that programs write to (`CARGO_HOME`, npm, pip) start empty in the command's home.
+/// Returns the directory of the caller's Rust toolchains, if the command may read it. Without it, rustup would search
+/// below HOME. Caches that programs write to (`CARGO_HOME`, npm, pip) start empty in the command's home.
 fn toolchains(caller: &[(OsString, OsString)]) -> Option<PathBuf> {
     let of = |wanted: &str| {
         caller

@@ -94,7 +94,7 @@ impl RunError {
         in_words(self)
     }
 
-    /// Returns what the reader can do next.
+    /// Returns the next step for the user, if there is one.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotRoot => Some("start it with sudo"),

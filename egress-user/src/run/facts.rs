@@ -18,7 +18,7 @@ use crate::bpf::links::Link;
 #[derive(Debug)]
 pub(super) struct RunFacts {
     pub(super) ending: Ending,
-    /// Why the record is not complete. Empty if it is.
+    /// Reasons why the record is not complete. Empty if the record is complete.
     pub(super) incomplete: Vec<String>,
     /// Whether a part of the run failed, whatever the command's own end was.
     pub(super) helper_failed: bool,

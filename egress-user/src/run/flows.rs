@@ -30,10 +30,10 @@ use words::{process_name, protocol_name};
 
 use crate::bpf::events::{Event, Text};
 
-/// Rows of redirected connections that are written one by one. Later ones are folded like all other rows.
+/// Maximum number of redirected connections that get their own row. Later ones are folded like all other rows.
 const ROWS_IN_FULL: u64 = 20_000;
 
-/// Denied destinations that are counted separately. The others share one count.
+/// Maximum number of denied destinations that are counted separately. All others share one count.
 const DENIED: usize = 65_536;
 
 impl FlowLog {
@@ -113,7 +113,7 @@ impl FlowLog {
         event.reason == Reason::Dns && self.answers.servers.contains(&event.addr)
     }
 
-    /// Sets the name servers whose answers are believed.
+    /// Sets the name servers whose answers are trusted.
     pub(super) fn trust_name_servers(&mut self, servers: Vec<IpAddr>) {
         self.answers.servers = servers;
     }
@@ -153,8 +153,8 @@ impl FlowLog {
         let caller = self.callers.known.get(&key).cloned();
         let pid = caller.as_ref().map(|caller| caller.pid);
         let Caller { process, exe, .. } = caller.unwrap_or_default();
-        // The row does not have the whole length of the target, which would reveal more about a query than the length
-        // of the query does.
+        // The row does not contain the length of the whole target, because that would reveal more about a query than
+        // the length of the query itself.
         let row = RelayRow {
             ts: clock::now_rfc3339().into(),
             cookie: flow.cookie,
@@ -319,7 +319,8 @@ impl FlowLog {
     }
 }
 
-/// Returns the IPv6 address of the name that a synthetic IPv4 address stands for. Both contain the same number.
+/// Returns the synthetic IPv6 address for the host name of a synthetic IPv4 address. Both addresses contain the same
+/// number.
 fn twin(address: IpAddr) -> Option<Ipv6Addr> {
     let IpAddr::V4(address) = address else {
         return None;

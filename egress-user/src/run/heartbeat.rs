@@ -16,7 +16,7 @@ use super::flows::FlowLog;
 
 /// Interval between two heartbeats.
 const INTERVAL: Duration = Duration::from_secs(HEARTBEAT_S);
-/// Processes of the command that one heartbeat checks.
+/// Maximum number of the command's processes that one heartbeat checks.
 const MOST_PROCESSES: usize = 1024;
 
 /// The heartbeats of one run.
@@ -26,7 +26,7 @@ pub(super) struct Heartbeat {
     due: Instant,
 }
 
-/// What a heartbeat checks.
+/// The parts of a run that a heartbeat checks.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Watched<'r> {
     boundary: &'r Boundary,
@@ -79,14 +79,15 @@ impl Heartbeat {
         flows.row(&Row::Supervisor(row))
     }
 
-    /// Returns the state of the enforcement as the kernel reports it now. The last row of `flows.jsonl` contains one.
+    /// Returns the state of the enforcement as the kernel reports it now. The last row of `flows.jsonl` contains such a
+    /// state too.
     ///
     /// # Errors
     /// If the state cannot be read.
     pub(super) fn row(&mut self, event: BeatEvent, watched: Watched<'_>) -> io::Result<BeatRow> {
         let boundary = watched.boundary;
         let links = boundary.gates.attached()?;
-        // Init is root, and in the agent's cgroup.
+        // Init is not checked: it is in the agent's cgroup, but it is root.
         let init = boundary.init.child.pid.as_raw().cast_unsigned();
         let mut of_agent = boundary.cgroups.agent.processes()?;
         of_agent.retain(|pid| *pid != init);

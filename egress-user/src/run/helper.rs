@@ -84,7 +84,7 @@ impl<R: DeserializeOwned> Helper<R> {
         }
     }
 
-    /// Returns how the process ended, as [`end_of`].
+    /// Returns how the process ended, in the form of [`end_of`].
     pub(super) fn end(&self) -> String {
         end_of(&self.child)
     }
@@ -114,7 +114,8 @@ pub(super) fn no_message(process: &'static str, error: &ChannelError, dir: &RunD
 /// inherits its plan, its end of the socket, and `passed`.
 ///
 /// # Errors
-/// [`RunError::System`] if the socket or the plan cannot be made, [`RunError::Spawn`] if the process cannot.
+/// [`RunError::System`] if the socket cannot be made, [`RunError::Spawn`] with the name of the process if its plan
+/// cannot be written or it cannot be started.
 pub(super) fn spawn_process<S, R>(
     process: &'static str,
     stage: &CStr,
@@ -126,7 +127,7 @@ pub(super) fn spawn_process<S, R>(
     let (control, theirs) = system("make a control socket", Channel::pair())?;
     let plan = serde_json::to_vec(plan).map_err(io::Error::from);
     let plan = plan.and_then(|text| fd::memory_file(c"egress-plan", &text));
-    let plan = system("write the plan of a process", plan)?;
+    let plan = plan.map_err(|source| RunError::Spawn { process, source })?;
     let own = [plan.as_fd(), theirs.as_fd()];
     let keep = [&own, passed].concat();
     let spawned = (|| {

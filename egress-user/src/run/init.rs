@@ -40,7 +40,7 @@ pub(super) struct PassedSockets {
     pub(super) dns: bool,
 }
 
-/// What init built: the file view and the sockets.
+/// The file view and the sockets that init made.
 pub(super) struct Entered {
     pub(super) sockets: PassedSockets,
     /// Host mounts that are not in the file view.

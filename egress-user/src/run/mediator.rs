@@ -32,8 +32,8 @@ pub(super) fn setup(
     })
 }
 
-/// Returns what the packet states about the mediator of a run without one: the built-in mediator and its policy, as they
-/// would be if the run were enforced.
+/// Returns the mediator's part of the packet for a run without a mediator: the built-in mediator and its policy, as
+/// they would be if the run were enforced.
 ///
 /// # Errors
 /// If the caller's policy is invalid.

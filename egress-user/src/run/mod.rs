@@ -7,8 +7,8 @@
 //! Each step consumes the value of the step before, whose fields only that step can set. Only [`Emitted`] has an exit
 //! status, so success means that every step was taken.
 //!
-//! A failure before the command starts leaves only its error. A later failure ends the command and is a reason in the
-//! packet. If a value is dropped, the command ends and everything that the run made is removed.
+//! A failure before the command starts leaves only its error and no packet. A later failure ends the command and is a
+//! reason in the packet. If a value is dropped, the command ends and everything that the run made is removed.
 //!
 //! The whole order compiles:
 //!

@@ -1,7 +1,7 @@
 //! Keeps the packet directory open from the start of a run, and replaces it as a whole at the end.
 //!
-//! The parent directory is a descriptor. No change of a path during the run can therefore lead the packet elsewhere,
-//! and no symbolic link is followed.
+//! The parent directory is held open by a descriptor. No change of a path during the run can therefore lead the packet
+//! elsewhere, and no symbolic link is followed.
 //!
 //! Claims: read-directories, read-old-packet
 use std::fs::File;
@@ -55,7 +55,7 @@ pub struct PacketDir {
     written: bool,
     attached: Option<(&'static str, File)>,
     owner: Option<(u32, u32)>,
-    /// The directory that was written. Renaming it makes no difference.
+    /// The directory that was written. The descriptor stays valid when the directory is renamed.
     fresh: Option<OwnedFd>,
 }
 
@@ -78,7 +78,7 @@ impl PacketDir {
             _ => Path::new("."),
         };
         let canonical = parent.canonicalize().map_err(failed)?;
-        // A user who can write to a directory of the path may have put a link there since.
+        // A user who can write to a directory of the path may have put a link there since the path was resolved.
         let how = OpenHow::new()
             .flags(OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
             .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
@@ -136,7 +136,7 @@ impl PacketDir {
         self.owner = Some((uid, gid));
     }
 
-    /// Adds a file, which may be too large for memory, to what [`Self::replace`] writes.
+    /// Adds a file, which may be too large for memory, to the files that [`Self::replace`] writes.
     pub fn attach(&mut self, name: &'static str, file: File) {
         self.attached = Some((name, file));
     }
@@ -198,7 +198,7 @@ impl PacketDir {
         mkdirat(&self.parent, name, Mode::from_bits_truncate(0o755))?;
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = openat(&self.parent, name, flags, Mode::empty())?;
-        // The owner of the parent directory may have put another directory there, which must not change its owner.
+        // The owner of the parent directory may have put another directory at this path. Its owner must not change.
         if fstat(&dir)?.st_uid != geteuid().as_raw() || !entries(dir.try_clone()?)?.is_empty() {
             return Err(io::Error::other("another directory has replaced it"));
         }

@@ -148,7 +148,7 @@ pub struct Exceptions {
 pub enum Input {
     /// The command reads it.
     Caller,
-    /// The run ends when it ends. The command reads nothing.
+    /// The run ends when standard input ends. The command reads nothing.
     Lifeline,
 }
 
@@ -160,9 +160,9 @@ pub struct Plan {
     pub mode: Mode,
     /// The command and its arguments.
     pub command: Vec<OsString>,
-    /// Base name of the script or the command, for the packet.
+    /// Base name of the command or the script, for the packet.
     pub script_basename: String,
-    /// Number of arguments after it.
+    /// Number of arguments of the command or the script.
     pub argument_count: u64,
     /// The working directory, which is the workspace: absolute, without links.
     pub workdir: PathBuf,

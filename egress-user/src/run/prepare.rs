@@ -2,7 +2,7 @@
 //! the kernel programs. At the end the boundary is closed, the probes have been denied, and no code of the command has
 //! run.
 //!
-//! `--mode audit` takes the same steps. `run/enforcement/audit.rs` has what it leaves out.
+//! `--mode audit` takes the same steps, with the exceptions in `run/enforcement/audit.rs`.
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};

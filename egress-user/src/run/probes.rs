@@ -114,9 +114,9 @@ impl Controls {
         })
     }
 
-    /// Tells the process to end. Dropping this value waits for its end.
+    /// Makes the process end. Dropping this value waits until it has ended.
     fn dismiss(&mut self) {
-        // The end of the channel tells the process to remove what it made, and to end.
+        // When the channel closes, the process removes what it made, and ends.
         drop(self.channel.take());
     }
 

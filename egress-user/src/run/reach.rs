@@ -14,7 +14,7 @@ use crate::bpf::gate::MediatorGate;
 
 /// Interval between two reads of addresses and name servers.
 const READ_EVERY: Duration = Duration::from_secs(1);
-/// Number of name servers that are read. Resolvers use three.
+/// Maximum number of name servers that are read. Resolvers use three.
 const MOST_SERVERS: usize = 16;
 /// Name servers that a resolver uses if none is configured.
 const DEFAULT_SERVERS: [IpAddr; 2] = [
@@ -22,7 +22,7 @@ const DEFAULT_SERVERS: [IpAddr; 2] = [
     IpAddr::V6(Ipv6Addr::LOCALHOST),
 ];
 
-/// The tables of the kernel programs.
+/// The tables of the kernel programs on the mediator's own sockets, and the time of the last update.
 #[derive(Debug)]
 pub(super) struct Reach {
     gate: MediatorGate,
@@ -54,7 +54,7 @@ impl Reach {
         Ok(reach)
     }
 
-    /// Reads addresses and name servers again if it is time.
+    /// Reads addresses and name servers again if a second has passed.
     ///
     /// # Errors
     /// If an address or a name server cannot be read, or a table is full.

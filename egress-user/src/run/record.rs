@@ -286,7 +286,7 @@ fn limits(run: &RunFacts) -> Limits {
     }
 }
 
-/// Returns how the command saw the workspace, and the numbers of its changes.
+/// Returns how the command saw the workspace, and how many of its changes had each outcome.
 fn workspace(run: &RunFacts) -> Workspace {
     let changes = run.workspace.as_ref().map(|workspace| {
         let count = |outcome| workspace.plan.count(outcome) as u64;
@@ -330,7 +330,7 @@ pub(super) fn changes(run: &RunFacts) -> io::Result<Option<Vec<u8>>> {
     .map(Some)
 }
 
-/// Converts a change to the packet's format, whose words are those of the run's journal.
+/// Converts a change to the packet's format. The format and the run's journal use the same words.
 fn change(change: &model::Change) -> io::Result<Change> {
     Ok(serde_json::from_value(serde_json::to_value(change)?)?)
 }

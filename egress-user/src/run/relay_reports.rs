@@ -1,4 +1,4 @@
-//! Takes the relay's reports into the flow log.
+//! Writes the relay's reports to the flow log.
 use std::io;
 
 use egress_relay::plan::Report;

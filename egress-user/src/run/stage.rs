@@ -18,7 +18,7 @@ use super::state::RunDir;
 use super::stdio::Pipes;
 use super::workspace::MountedWorkspace;
 
-/// Size limit of `/run` in bytes. It is lower if that of other scratch space is lower.
+/// Size limit of `/run` in bytes. A smaller limit of the other scratch space applies to `/run` as well.
 const RUN_BYTES: u64 = 64 << 20;
 
 /// Files that a command with the host's network keeps. They are copied, because they may be links into a directory that
@@ -35,8 +35,8 @@ pub(super) fn open_sockets(plan: &Plan, agent: u32) -> Result<Vec<Opened>, RunEr
     system("open a socket of the host", opened)
 }
 
-/// What init's plan is made of, in addition to the caller's plan. [`stage_plan`] is the only constructor of a plan, so
-/// that none can lack limits or show a hidden credential.
+/// The parts of init's plan, in addition to the caller's plan. [`stage_plan`] is the only constructor of a plan, so
+/// that no plan can lack limits or show a hidden credential.
 pub(super) struct Parts<'a> {
     pub(super) dir: &'a RunDir,
     pub(super) users: &'a UserLease,

@@ -1,5 +1,5 @@
-//! Finds and removes what killed runs left behind. A run whose lock is held is never touched, and neither is anything
-//! that no run of this state directory made.
+//! Finds and removes what killed runs left behind. It never touches a run whose lock is held, or anything that was not
+//! made by a run of this state directory.
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -283,8 +283,8 @@ impl RunDir {
 
 impl Drop for RunDir {
     fn drop(&mut self) {
-        // If the cgroup is still there, the directory stays, so that `egress doctor` and the next run find the cgroup.
-        // They also report what could not be removed.
+        // If the cgroup still exists, the directory stays, so that `egress doctor` and the next run find the cgroup.
+        // Both also report what could not be removed.
         let cgroup_stays = cgroup_of(&self.path).is_some_and(|path| path.exists());
         if !cgroup_stays && std::env::var_os("EGRESS_KEEP").is_none() {
             let lock = StateLock::acquire(Path::new(STATE_DIR));
@@ -344,7 +344,7 @@ pub(super) fn remove(run: &Path) -> io::Result<()> {
     clear(&unnamed)
 }
 
-/// Removes a directory of the state directory, however deep it is, because the mediator can write to it.
+/// Removes a directory below the state directory. It may be very deep, because the mediator can write to it.
 ///
 /// # Errors
 /// If a file cannot be removed.

@@ -145,10 +145,10 @@ impl Pipes {
     }
 }
 
-/// Waits for the end of standard input, then ends the run.
+/// Waits for the end of the caller's standard input, then ends the run.
 fn wait_for_end() -> io::Result<u64> {
     let seen = io::copy(&mut io::stdin().lock(), &mut io::sink())?;
-    // The supervisor reads its signals, so this has the same effect as the signal of a person.
+    // The supervisor reads its signals, so this has the same effect as a signal that a person sends.
     kill(getpid(), Signal::SIGTERM)?;
     Ok(seen)
 }

@@ -155,7 +155,8 @@ impl Supervisor {
             if let Some(failed) = failed {
                 return Ok(Ending::Failed(failed));
             }
-            // The end of a process also makes this fail, and it is the better reason.
+            // The heartbeat also fails when a process has ended. The end of the process is then the better reason, so
+            // it comes first.
             system("check the enforcement", beat)?;
             if let Some(full) = self.check_evidence()? {
                 return Ok(Ending::Failed(full));

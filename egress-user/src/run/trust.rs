@@ -204,8 +204,8 @@ fn java_stores(plan: &Plan) -> BTreeSet<PathBuf> {
         .collect()
 }
 
-/// Returns a trust store in Java's own format (JKS), which every Java reads: the entries of the certificates, and then
-/// the SHA-1 of the password, a constant, and the entries.
+/// Returns a trust store in Java's own format (JKS), which every Java reads: the entries of the certificates, followed
+/// by the SHA-1 digest of the password, a constant, and the entries.
 fn java_store(certificates: &[CertificateDer<'_>]) -> io::Result<Vec<u8>> {
     const MAGIC: u32 = 0xfeed_feed;
     const VERSION: u32 = 2;

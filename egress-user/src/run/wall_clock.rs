@@ -8,11 +8,11 @@ use std::time::Duration;
 use nix::sys::time::TimeValLike;
 use nix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds by which the two clocks may drift apart between two readings, in addition to a proportion of the time.
+/// Nanoseconds by which the two clocks may drift apart between two readings, in addition to [`MAY_DRIFT`].
 const MAY_PART: i64 = 100_000_000;
-/// The system clock may be sped up or slowed down by this part of the time. adjtimex(2) allows half of it.
+/// The elapsed time divided by this number is how far the system clock may drift. adjtimex(2) allows half of that.
 const MAY_DRIFT: i64 = 1000;
-/// Nanoseconds that reading both clocks may take. A reading that took longer was interrupted, and is not used.
+/// Maximum number of nanoseconds for reading both clocks. A slower reading was interrupted, and is not used.
 const AT_ONCE: i64 = 1_000_000;
 
 /// Both clocks at one time, in nanoseconds.
@@ -147,7 +147,7 @@ mod tests {
 
     /// Claims: clock-set-back
     #[test]
-    fn step_back_is_told_also_when_it_was_undone() {
+    fn step_back_is_reported_even_if_it_was_undone() {
         let back = seen(&[(1, 0), (2, -3600 * SECOND), (3, -3600 * SECOND)]);
         assert_eq!(back.set_back(), Duration::from_hours(1));
         assert_eq!(back.set_by(), Duration::from_hours(1));

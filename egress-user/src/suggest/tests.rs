@@ -41,7 +41,7 @@ fn relay(host: &str, port: u16, protocol: &str, verdict: &str, reason: &str) -> 
            "verdict": verdict, "reason": reason, "process": "curl"})
 }
 
-/// The hosts of a list, as the reader of policies reads them.
+/// Checks that the list has exactly these hosts, and that the parser of policies allows each of them.
 #[track_caller]
 fn allowed(suggestion: &Suggestion, names: &[&str]) {
     let text = suggestion.as_yaml();
@@ -61,7 +61,7 @@ fn allowed(suggestion: &Suggestion, names: &[&str]) {
 
 /// Claims: crate-user
 #[test]
-fn audit_is_a_list_of_names_with_who_needed_them() {
+fn audit_becomes_a_list_of_names_and_processes() {
     let found = suggested(&[
         deny("198.51.100.53", 53, "udp", "dns_to_other_resolver"),
         answer("Two.test.", &["198.51.100.11"], true),
@@ -171,7 +171,7 @@ fn normal_run_is_what_went_through_and_what_the_list_refused() {
         json!({"source": "relay", "protocol": "http", "host": "claimed.test", "port": 80,
                "verdict": "answered", "reason": "answered_403", "claimed": "allowlist:not_in_allowlist"}),
         relay("down.test", 443, "tls", "failed", "mediator_502"),
-        // The kernel's own rows of the same connections add nothing.
+        // The kernel's own rows about the same connections add nothing.
         json!({"source": "kernel", "verdict": "redirected", "dst": "198.18.0.1", "port": 443,
                "name": "other.test", "process": "curl", "count": 1}),
         json!({"source": "resolver", "name": "asked.test", "reason": ""}),

@@ -25,7 +25,7 @@ pub(super) struct Annotations {
 }
 
 impl Annotations {
-    /// Adds an annotation. Its text need not be escaped.
+    /// Adds an annotation. The caller need not escape its text.
     pub(super) fn add(&mut self, level: Level, text: &str) {
         self.entries.push((level, text.to_owned()));
     }

@@ -383,7 +383,7 @@ mod tests {
 
     /// Claims: action-packet
     #[test]
-    fn a_changed_packet_fails_whatever_was_asked_for() {
+    fn a_changed_packet_fails_with_any_inputs() {
         let mut result = ended("valid", 0, 0);
         result.tampered = Some(String::from("x"));
         assert_eq!(result.status(&inputs("false")), exit::EVIDENCE);

@@ -94,7 +94,7 @@ pub(super) fn paths(inputs: &Inputs) -> anyhow::Result<RunPaths> {
 fn resolve_below(workdir: &Path, path: &Path) -> anyhow::Result<Result<PathBuf, PathBuf>> {
     let joined = workdir.join(path);
     let mut found = joined.as_path();
-    // If the file does not exist, its deepest existing directory must not be outside either.
+    // If the file does not exist, its deepest existing directory must be inside the working directory.
     let real = loop {
         match found.canonicalize() {
             Ok(real) => break real,
@@ -135,7 +135,7 @@ impl StepDir {
 
 impl Drop for StepDir {
     fn drop(&mut self) {
-        // An error leaves only the result behind, which is not secret.
+        // If the removal fails, only the result is left behind, which is not secret.
         drop(fs::remove_dir_all(&self.0));
     }
 }
@@ -168,7 +168,7 @@ pub(super) fn run(inputs: &Inputs, paths: &RunPaths) -> anyhow::Result<Finished>
     Ok(Finished { run_result, status })
 }
 
-/// Returns the words that run the rest of a command line as root with a minimal environment.
+/// Returns the first words of a command line. They run the words after them as root with a minimal environment.
 fn as_root() -> Vec<OsString> {
     let mut argv: Vec<OsString> = Vec::new();
     if !geteuid().is_root() {

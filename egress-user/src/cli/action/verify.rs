@@ -9,7 +9,7 @@ use super::outputs::Files;
 use crate::cli::exit;
 use crate::cli::verify::{VerifyArgs, VerifyOutcome, status, verify};
 
-/// Grades that do not depend on who signed the measurements, so that they need no key.
+/// Grades that a packet can have whatever key signed the measurements, so that they need no key.
 const ACCEPTS_ANY_SIGNER: [Grade; 3] = [Grade::Unpinned, Grade::Unproven, Grade::None];
 
 /// The outcome of the step.
@@ -94,7 +94,7 @@ fn expected(
     Ok(pairs)
 }
 
-/// Splits a text into its lines that are not empty.
+/// Splits a text into lines, without the empty ones.
 fn lines(text: &str) -> Vec<String> {
     let lines = text.lines().map(|line| line.trim().to_owned());
     lines.filter(|line| !line.is_empty()).collect()
@@ -141,7 +141,8 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// The inputs of a job in GitHub Actions, with these changes.
+    /// Returns the error of the step for the inputs of a job in GitHub Actions with these changes. It is empty if the
+    /// step succeeds.
     fn refused(changes: &[(&str, &str)]) -> String {
         let mut values = BTreeMap::from([
             ("INPUT_PACKET_PATH", "/nowhere"),
@@ -164,7 +165,7 @@ mod tests {
 
     #[test]
     fn nothing_is_required_less_because_a_value_is_missing() {
-        // The control: these inputs lead to the check of the packet, whose key cannot be read.
+        // The control: without changes, the step gets as far as the key, which is not a valid key.
         assert!(
             refused(&[]).contains("cannot use --key"),
             "{}",

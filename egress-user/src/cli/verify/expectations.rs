@@ -93,7 +93,7 @@ fn check_age(outcome: &mut VerifyOutcome, max_age: Option<Duration>, now: Offset
         (Some(stated), Some(_)) if is_future(stated) => stated.clone(),
         (_, Some(signed)) if is_future(signed) || is_old(signed) => signed.clone(),
         (_, Some(_)) => return,
-        // An error that was found before is the cause.
+        // An earlier error is the cause, so no second finding is added.
         (_, None) if is_invalid(outcome) => return,
         (Some(_), None) => String::from("no time that a pinned key signed"),
         (None, None) => String::from("no packet"),

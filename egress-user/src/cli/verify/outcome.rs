@@ -14,7 +14,7 @@ use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
 use crate::cli::authorities::AuthorityError;
 use crate::cli::exit;
 
-/// What was verified.
+/// The kind of evidence that was verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
     /// Recorder files.
@@ -28,7 +28,7 @@ pub enum Subject {
 /// The result of a verification.
 #[derive(Debug)]
 pub struct VerifyOutcome {
-    /// What was verified.
+    /// The kind of evidence that was verified.
     pub subject: Subject,
     /// The overall verdict.
     pub verdict: EvidenceVerdict,

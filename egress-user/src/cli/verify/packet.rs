@@ -121,7 +121,7 @@ struct OtherFiles {
 /// The attestation and the files that it may cover.
 struct Attested {
     opened: Opened,
-    /// Every name in the directory except those of the attestation and the time stamp, and whether it is a regular
+    /// Every name in the directory except those of the attestation and the time stamp. The value is true for a regular
     /// file. A file that is added later is not read.
     names: BTreeMap<String, bool>,
     /// Digests of the files that were read.
@@ -236,8 +236,8 @@ impl OtherFiles {
         self.stream(name, most.unwrap_or(u64::MAX))
     }
 
-    /// Returns the attestation with the digests of the files that it covers, except for the two streams. A file that it
-    /// does not name is not opened.
+    /// Returns the attestation with the digests of the files that it covers. The evidence and the flow log are left
+    /// out, because they are read as streams. A file that the attestation does not name is not opened.
     fn attestation(self, evidence: &str) -> Attestation {
         let most = |name: &str| self.most(name, MAX_FILE_BYTES);
         let Some(attested) = &self.attested else {

@@ -68,7 +68,7 @@ pub(super) fn as_text(outcome: &VerifyOutcome, args: &VerifyArgs, status: u8) ->
     text
 }
 
-/// Returns the first [`MOST_REASONS`] counts.
+/// Returns the first [`MOST_REASONS`] reasons with their counts.
 fn most(counts: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
     let most = counts.iter().take(MOST_REASONS);
     most.map(|(reason, count)| (brief(reason), *count))

@@ -34,7 +34,7 @@ use crate::run::relay_reports::take_report;
 use crate::run::state::{RunDir, random_hex};
 use crate::run::trust::Trust;
 
-/// Reports of the relay that are read before the kernel's records have their turn.
+/// Maximum number of reports that are read from the relay before the kernel's records have their turn.
 const REPORTS: usize = 1024;
 /// Size of the evidence that may be written while a run ends, and between two checks of its size.
 const ENDING_BYTES: u64 = 64 << 20;
@@ -199,7 +199,7 @@ fn start_relay(
     Helper::start("relay", c"__relay", &plan, cgroup, &passed, &context.dir)
 }
 
-/// Checks that every process still runs. One that was ready first may have ended while the others started.
+/// Checks that every process still runs. A process that was ready early may have ended while the others started.
 fn check_running(
     mediator: &mut dyn RunningMediator,
     relay: &Relay,
@@ -238,8 +238,8 @@ impl RunningNetwork for Enforced {
         [Some(relay), Some(self.mediator.watched())]
     }
 
-    /// The order is: names, which rows of the kernel's records contain; the records; and last the reports of
-    /// connections, whose callers are in the records.
+    /// The order is: names, because rows of the kernel's records contain them; the records; and last the reports about
+    /// connections, because the callers of the connections are in the records.
     fn read_reports(
         &mut self,
         flows: &mut FlowLog,
@@ -366,7 +366,7 @@ mod tests {
             texts(read_evidence(dir.path(), 13)),
             ["four", "nine", "after"]
         );
-        // Each file alone is shorter.
+        // Each of the two files alone is shorter than the limit.
         assert!(read_evidence(dir.path(), 12).is_err());
         nix::unistd::mkfifo(&file(11), nix::sys::stat::Mode::S_IRWXU).unwrap();
         // What is not a regular file is not evidence, and is not opened.

@@ -121,7 +121,8 @@ pub(in crate::run) trait RunningNetwork: Debug {
     /// If the relay fails, or does not end in time.
     fn end_relay(&mut self, flows: &mut FlowLog) -> io::Result<()>;
 
-    /// Ends the mediator and reads its receipts. `allowed` is what the relay has forwarded.
+    /// Ends the mediator and reads its receipts. `allowed` counts the requests and tunnels that the relay has
+    /// forwarded.
     fn end(self: Box<Self>, allowed: LetThrough, context: &RunContext) -> NetworkEnd;
 }
 

@@ -1,10 +1,10 @@
-//! Remembers which process made a connection. The relay sees only the connection, so its rows get the process from
-//! here.
+//! Remembers which process made a connection. The relay sees only the connection, so the rows about its reports get the
+//! process from this module.
 use std::collections::{HashMap, VecDeque};
 
 use super::words::process_name;
 
-/// Redirected connections whose caller is remembered.
+/// Maximum number of redirected connections whose caller is remembered.
 const CALLERS: usize = 65_536;
 
 /// The process that made a connection.

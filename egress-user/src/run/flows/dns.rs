@@ -1,5 +1,5 @@
-//! Writes the rows about answers of name servers in audit mode, which connect an address with the name that the command
-//! looked up. The bytes come from the network and are not trusted.
+//! Writes the rows about answers of name servers in audit mode. Such a row connects an address with the name that the
+//! command looked up. The bytes of an answer come from the network and are not trusted.
 use std::io;
 use std::net::IpAddr;
 
@@ -11,9 +11,9 @@ use super::log::FlowLog;
 use super::seen::Answer;
 use crate::bpf::events::DnsAnswer;
 
-/// Distinct answers that get a row. Later ones are only counted.
+/// Maximum number of distinct answers that get a row. Later ones are only counted.
 const ROWS: usize = 10_000;
-/// Addresses of one answer that are read.
+/// Maximum number of addresses that are read from one answer.
 const ADDRESSES: usize = 64;
 /// Size limit of a host name (RFC 1035, section 2.3.4).
 const NAME_BYTES: usize = 253;
@@ -62,8 +62,8 @@ impl FlowLog {
     }
 }
 
-/// Returns the name of an answer's only question, and the addresses in the answer, to which the program will connect.
-/// Returns `None` if the message has another form.
+/// Returns the name in the only question of an answer, and the addresses in the answer. The program that sent the query
+/// will connect to one of them. Returns `None` if the message has another form.
 fn parse(message: &[u8]) -> Option<Answer> {
     let message = Message::from_vec(message).ok()?;
     let [question] = message.queries.as_slice() else {

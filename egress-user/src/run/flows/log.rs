@@ -17,18 +17,18 @@ use super::callers::Callers;
 use super::seen::{Answers, Dials, FoldKey, Repeats, UnixUses, Witness};
 use crate::run::agent_root::AgentRoot;
 
-/// The numbers of the log, for `boundary.json` and the summary.
+/// Counts of the rows by kind, for `boundary.json` and the summary.
 #[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub(in crate::run) struct FlowCounts {
     /// Attempts by the kernel's verdict.
     pub by_verdict: BTreeMap<String, u64>,
     /// Reports by the relay's verdict.
     pub by_relay_verdict: BTreeMap<String, u64>,
-    /// Names in queries to the stub resolver.
+    /// Number of names in queries to the stub resolver.
     pub names: u64,
-    /// Use of channels that the boundary does not close.
+    /// Counts of uses of channels that the boundary does not close.
     pub residual: Residual,
-    /// Records that no program of this version writes.
+    /// Number of records that no program of this version writes.
     pub malformed: u64,
 }
 
@@ -100,19 +100,19 @@ impl FlowLog {
         self.length
     }
 
-    /// Returns the numbers of the log.
+    /// Returns the counts of the rows by kind.
     pub(in crate::run) fn counts(&self) -> &FlowCounts {
         &self.counts
     }
 
-    /// Returns the time of a kernel record, RFC 3339.
+    /// Returns the wall-clock time at which the kernel made a record.
     pub(super) fn wall_time(&self, ktime_ns: u64) -> Time {
         let at = i128::from(ktime_ns) + self.clock_offset_ns;
         let at = OffsetDateTime::from_unix_timestamp_nanos(at);
         clock::rfc3339(at.unwrap_or(OffsetDateTime::UNIX_EPOCH)).into()
     }
 
-    /// Appends a row. If a row could not be written, all later ones are rejected.
+    /// Appends a row. After a row that could not be written, all later rows are rejected.
     ///
     /// # Errors
     /// `InvalidData` for a value that does not fit into a row, and any error of the file.

@@ -1,4 +1,4 @@
-//! What the log remembers of its rows, in order to fold repeats.
+//! The state that the flow log keeps about its rows, in order to fold repeats.
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::hash::Hash;
 use std::net::IpAddr;
@@ -8,12 +8,12 @@ use egress_common::verdict::{Hook, Reason, Verdict};
 
 use crate::bpf::traffic::{Carried, Close, Connection};
 
-/// Rows of each side of the mediator that are written one by one.
+/// Maximum number of rows that are written one by one for each side of the mediator.
 const ROWS: u64 = 20_000;
-/// Distinct attempts whose repeats are folded. Each further attempt is a row.
+/// Maximum number of distinct attempts whose repeats are folded. Each further attempt gets its own row.
 pub(super) const FOLDED: usize = 65_536;
 
-/// Attempts with the same key are one row with a count.
+/// Key of a folded attempt. Attempts with the same key share one row with a count.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct FoldKey {
     pub(super) hook: Hook,
@@ -25,7 +25,7 @@ pub(super) struct FoldKey {
     pub(super) comm: [u8; 16],
 }
 
-/// Attempts that are one row.
+/// The attempts that share one row.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Repeats {
     pub(super) count: u64,
@@ -54,16 +54,17 @@ impl Repeats {
     }
 }
 
-/// Denials by the kernel programs on the mediator's own sockets with the same value are one row with a count.
+/// Key of a denial by the kernel programs on the mediator's own sockets. Denials with the same key share one row with a
+/// count.
 pub(super) type Dial = (Hook, Verdict, Reason, u32, IpAddr, u16);
 
-/// Denials by those kernel programs.
+/// Denials by these kernel programs, by their key.
 pub(super) type Dials = HashMap<Dial, Repeats>;
 
 /// Uses of `AF_UNIX` addresses.
 pub(super) type UnixUses = HashMap<UnixKey, Repeats>;
 
-/// Uses of `AF_UNIX` addresses with the same key are one row with a count.
+/// Key of a use of an `AF_UNIX` address. Uses with the same key share one row with a count.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct UnixKey {
     pub(super) hook: Hook,
@@ -87,7 +88,7 @@ pub(super) struct Answer {
     pub(super) addresses: Vec<IpAddr>,
 }
 
-/// Connections that are one row.
+/// The connections that share one row.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Sum {
     pub(super) count: u64,
@@ -103,7 +104,8 @@ impl Sum {
     }
 }
 
-/// Connections of the mediator with the same key are one row: protocol, port, and whether it was established.
+/// Protocol, port, and whether the connection was established. Connections of the mediator with the same key share one
+/// row.
 pub(super) type SumKey = (u32, u16, bool);
 
 /// Connections on both sides of the mediator.

@@ -1,8 +1,8 @@
 //! Writes the rows about `AF_UNIX` addresses. The kernel's hook sees a path as text. The supervisor looks up where the
 //! path leads in the file view when it reads the record, within milliseconds of the call.
 //!
-//! A socket that is made or removed in between gets the wrong verdict. The file view is what keeps the command from
-//! sockets of the host, not this record.
+//! If a socket is made or removed in between, the verdict in its row is wrong. This record does not protect sockets of
+//! the host; the file view does.
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
@@ -20,10 +20,10 @@ use super::words::process_name;
 use crate::bpf::events::{UnixAddress, UnixEvent};
 use crate::run::agent_root::AgentSocket;
 
-/// Distinct addresses that get a row. All later ones share one row.
+/// Maximum number of distinct addresses that get their own row. All later ones share one row.
 const ROWS: usize = 10_000;
 
-/// The C library looks for a name service cache here at every lookup of a user.
+/// The C library looks for a name service cache at this path whenever it looks up a user.
 const CACHE: &[u8] = b"/nscd/socket";
 
 impl FlowLog {

@@ -1,7 +1,7 @@
 //! Writes the rows about bytes that the kernel counted on both sides of the mediator: for each connection of the
-//! command, and for each connection and each datagram to a name server of the mediator. Neither the relay nor the
-//! mediator writes these rows, so they bound what the relay and the mediator can report. After the first rows, only
-//! sums are written.
+//! command, for each connection of the mediator, and for each datagram that the mediator sends to a name server.
+//! Neither the relay nor the mediator writes these rows, so they bound what the relay and the mediator can report.
+//! After the first rows, only sums are written.
 use std::io;
 
 use audit_packet::format::Row;
@@ -12,7 +12,7 @@ use super::log::FlowLog;
 use super::words::protocol_name;
 use crate::bpf::traffic::{Connection, Traffic};
 
-/// Rows that are written between two checks of the run.
+/// Maximum number of rows that are written between two checks of the run.
 const WRITTEN_AT_ONCE: usize = 64;
 
 impl FlowLog {
@@ -160,7 +160,7 @@ mod tests {
         })
     }
 
-    /// Returns the rows of a log that writes two of them one by one.
+    /// Returns the rows of a log that writes only the first two rows one by one.
     fn rows(traffic: &[Traffic]) -> Vec<Value> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("flows.jsonl");

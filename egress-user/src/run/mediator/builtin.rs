@@ -176,7 +176,7 @@ pub(super) fn policy_in_force(policy: RuntimePolicy) -> PolicyInForce {
 /// Makes the mediator's listening socket on the host's loopback, at a port that the kernel selects.
 ///
 /// The socket is made in the mediator's cgroup, because the kernel program that checks callers is attached there. The
-/// backlog holds a burst of connections, in which the library's default of 128 would lose SYNs.
+/// backlog is larger than the library's default of 128, which would lose SYNs in a burst of connections.
 fn listener(cgroup: BorrowedFd<'_>) -> io::Result<TcpListener> {
     let socket = Socket::from(made_in_cgroup(cgroup, || {
         Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).map(Into::into)

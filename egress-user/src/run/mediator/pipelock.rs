@@ -23,7 +23,7 @@ use crate::run::error::{RunError, system};
 use crate::run::plan::PipelockChoice;
 use crate::run::state::{RunDir, random_hex};
 
-/// The kernel programs let only noted ports of loopback call Pipelock.
+/// The kernel programs let a loopback port connect to Pipelock only if it was noted here.
 impl Gate for Callers {
     fn note(&mut self, port: u16, may_call: bool) -> io::Result<()> {
         Self::note(self, port, may_call)
@@ -114,7 +114,7 @@ impl RunningMediator for RunningPipelock {
     }
 
     fn tunnels(&mut self) -> u64 {
-        // If Pipelock does not answer, its end reports that.
+        // If Pipelock does not answer, its later end reports that.
         self.pipelock.tunnels().unwrap_or_default()
     }
 

@@ -60,8 +60,9 @@ pub(in crate::run) trait RunningMediator: Debug {
         0
     }
 
-    /// Ends the mediator: sends SIGTERM, gives it time to close its session, then sends SIGKILL. `tunnels` is the result
-    /// of [`Self::tunnels`] before the relay ended, and `allowed` is what the relay has forwarded.
+    /// Ends the mediator: sends SIGTERM, gives it time to close its session, then sends SIGKILL. `tunnels` is the
+    /// result of [`Self::tunnels`] before the relay ended, and `allowed` counts the requests and tunnels that the relay
+    /// has forwarded.
     ///
     /// If the mediator does not end, or makes no progress, it is killed and the exit status is 125. A Pipelock that still
     /// scans after a minute is killed too, but the run keeps the command's status, because then only the end of the
@@ -69,7 +70,7 @@ pub(in crate::run) trait RunningMediator: Debug {
     fn end(self: Box<Self>, tunnels: u64, allowed: LetThrough) -> MediatorEnd;
 }
 
-/// What a mediator is started with.
+/// The values that a mediator is started with.
 pub(in crate::run) struct Launch<'r> {
     pub(in crate::run) boundary: &'r Boundary,
     pub(in crate::run) context: &'r RunContext,
