@@ -112,6 +112,14 @@ pub fn load_private(path: &Path) -> Result<SigningKey, KeyError> {
 /// # Errors
 /// If the text is malformed, or the public key does not belong to the seed.
 pub fn parse_private(text: &[u8]) -> Result<SigningKey, KeyError> {
+    if text
+        .trim_ascii_start()
+        .starts_with(PUBLIC_HEADER.as_bytes())
+    {
+        return Err(KeyError::Format(
+            "this is a public key; use the private key, whose path has no .pub",
+        ));
+    }
     let mut bytes = decode(text, PRIVATE_HEADER)?;
     let pair = <[u8; 64]>::try_from(bytes.as_slice())
         .map_err(|_| KeyError::Format("the private key does not have 64 bytes"));
@@ -142,6 +150,11 @@ pub fn public_text(key: &VerifyingKey) -> String {
 /// If the text is neither, or not a point that [`VerifyingKey::verify_strict`] accepts.
 pub fn parse_public(text: &str) -> Result<VerifyingKey, KeyError> {
     let text = text.trim();
+    if text.starts_with(PRIVATE_HEADER) {
+        return Err(KeyError::Format(
+            "this is a private key; use the public key, which `egress keygen` wrote to the same path with .pub",
+        ));
+    }
     let bytes = if text.starts_with(PUBLIC_HEADER) {
         decode(text.as_bytes(), PUBLIC_HEADER)?
     } else {
@@ -160,6 +173,7 @@ pub fn parse_public(text: &str) -> Result<VerifyingKey, KeyError> {
 pub fn public_from_argument(argument: &str) -> Result<VerifyingKey, KeyError> {
     let literal = argument.trim();
     if literal.starts_with(PUBLIC_HEADER)
+        || literal.starts_with(PRIVATE_HEADER)
         || (literal.len() == 64 && literal.bytes().all(|byte| byte.is_ascii_hexdigit()))
     {
         return parse_public(literal);

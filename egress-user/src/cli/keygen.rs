@@ -1,5 +1,4 @@
 //! `egress keygen`: makes a signing key in Pipelock's format.
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 use pipelock_receipts::keys::{self, KeyError, Replace};
@@ -7,6 +6,7 @@ use serde_json::json;
 
 use super::exit;
 use super::failure::{self, Form};
+use super::output;
 
 /// Exit statuses, for `--help`.
 const HELP: &str = "\
@@ -63,14 +63,17 @@ pub fn run(args: &KeygenArgs) -> u8 {
                     public.display()
                 )
             };
-            match writeln!(io::stdout(), "{text}") {
-                Ok(()) => exit::SUCCESS,
-                Err(_) => exit::CANNOT_READ,
-            }
+            output::line(&text, exit::SUCCESS)
         }
         Err(error) => {
             let (status, hint) = match error {
-                KeyError::Exists { .. } => (exit::USAGE, Some("use --force to replace it")),
+                KeyError::Exists { .. } => (
+                    exit::USAGE,
+                    Some(
+                        "choose another path for --out; --force destroys the existing key, and nothing can be signed \
+                         with it again",
+                    ),
+                ),
                 KeyError::Format(_)
                 | KeyError::Io { .. }
                 | KeyError::Mode { .. }

@@ -15,6 +15,8 @@ mod heading;
 pub mod keygen;
 #[cfg(target_os = "linux")]
 mod keys_and_policy;
+mod manual;
+mod output;
 #[cfg(target_os = "linux")]
 mod pipelock;
 pub mod policy;
@@ -30,7 +32,7 @@ pub mod sudo_driver;
 mod variables;
 pub mod verify;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::Form;
 
@@ -65,6 +67,10 @@ enum Command {
     Policy(policy::PolicyCommand),
     /// Make a signing key
     Keygen(keygen::KeygenArgs),
+    /// Print the completions of a shell
+    Completions(manual::CompletionsArgs),
+    /// Write the manual pages
+    Man(manual::ManArgs),
 }
 
 const EXAMPLES: &str = "\
@@ -98,6 +104,8 @@ pub fn main(inherited: Vec<String>) -> u8 {
         Command::Verify(args) => verify::run(&args),
         Command::Policy(command) => policy::run(&command),
         Command::Keygen(args) => keygen::run(&args),
+        Command::Completions(args) => manual::completions(&args, Cli::command()),
+        Command::Man(args) => manual::man(&args, Cli::command()),
     }
 }
 

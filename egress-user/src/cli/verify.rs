@@ -4,7 +4,7 @@
 //! be in its directory. Its memory is bounded, whatever the files contain.
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::Read;
 use std::path::Path;
 
 use audit_packet::check::Pinned;
@@ -24,11 +24,13 @@ use time::OffsetDateTime;
 use super::authorities::{self};
 use super::exit;
 use super::failure::{self, Form};
+use super::output;
 use crate::ci_commands::{harmless, harmless_json};
 
 mod args;
 mod evidence;
 mod expectations;
+mod hint;
 mod outcome;
 mod packet;
 mod show;
@@ -51,10 +53,7 @@ pub fn run(args: &VerifyArgs) -> u8 {
     } else {
         harmless(&as_text(&outcome, args, status))
     };
-    match writeln!(io::stdout(), "{}", text.trim_end()) {
-        Ok(()) => status,
-        Err(_) => exit::CANNOT_READ,
-    }
+    output::line(&text, status)
 }
 
 /// Verifies without printing.

@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod capsule;
+mod command_line;
 mod corpora;
 mod format_vectors;
 #[cfg(target_os = "linux")]

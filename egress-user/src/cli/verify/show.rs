@@ -2,42 +2,19 @@
 use std::collections::BTreeMap;
 
 use audit_packet::boundary::BoundaryReport;
-use audit_packet::grade::Grade;
 use audit_packet::reconcile::Reconciliation;
 use audit_packet::timestamp::Stamp;
 use audit_packet::verifier_text::{self, About, MOST_FINDINGS, MOST_REASONS, brief};
-use pipelock_receipts::report::{End, EvidenceVerdict};
+use pipelock_receipts::report::End;
 use serde_json::{Value, json};
 
 use super::args::VerifyArgs;
+use super::hint::hint;
 use super::outcome::{Subject, VerifyOutcome};
 use super::stamp;
-use crate::cli::exit;
 
 /// Version of the JSON that `--json` prints, which `docs/schema/verify.schema.json` describes.
 const JSON_VERSION: &str = "egress.verify.v1";
-
-/// Returns the line that explains an exit status other than 0, or an empty string.
-fn hint(outcome: &VerifyOutcome, args: &VerifyArgs, status: u8) -> String {
-    let wanted = args.require_grade.unwrap_or(Grade::None);
-    let grade = outcome.grade();
-    match status {
-        exit::END_UNPROVEN => {
-            String::from("hint: use --allow-prefix to accept evidence whose end is not proven")
-        }
-        exit::INVALID
-            if outcome.verdict == EvidenceVerdict::SelfConsistentOnly && !args.allow_unpinned =>
-        {
-            String::from(
-                "hint: use --key to pin the signer, or --allow-unpinned to accept evidence without a pinned key",
-            )
-        }
-        exit::INVALID if grade < wanted => format!(
-            "failed: --require-grade {wanted} is not met; the boundary is {grade} for the reasons above"
-        ),
-        _ => String::new(),
-    }
-}
 
 /// Returns the description of the packet's run for the text output.
 fn about(outcome: &VerifyOutcome) -> Option<About<'_>> {

@@ -1,0 +1,114 @@
+//! What `egress` prints, and its exit statuses, as a shell sees them.
+use std::fs;
+use std::io::Read;
+use std::process::{Command, Output, Stdio};
+
+use super::support::{chain, write_packet};
+
+fn egress(words: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_egress"));
+    command.args(words).output().expect("start egress")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+#[test]
+fn completions_and_manual_pages_know_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = egress(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        let script = text(&output.stdout);
+        for word in ["verify", "keygen", "require-grade"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+        assert!(!script.contains("sudo-driver"), "{shell}: {script}");
+    }
+    assert_eq!(egress(&["completions", "tcsh"]).status.code(), Some(64));
+    let page = text(&egress(&["man"]).stdout);
+    assert!(page.contains(".TH egress 1"), "{page}");
+    let directory = tempfile::tempdir().expect("make a directory");
+    let out = directory.path().join("man1");
+    let named = out.to_string_lossy();
+    assert_eq!(egress(&["man", "--out", &named]).status.code(), Some(0));
+    let page = fs::read_to_string(out.join("egress-verify.1")).expect("read the page");
+    assert!(page.contains("Exit status"), "{page}");
+    assert!(out.join("egress-policy-suggest.1").is_file());
+    assert!(!out.join("egress-action.1").exists());
+}
+
+/// A reader that stops early is no error of the packet. The control is the same command with a reader that reads on.
+#[test]
+fn a_closed_pipe_does_not_change_the_exit_status() {
+    let directory = tempfile::tempdir().expect("make a directory");
+    let chain = chain(4, 3);
+    write_packet(directory.path(), &chain);
+    let path = directory.path().to_string_lossy().into_owned();
+    let key = chain.key_hex();
+    let status = |reads: bool| {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_egress"))
+            .args(["verify", &path, "--key", &key])
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("start egress");
+        let mut output = child.stdout.take().expect("take the pipe");
+        let mut read = String::new();
+        if reads {
+            output.read_to_string(&mut read).expect("read the output");
+            assert!(read.contains("VALID"), "{read}");
+        }
+        drop(output);
+        child.wait().expect("wait for egress").code()
+    };
+    assert_eq!([status(true), status(false)], [Some(0), Some(0)]);
+}
+
+#[test]
+fn mistakes_with_keys_are_named() {
+    let directory = tempfile::tempdir().expect("make a directory");
+    let chain = chain(4, 3);
+    write_packet(directory.path(), &chain);
+    let packet = directory.path().to_string_lossy().into_owned();
+    let key = directory.path().join("signer.key");
+    let private = key.to_string_lossy().into_owned();
+    assert_eq!(
+        egress(&["keygen", "--out", &private]).status.code(),
+        Some(0)
+    );
+
+    let again = egress(&["keygen", "--out", &private]);
+    assert_eq!(again.status.code(), Some(64));
+    let said = text(&again.stderr);
+    assert!(said.contains("destroys the existing key"), "{said}");
+
+    let output = egress(&["verify", &packet, "--key", &private]);
+    assert_eq!(output.status.code(), Some(64));
+    let said = text(&output.stderr);
+    assert!(said.contains("this is a private key"), "{said}");
+    assert!(
+        !said.contains(&fs::read_to_string(&key).expect("read the key")),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_directory_above_the_packet_is_recognised() {
+    let directory = tempfile::tempdir().expect("make a directory");
+    let chain = chain(4, 3);
+    let below = directory.path().join("pipelock-audit-packet");
+    fs::create_dir(&below).expect("make a directory");
+    write_packet(&below, &chain);
+    let above = directory.path().to_string_lossy().into_owned();
+    let output = egress(&["verify", &above, "--key", &chain.key_hex()]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stdout);
+    let hint = format!("egress verify {}", below.display());
+    assert!(said.contains(&hint), "{said}");
+    // Two packets: none is proposed.
+    fs::create_dir(directory.path().join("other")).expect("make a directory");
+    write_packet(&directory.path().join("other"), &chain);
+    let output = egress(&["verify", &above, "--key", &chain.key_hex()]);
+    let said = text(&output.stdout);
+    assert!(!said.contains("the packet may be in it"), "{said}");
+}
