@@ -126,6 +126,12 @@ pub fn run_result(run: &Emitted, as_json: bool) {
     let first = run.graded.reasons.first();
     let why = first.map_or_else(String::new, |reason| format!(": {}", visible(reason)));
     eprintln!("egress: boundary  {}{why}", run.graded.grade);
+    if !run.packet.verifier.trusted && run.mode == Mode::Enforce {
+        eprintln!(
+            "egress: keys      none was given, so a key of this run signed the receipts, and a reviewer cannot tell who \
+             signed them; make one with `egress keygen` and give it with --signer-private-key"
+        );
+    }
     eprintln!(
         "egress: actions   {} judged, {} denied",
         counts.actions, counts.blocked_actions

@@ -16,6 +16,8 @@ pub(super) enum Level {
     Error,
     /// Something that a reviewer should check.
     Warning,
+    /// Something that the author of the workflow can improve.
+    Notice,
 }
 
 /// The annotations of a step.
@@ -39,6 +41,7 @@ impl Annotations {
             let command = match level {
                 Level::Error => "error",
                 Level::Warning => "warning",
+                Level::Notice => "notice",
             };
             let line = format!("::{command} title=egress::{}\n", data(text));
             out.push_str(&line);

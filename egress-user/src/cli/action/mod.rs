@@ -72,5 +72,8 @@ fn script(
     for denied in result.denied() {
         annotations.add(Level::Warning, &denied);
     }
+    if let Some(notice) = result.keyless(&inputs) {
+        annotations.add(Level::Notice, notice);
+    }
     Ok(result.status(&inputs))
 }

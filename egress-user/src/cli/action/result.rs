@@ -17,6 +17,11 @@ use crate::cli::verify::{VerifyArgs, verify};
 /// Maximum number of denied destinations that become annotations.
 const SHOWN: usize = 5;
 
+/// What a key would add, for a step without one.
+const KEYLESS: &str = "no signing key was given, so a key of this run signed the packet. The record is consistent, but a \
+    reviewer cannot tell who signed it. To prove that, create two keys with `egress keygen`, store them as secrets, and \
+    set signer-private-key-path and boundary-key-path";
+
 /// The result of the step.
 #[derive(Debug)]
 pub(super) struct StepResult {
@@ -108,8 +113,18 @@ impl StepResult {
         }
     }
 
-    fn is_valid(&self) -> bool {
-        self.tampered.is_none() && self.verdict() == EvidenceVerdict::Valid.as_str()
+    /// Whether the evidence is valid. Without a key of the caller, nobody can pin the signer, so consistent evidence is
+    /// the best that the step can have.
+    fn is_valid(&self, inputs: &Inputs) -> bool {
+        let is_keyless = inputs.private_key.is_none();
+        self.tampered.is_none()
+            && (self.verdict() == EvidenceVerdict::Valid.as_str()
+                || is_keyless && self.verdict() == EvidenceVerdict::SelfConsistentOnly.as_str())
+    }
+
+    /// Returns the notice of a step whose signer nobody can pin.
+    pub(super) fn keyless(&self, inputs: &Inputs) -> Option<&'static str> {
+        (inputs.private_key.is_none() && self.packet().is_some()).then_some(KEYLESS)
     }
 
     fn has_stamp(&self) -> bool {
@@ -170,14 +185,9 @@ impl StepResult {
                 reasons.join("; ")
             ));
         }
-        if inputs.fail_on_verifier_error && !self.is_valid() {
-            let advice = if self.verdict() == EvidenceVerdict::SelfConsistentOnly.as_str() {
-                "the key was made for this run only; set signer-private-key-path and signer-public-key"
-            } else {
-                "see verifier.txt in the packet"
-            };
+        if inputs.fail_on_verifier_error && !self.is_valid(inputs) {
             return Some(format!(
-                "the verdict is {}, and fail-on-verifier-error is true; {advice}",
+                "the verdict is {}, and fail-on-verifier-error is true; see verifier.txt in the packet",
                 self.verdict()
             ));
         }
@@ -226,7 +236,7 @@ impl StepResult {
         if self.tampered.is_some() {
             return exit::EVIDENCE;
         }
-        if inputs.fail_on_verifier_error && !self.is_valid() {
+        if inputs.fail_on_verifier_error && !self.is_valid(inputs) {
             return exit::INVALID;
         }
         if self.lacks_stamp(inputs) {
@@ -350,7 +360,8 @@ mod tests {
         for (result, with_strict, with_lax) in [
             (ended("valid", 0, 0), 0, 0),
             (ended("valid", 7, 7), 7, 7),
-            (ended("self_consistent_only", 0, 0), 1, 0),
+            (ended("self_consistent_only", 0, 0), 0, 0),
+            (ended("self_consistent_only", 3, 3), 3, 3),
             (ended("error", 123, 0), 1, 0),
             (ended("invalid", 123, 5), 1, 5),
             (ended("valid", 124, 0), 124, 124),
@@ -365,6 +376,18 @@ mod tests {
             );
             assert_eq!(result.error(&lax).is_some(), with_lax != 0, "{result:?}");
         }
+    }
+
+    #[test]
+    fn a_step_with_a_key_must_be_valid_under_it() {
+        let mut strict = inputs("true");
+        let result = ended("self_consistent_only", 0, 0);
+        assert!(result.keyless(&strict).is_some() && result.error(&strict).is_none());
+        strict.private_key = Some("signer.key".into());
+        assert_eq!(result.status(&strict), exit::INVALID);
+        let error = result.error(&strict).unwrap();
+        assert!(error.contains("self_consistent_only"), "{error}");
+        assert!(result.keyless(&strict).is_none());
     }
 
     #[test]

@@ -19,6 +19,9 @@ use super::inputs::{Inputs, MediatorKind, PREFIX};
 /// Environment variables that root gets. All others go only to the script.
 const NAMES: [&str; 2] = ["CI", "GITHUB_ACTIONS"];
 
+/// Policy file that is used if the input `config` is empty and the file exists.
+const DEFAULT_CONFIG: &str = ".pipelock/ci.yaml";
+
 /// `PATH` of root.
 const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -62,7 +65,8 @@ impl RunPaths {
 /// Finds the working directory, the script, and the policy.
 ///
 /// # Errors
-/// When the working directory or the script is missing, or a file is outside the working directory.
+/// When the working directory, the script, or a policy that was named is missing, or a file is outside the working
+/// directory.
 pub(super) fn paths(inputs: &Inputs) -> anyhow::Result<RunPaths> {
     let shown = inputs.workdir.display();
     let workdir = inputs
@@ -73,14 +77,15 @@ pub(super) fn paths(inputs: &Inputs) -> anyhow::Result<RunPaths> {
         .with_context(|| format!("script-path {} cannot be used", inputs.script.display()))?
         .ok()
         .with_context(|| format!("script-path {} does not exist", inputs.script.display()))?;
-    let (config, no_config) = match &inputs.config {
-        None => (None, None),
-        Some(config) => {
-            let found = resolve_below(&workdir, config)
-                .with_context(|| format!("config {} cannot be used", config.display()))?;
-            (found.clone().ok(), found.err())
-        }
-    };
+    let config = inputs.config.as_deref().unwrap_or(DEFAULT_CONFIG.as_ref());
+    let found = resolve_below(&workdir, config)
+        .with_context(|| format!("config {} cannot be used", config.display()))?;
+    ensure!(
+        found.is_ok() || inputs.config.is_none(),
+        "config {} does not exist; correct the path, or leave the input out to run without a policy",
+        config.display()
+    );
+    let (config, no_config) = (found.clone().ok(), found.err());
     Ok(RunPaths {
         workdir,
         config,
