@@ -1,4 +1,9 @@
 //! What `egress` prints, and its exit statuses, as a shell sees them.
+#![expect(
+    clippy::disallowed_methods,
+    clippy::expect_used,
+    reason = "the tests start the program that they test"
+)]
 use std::fs;
 use std::io::Read;
 use std::process::{Command, Output, Stdio};
