@@ -1,11 +1,13 @@
 //! Copies the kernel programs to the directory from which the code embeds them.
 //!
 //! `cargo xtask build` builds the object and names it in `EGRESS_BPF_OBJECT`, and a second one with diagnostics in
-//! `EGRESS_BPF_DEBUG_OBJECT`. Without these variables, empty files are embedded. A bare `cargo build` then needs
-//! neither bpf-linker nor library sources, and `egress run` fails with `built without the kernel programs: use cargo
-//! xtask build`.
-use std::path::Path;
-use std::{env, fs};
+//! `EGRESS_BPF_DEBUG_OBJECT`. Without these variables, `cargo build` and `cargo install` embed the objects that `cargo
+//! xtask build` left in `target/ebpf`, unless a source file of the kernel programs is newer. Otherwise, empty files are
+//! embedded. A bare `cargo build` then needs neither bpf-linker nor library sources, and `egress run` fails with `built
+//! without the kernel programs: use cargo xtask build`.
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+use std::{env, fs, io};
 
 /// Variables that name objects, and the names under which they are embedded.
 const OBJECTS: [(&str, &str); 2] = [
@@ -13,20 +15,55 @@ const OBJECTS: [(&str, &str); 2] = [
     ("EGRESS_BPF_DEBUG_OBJECT", "egress.bpf.debug.o"),
 ];
 
+/// Folders of the repository with the sources of the kernel programs.
+const SOURCES: [&str; 2] = ["egress-ebpf", "egress-common"];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     let out = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
     for (variable, name) in OBJECTS {
         println!("cargo::rerun-if-env-changed={variable}");
-        let object = match env::var_os(variable).filter(|object| !object.is_empty()) {
+        let named = env::var_os(variable).filter(|object| !object.is_empty());
+        let object = match named.map(PathBuf::from).or_else(|| built_before(name)) {
             None => Vec::new(),
-            Some(object) => {
-                let path = Path::new(&object);
+            Some(path) => {
                 println!("cargo::rerun-if-changed={}", path.display());
-                fs::read(path).map_err(|error| format!("{variable}={}: {error}", path.display()))?
+                fs::read(&path)
+                    .map_err(|error| format!("{variable}={}: {error}", path.display()))?
             }
         };
         fs::write(Path::new(&out).join(name), object)?;
     }
     Ok(())
+}
+
+/// Returns the object that `cargo xtask build` left in `target/ebpf`, if no source file is newer.
+fn built_before(name: &str) -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    let folder = root.join("target/ebpf");
+    let built = fs::metadata(folder.join("built"))
+        .and_then(|file| file.modified())
+        .ok()?;
+    let newest = SOURCES.iter().map(|folder| newest(&root.join(folder)));
+    let newest = newest.collect::<io::Result<Vec<_>>>().ok()?;
+    newest
+        .into_iter()
+        .all(|source| source <= built)
+        .then(|| folder.join(name))
+}
+
+/// Returns the time of the newest file below `folder`.
+fn newest(folder: &Path) -> io::Result<SystemTime> {
+    println!("cargo::rerun-if-changed={}", folder.display());
+    let mut newest = SystemTime::UNIX_EPOCH;
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let time = if entry.file_type()?.is_dir() {
+            self::newest(&entry.path())?
+        } else {
+            entry.metadata()?.modified()?
+        };
+        newest = newest.max(time);
+    }
+    Ok(newest)
 }
