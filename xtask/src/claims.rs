@@ -3,7 +3,8 @@
 //!
 //! A claim is a row of a table whose first column is `id` or `rule` (docs/rules.md), or the text before an identifier in
 //! brackets (ARCHITECTURE.md). A test names its claims in a line `Claims: one, two` of its doc comment, and a script in
-//! `tests/attacks` in its header. A test shows a rule if the identifier is a string in the test, or in an item of the
+//! `tests/attacks` in its header. If a claim has several tests, exactly one of them marks it with a star (`one*`): the
+//! test that a reader opens first. A test shows a rule if the identifier is a string in the test, or in an item of the
 //! same file that the test uses. ARCHITECTURE.md names the source files of its claims; a source file names claims of the
 //! other documents in a line `Claims: one, two` of its own doc comment, and rules are in the lists of rules.
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,36 @@ type Claims = BTreeMap<String, Claim>;
 /// Tests or source files by the claim that they name.
 type Named = BTreeMap<String, BTreeSet<String>>;
 
+/// The tests of each claim.
+#[derive(Default)]
+struct Shown {
+    all: Named,
+    /// Those that mark the claim with a star.
+    first: Named,
+}
+
+impl Shown {
+    fn add(&mut self, id: &str, test: &str) {
+        let (id, is_first) = id.strip_suffix('*').map_or((id, false), |id| (id, true));
+        for named in [Some(&mut self.all), is_first.then_some(&mut self.first)] {
+            let tests = named.map(|named| named.entry(id.to_owned()).or_default());
+            tests.map(|tests| tests.insert(test.to_owned()));
+        }
+    }
+
+    fn of(named: &Named, id: &str) -> Vec<String> {
+        named.get(id).into_iter().flatten().cloned().collect()
+    }
+
+    /// Returns the tests of a claim in the order in which a reader opens them.
+    fn in_order(&self, id: &str) -> Vec<String> {
+        let mut tests = Self::of(&self.all, id);
+        let first = Self::of(&self.first, id);
+        tests.sort_by_key(|test| !first.contains(test));
+        tests
+    }
+}
+
 /// Prints the claim `part`, or every claim whose identifier contains `part`, with source files and tests. `part` may
 /// also be a document, or the last names of a source file's path.
 ///
@@ -61,7 +92,7 @@ pub(crate) fn list(layout: &Layout, part: &str) -> Result<()> {
         for source in &claim.sources {
             println!("    source  {source}");
         }
-        for test in shown.get(id).into_iter().flatten() {
+        for test in shown.in_order(id) {
             println!("    test    {test}");
         }
     }
@@ -78,7 +109,7 @@ pub(crate) fn check(layout: &Layout) -> Result<Vec<String>> {
     Ok(wrong)
 }
 
-fn read(layout: &Layout) -> Result<(Claims, Named, Vec<String>)> {
+fn read(layout: &Layout) -> Result<(Claims, Shown, Vec<String>)> {
     let mut claims = Claims::new();
     let mut wrong = Vec::new();
     for document in DOCUMENTS {
@@ -102,7 +133,7 @@ fn read(layout: &Layout) -> Result<(Claims, Named, Vec<String>)> {
             }
         }
     }
-    let mut shown = Named::new();
+    let mut shown = Shown::default();
     let mut sources = Named::new();
     for file in tidy::sources(layout)? {
         let text = fs::read_to_string(layout.root.join(&file))?;
@@ -114,7 +145,7 @@ fn read(layout: &Layout) -> Result<(Claims, Named, Vec<String>)> {
             for id in ids {
                 // A string that is not a rule is not a claim.
                 if !id.is_text || is_rule(&claims, &id.name) {
-                    shown.entry(id.name).or_default().insert(test.clone());
+                    shown.add(&id.name, &test);
                 }
             }
         }
@@ -125,8 +156,7 @@ fn read(layout: &Layout) -> Result<(Claims, Named, Vec<String>)> {
             let script = fs::read_to_string(&path)?;
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             for id in header(&script) {
-                let test = format!("{ATTACKS}/{name}");
-                shown.entry(id.to_owned()).or_default().insert(test);
+                shown.add(id, &format!("{ATTACKS}/{name}"));
             }
         }
     }
@@ -144,17 +174,24 @@ fn is_rule(claims: &Claims, id: &str) -> bool {
     claims.get(id).is_some_and(|claim| claim.document == RULES)
 }
 
-fn compare(claims: &Claims, shown: &Named) -> Vec<String> {
+fn compare(claims: &Claims, shown: &Shown) -> Vec<String> {
     let mut wrong = Vec::new();
     for (id, Claim { document, sources }) in claims {
         if sources.is_empty() {
             wrong.push(format!("{document}: no source file is named for `{id}`"));
         }
-        if !shown.contains_key(id) {
+        let (tests, first) = (Shown::of(&shown.all, id), Shown::of(&shown.first, id));
+        if tests.is_empty() {
             wrong.push(format!("{document}: no test shows `{id}`"));
         }
+        if tests.len() > 1 && first.len() != 1 && *document != RULES {
+            let (all, stars) = (tests.len(), first.len());
+            wrong.push(format!(
+                "{document}: {stars} of {all} tests mark `{id}` with a star; exactly one must"
+            ));
+        }
     }
-    wrong.extend(unknown(claims, shown));
+    wrong.extend(unknown(claims, &shown.all));
     wrong
 }
 
@@ -539,7 +576,9 @@ mod tests {
             ("a".to_owned(), claim(set("f"))),
             ("b".to_owned(), claim(BTreeSet::new())),
         ]);
-        let shown = Named::from([("a".to_owned(), set("t")), ("c".to_owned(), set("t"))]);
+        let mut shown = Shown::default();
+        shown.add("a", "t");
+        shown.add("c", "t");
         assert_eq!(
             compare(&claims, &shown),
             [
@@ -548,5 +587,31 @@ mod tests {
                 "t: no document has a claim `c`",
             ]
         );
+    }
+
+    #[test]
+    fn one_of_several_tests_is_first() {
+        let claims = Claims::from([(
+            "a".to_owned(),
+            Claim {
+                document: "README.md",
+                sources: BTreeSet::from(["f".to_owned()]),
+            },
+        )]);
+        let shown = |marks: [(&str, &str); 2]| {
+            let mut shown = Shown::default();
+            for (id, test) in marks {
+                shown.add(id, test);
+            }
+            shown
+        };
+        let one = shown([("a", "t"), ("a*", "u")]);
+        assert_eq!(one.in_order("a"), ["u", "t"]);
+        assert!(compare(&claims, &one).is_empty());
+        for marks in [[("a", "t"), ("a", "u")], [("a*", "t"), ("a*", "u")]] {
+            let wrong = compare(&claims, &shown(marks));
+            assert!(wrong.iter().all(|one| one.contains("exactly one must")), "{wrong:?}");
+            assert_eq!(wrong.len(), 1);
+        }
     }
 }
