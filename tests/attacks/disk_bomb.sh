@@ -1,5 +1,5 @@
 # More scratch space than the run may have.
-# claims: machine-limits
+# claims: limit-scratch
 # stops: private-run
 # oracle: call
 # options: --max-scratch 8M

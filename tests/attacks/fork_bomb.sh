@@ -1,5 +1,5 @@
 # More processes than the run may have.
-# claims: machine-limits
+# claims: limit-processes
 # stops: supervisor
 # oracle: canary
 # options: --max-processes 100 --timeout 20

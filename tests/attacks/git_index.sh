@@ -1,5 +1,5 @@
 # A git index that names files in the git directory or outside the workspace. The next checkout writes these files.
-# claims: read-git-index git-indexes
+# claims: read-git-index* git-indexes
 # stops: supervisor
 # oracle: script
 # cases: hook outside threads

@@ -1,6 +1,6 @@
 # Names of files, processes, and hosts that a terminal, a workflow runner, or a viewer of the packet interprets as
 # commands.
-# claims: read-names read-output read-proc
+# claims: read-names* read-output read-proc
 # stops: supervisor
 # oracle: script
 # env: GITHUB_ACTIONS=true

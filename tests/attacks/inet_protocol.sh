@@ -1,5 +1,5 @@
 # A transport protocol that the relay does not support.
-# claims: other-ip other-protocols
+# claims: other-ip* other-protocols
 # stops: ebpf
 # seen: hook=sock_create
 # oracle: call

@@ -1,5 +1,5 @@
 # More memory than the run may have.
-# claims: machine-limits
+# claims: limit-memory
 # stops: supervisor
 # oracle: call
 # options: --max-memory 100M

@@ -1,5 +1,5 @@
 # Host names that disagree: in the tunnel's request, in the `ClientHello`, in the request target, and in the Host field.
-# claims: name-match
+# claims: name-match*
 # stops: relay mediator
 # seen: source=relay verdict=refused
 # oracle: request

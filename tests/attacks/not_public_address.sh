@@ -1,6 +1,6 @@
 # Platform services, private networks, and protocol ranges, reached through allowed names. The addresses are written
 # plainly and in the forms of translators and tunnels: NAT64 with each prefix length, 6to4, and ISATAP.
-# claims: special-addresses
+# claims: special-addresses*
 # stops: mediator
 # seen: source=relay verdict=blocked
 # oracle: request

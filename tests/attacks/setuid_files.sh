@@ -1,5 +1,5 @@
 # A set-user-id or set-group-id file in the workspace.
-# claims: setuid-left denied-calls
+# claims: setuid-left* denied-calls
 # stops: seccomp
 # oracle: call
 # cases: chmod fchmod fchmodat create mknod setgid

@@ -1,5 +1,5 @@
 # A datagram, in every way to send one.
-# claims: udp relay-only table-udp
+# claims: udp* relay-only table-udp
 # stops: ebpf netns
 # seen: verdict=denied protocol=udp
 # oracle: wire

@@ -610,7 +610,10 @@ mod tests {
         assert!(compare(&claims, &one).is_empty());
         for marks in [[("a", "t"), ("a", "u")], [("a*", "t"), ("a*", "u")]] {
             let wrong = compare(&claims, &shown(marks));
-            assert!(wrong.iter().all(|one| one.contains("exactly one must")), "{wrong:?}");
+            assert!(
+                wrong.iter().all(|one| one.contains("exactly one must")),
+                "{wrong:?}"
+            );
             assert_eq!(wrong.len(), 1);
         }
     }

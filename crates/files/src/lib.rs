@@ -47,7 +47,7 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 mod tests {
     use super::*;
 
-    /// Claims: read-named-files, read-new-packet, crate-files
+    /// Claims: read-named-files*, read-new-packet, crate-files
     #[test]
     fn only_a_regular_file_that_is_short_enough_is_read() {
         let dir = tempfile::tempdir().unwrap();

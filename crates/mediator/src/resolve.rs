@@ -73,7 +73,6 @@ fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
 mod tests {
     use super::*;
 
-    /// Claims: search-domains
     #[tokio::test]
     async fn the_machines_own_names_are_seen() {
         let found = SystemResolver.resolve("localhost").await.unwrap();

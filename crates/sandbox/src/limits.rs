@@ -8,7 +8,7 @@
 //! freed when a process ends. If these files use all of the memory, the kernel kills the command or
 //! init, and the run ends. If init was killed, the exit status is 125.
 //!
-//! Claims: machine-limits, table-memory, table-processes
+//! Claims: limit-processes, limit-memory, table-memory, table-processes
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -10,7 +10,7 @@
 //! would show files that such a mount or mode hides. The file view is a snapshot: it keeps the old
 //! content of a file that the host replaces later.
 //!
-//! Claims: path-sockets, private-mounts, setuid, inner-mounts, run-files, table-pseudoterminals, machine-limits
+//! Claims: path-sockets, private-mounts, setuid, inner-mounts, run-files, table-pseudoterminals, limit-scratch
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::OwnedFd;

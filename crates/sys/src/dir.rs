@@ -105,7 +105,7 @@ mod tests {
         assert_eq!((some.len(), whole), (9, false));
     }
 
-    /// Claims: read-directories, crate-sys
+    /// Claims: read-directories*, crate-sys
     #[test]
     fn no_link_on_the_way_is_followed() {
         let place = tempfile::tempdir().unwrap();

@@ -171,6 +171,7 @@ mod tests {
 
     use super::*;
 
+    /// Claims: read-relay-messages*
     #[test]
     fn descriptors_arrive_and_too_many_are_an_error() {
         let flags = SockFlag::SOCK_CLOEXEC;
@@ -200,6 +201,13 @@ mod tests {
         let iov = [IoSlice::new(b"many")];
         nix::sys::socket::sendmsg::<()>(ours.as_raw_fd(), &iov, &rights, MsgFlags::empty(), None)
             .unwrap();
+        let cut = receive(&theirs, MsgFlags::empty());
+        assert_eq!(cut.unwrap_err().raw_os_error(), Some(libc::EMSGSIZE));
+        let long = vec![b'x'; 64 * 1024 + 1];
+        send_with_fds(&ours, &long[1..], &[]).unwrap();
+        let whole = receive(&theirs, MsgFlags::empty()).unwrap();
+        assert_eq!(whole.bytes.len(), 64 * 1024);
+        send_with_fds(&ours, &long, &[]).unwrap();
         let cut = receive(&theirs, MsgFlags::empty());
         assert_eq!(cut.unwrap_err().raw_os_error(), Some(libc::EMSGSIZE));
         let nothing = receive(&theirs, MsgFlags::MSG_DONTWAIT);

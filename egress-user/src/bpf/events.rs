@@ -262,7 +262,7 @@ impl Events {
 mod tests {
     use super::*;
 
-    /// Claims: read-kernel-events
+    /// Claims: read-kernel-events*
     #[test]
     fn event_has_one_size_and_numbers_that_are_defined() {
         let event = abi::Event {

@@ -90,7 +90,7 @@ mod tests {
 
     use super::*;
 
-    /// Claims: read-unix-paths
+    /// Claims: read-unix-paths*
     #[test]
     fn only_a_socket_made_in_the_file_view_belongs_to_the_command() {
         let dir = tempfile::tempdir().unwrap();

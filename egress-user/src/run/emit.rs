@@ -419,7 +419,7 @@ fn read_back(dir: &Path, wanted: &str) -> io::Result<()> {
 mod tests {
     use super::*;
 
-    /// Claims: read-new-packet
+    /// Claims: read-new-packet*
     #[test]
     fn packet_reads_back_if_it_is_one_short_regular_file_of_the_same_digest() {
         let dir = tempfile::tempdir().unwrap();

@@ -357,7 +357,7 @@ mod tests {
         assert_eq!(std::fs::read(path.join("packet.json")).unwrap(), b"[]");
     }
 
-    /// Claims: read-old-packet
+    /// Claims: read-old-packet*
     #[test]
     fn links_foreign_files_and_missing_parents_are_refused() {
         let base = tempfile::tempdir().unwrap();

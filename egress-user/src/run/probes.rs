@@ -435,6 +435,7 @@ mod tests {
         }
     }
 
+    /// Claims: probe-control-failed*, probe-not-applicable*
     #[test]
     fn open_boundary_stops_the_run_unless_each_hole_is_accepted() {
         let probed = probed(&[

@@ -1,7 +1,7 @@
 //! `Running → Ended`: watches every process of the run, passes on signals, and writes the flow log, until the command
 //! has ended or the run cannot continue.
 //!
-//! Claims: machine-limits
+//! Claims: limit-evidence
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 

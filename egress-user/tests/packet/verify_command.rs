@@ -154,7 +154,7 @@ fn a_packet_is_an_object_of_its_own_directory() {
     assert_eq!(verify::run(&args(&path, &chain)), exit::CANNOT_READ);
 }
 
-/// Claims: policy-shown
+/// Claims: policy-shown*
 #[test]
 fn edits_of_the_files_beside_a_packet_are_named() {
     let chain = chain(2, 0);

@@ -46,7 +46,7 @@ impl ByShell {
     }
 }
 
-/// Claims: search-domains
+/// Claims: search-domains*
 #[test]
 fn host_name_with_a_dot_and_search_domains() {
     // Every name below `more.test` exists, so a search would find another machine.
@@ -245,6 +245,7 @@ fn standard_stream_that_is_a_socket_is_named() {
     });
     let socket = |run: &ByShell| run.boundary("/inherited_descriptors").to_string();
     let named = socket(&run);
+    assert_eq!(run.boundary("/output/bytes"), "through\n".len());
     assert!(named.contains("\"1: socket:["), "{named}");
     assert!(named.contains(&format!("connected to {peer}")), "{named}");
     let notices = run.boundary("/notices").to_string();
@@ -294,27 +295,56 @@ fn steps_of_every_run_come_in_order() {
 
 /// Claims: host-unchanged
 #[test]
-fn files_of_the_host_are_as_before() {
+fn files_and_network_of_the_host_are_as_before() {
+    // Settings of the network, rules of the packet filters, interfaces, addresses, and routes.
+    const NETWORK: &str = "cd /proc/sys/net; grep -rs . . | sort
+        cat /proc/self/net/ip_tables_names /proc/self/net/ip6_tables_names 2> /dev/null
+        for list in 'nft list ruleset' iptables-save ip6tables-save; do
+            command -v ${list%% *} > /dev/null && $list | grep -v '^#'
+        done
+        for what in 'link' address rule 'route show table all' '-6 route show table all'; do
+            ip -o $what | sed -E 's/(valid_lft|preferred_lft|expires) [0-9a-z]+//g'
+        done";
     let world = World::new();
     let state = |path: &str| {
-        let metadata = Path::new(path).metadata().unwrap();
-        (metadata.mtime_nsec(), metadata.ctime_nsec(), metadata.len())
+        let metadata = Path::new(path).metadata().ok()?;
+        let times = (metadata.mtime_nsec(), metadata.ctime_nsec());
+        Some((times, metadata.ino(), metadata.len()))
     };
     let paths = [
         "/etc/passwd",
         "/etc/group",
+        "/etc/shadow",
+        "/etc/gshadow",
+        "/etc/subuid",
+        "/etc/subgid",
+        "/etc/sudoers",
+        "/etc/sudoers.d",
         "/etc/hosts",
         "/etc/resolv.conf",
         "/etc/nsswitch.conf",
     ];
     let before = paths.map(state);
-    let run = world
-        .egress()
-        .allow(&[])
-        .script("id -un; grep -c . /etc/passwd > /dev/null && getent passwd pipelock-agent | cut -d: -f1")
-        .run();
-    assert_eq!(run.stdout, "pipelock-agent\npipelock-agent\n", "{run}");
+    assert!(before[..3].iter().all(Option::is_some), "{before:?}");
+    let network = || world.shell(NETWORK).stdout;
+    let network_before = network();
+    for part in ["ipv4/ip_forward:", "eth0", "127.0.0.1/8"] {
+        assert!(network_before.contains(part), "{part}: {network_before}");
+    }
+    let run = world.egress().allow(&["allowed.test"]).script(
+        "id -un; getent passwd pipelock-agent | cut -d: -f1; curl -sSf http://allowed.test/",
+    );
+    let run = run.run();
+    assert_eq!(
+        run.stdout, "pipelock-agent\npipelock-agent\nhello from allowed.test\n",
+        "{run}"
+    );
     assert_eq!(paths.map(state), before);
+    assert_eq!(network(), network_before);
+    // The control: a change of each kind shows.
+    let changed = world.shell("ip link add dummy7 type dummy; ip link set lo mtu 65000");
+    assert!(changed.success(), "{changed}");
+    assert_ne!(network(), network_before);
 }
 
 /// Claims: table-real-time
@@ -325,16 +355,50 @@ fn no_real_time_priority() {
 for way in [lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)), lambda: os.nice(-5)]:
     try: way(); print(\"THROUGH\")
     except OSError: print(\"refused\")'";
+    // The caller's own limits let every user raise its priority.
+    const RAISED: &str = "prlimit --rtprio=50 --nice=40";
     let world = World::new();
-    let control = world.shell(ATTEMPT);
+    let control = world.shell(&format!(
+        "{RAISED} setpriv --reuid 65534 --regid 65534 --clear-groups {ATTEMPT}"
+    ));
     assert_eq!(control.stdout, "THROUGH\nTHROUGH\n", "{control}");
-    let run = world.egress().allow(&[]);
-    let run = run.script(&format!("{ATTEMPT}; {LIMITS}")).run();
+    let run = ByShell::new(&world, &format!("{ATTEMPT}; {LIMITS}"));
+    let output = world.shell(&format!("{RAISED} {}", run.line));
     let limits = "Max nice priority 0 0 \nMax realtime priority 0 0 \n";
-    assert_eq!(run.stdout, format!("refused\nrefused\n{limits}"), "{run}");
+    assert_eq!(
+        output.stdout,
+        format!("refused\nrefused\n{limits}"),
+        "{output}"
+    );
 }
 
-/// Claims: table-signals
+/// With a limit of 0, the kernel still starts the program of the host that `core_pattern` names.
+///
+/// Claims: core-dump*, denied-calls
+#[test]
+fn core_limit_is_one_byte_and_cannot_be_changed() {
+    const LIMIT: &str = "grep '^Max core file size' /proc/self/limits | tr -s ' '";
+    const CHANGE: &str = "python3 -c 'import resource
+try: resource.setrlimit(resource.RLIMIT_CORE, (0, 0)); print(\"CHANGED\")
+except (OSError, ValueError): print(\"refused\")'";
+    const CALLERS: &str = "prlimit --core=0:unlimited";
+    let world = World::new();
+    let control = world.shell(&format!("{CALLERS} bash -c \"{LIMIT}\"; {CHANGE}"));
+    assert_eq!(
+        control.stdout, "Max core file size 0 unlimited bytes \nCHANGED\n",
+        "{control}"
+    );
+    let run = ByShell::new(&world, &format!("{LIMIT}; {CHANGE}; {LIMIT}"));
+    let output = world.shell(&format!("{CALLERS} {}", run.line));
+    let limit = "Max core file size 1 1 bytes \n";
+    assert_eq!(
+        output.stdout,
+        format!("{limit}refused\n{limit}"),
+        "{output}"
+    );
+}
+
+/// Claims: table-signals*
 #[test]
 fn limits_of_the_runs_user_are_no_higher_than_its_share() {
     const SHARES: [(&str, u64); 3] = [
@@ -350,16 +414,16 @@ fn limits_of_the_runs_user_are_no_higher_than_its_share() {
             words.nth(1).unwrap().parse().unwrap_or(u64::MAX)
         })
     };
+    let raised = "prlimit --sigpending=100000 --msgqueue=9000000 --memlock=unlimited";
     let world = World::new();
-    let control = world.shell("cat /proc/self/limits");
+    let control = world.shell(&format!("{raised} cat /proc/self/limits"));
     let caller = limits(&control.stdout);
-    assert!(
-        caller[0] > SHARES[0].1 && caller[1] > SHARES[1].1,
-        "{control}"
+    assert_eq!(caller, [100_000, 9_000_000, u64::MAX], "{control}");
+    let run = ByShell::new(&world, "cat /proc/self/limits");
+    let output = world.shell(&format!("{raised} {}", run.line));
+    assert_eq!(
+        limits(&output.stdout),
+        SHARES.map(|(_, most)| most),
+        "{output}"
     );
-    let run = world.egress().allow(&[]);
-    let run = run.script("cat /proc/self/limits").run();
-    for ((found, caller), (name, most)) in limits(&run.stdout).into_iter().zip(caller).zip(SHARES) {
-        assert_eq!(found, most.min(caller), "{name}: {run}");
-    }
 }

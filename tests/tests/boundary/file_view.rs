@@ -25,7 +25,7 @@ fn open_directory() -> TempDir {
     dir
 }
 
-/// Claims: run-files
+/// Claims: run-files*
 #[test]
 fn policy_key_and_packet_inside_the_workspace() {
     let world = World::new();
@@ -165,7 +165,7 @@ print('; '.join(failed))
 sys.exit(bool(failed))
 ";
 
-/// Claims: path-sockets
+/// Claims: path-sockets*
 #[test]
 fn sockets_and_fifos_of_the_host() {
     let world = World::new();
@@ -361,7 +361,7 @@ for name, kind in [('stream', socket.SOCK_STREAM), ('datagram', socket.SOCK_DGRA
         print(name, error.strerror)
 ";
 
-/// Claims: abstract-sockets
+/// Claims: abstract-sockets*
 #[test]
 fn abstract_names_of_the_host() {
     let world = World::new();
@@ -436,7 +436,7 @@ fn files_outside_the_workspace() {
     assert!(run.workdir.join("made").exists());
 }
 
-/// Claims: not-root, setuid, process-command
+/// Claims: not-root*, setuid*, process-command
 #[test]
 fn programs_that_give_another_user() {
     let world = World::new();

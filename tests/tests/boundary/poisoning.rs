@@ -64,7 +64,7 @@ sleep 0.3
 printf '\n::warning::canary'
 ";
 
-/// Claims: ci-commands
+/// Claims: ci-commands*
 #[test]
 fn nothing_in_the_output_is_obeyed_by_the_runner() {
     let world = World::new();
@@ -132,7 +132,7 @@ fn halves_on_two_streams_do_not_make_a_command() {
     assert_eq!(commands(&together.stdout), Vec::<&str>::new(), "{together}");
 }
 
-/// Claims: read-own-lines
+/// Claims: read-own-lines*
 #[test]
 fn names_that_the_agent_chose_are_not_obeyed_in_our_own_lines() {
     let world = World::new();
@@ -155,7 +155,7 @@ fn names_that_the_agent_chose_are_not_obeyed_in_our_own_lines() {
     assert_eq!(commands(&run.stderr), Vec::<&str>::new(), "{run}");
 }
 
-/// Claims: step-values, read-step-files
+/// Claims: step-values*, read-step-files*
 #[test]
 fn command_files_are_the_agents_own() {
     let world = World::new();
@@ -270,7 +270,7 @@ grep -rah extraheader . "$TOKEN_DIR" 2> /dev/null
 git status --short; git log --oneline | wc -l
 "#;
 
-/// Claims: git-tokens
+/// Claims: git-tokens*
 #[test]
 fn stored_checkout_tokens_are_hidden_from_the_command() {
     const SECRET: &str = "c3VwZXJzZWNyZXQ";

@@ -26,7 +26,7 @@ fn has_flow(run: &RunOutput, fields: &[(&str, &str)]) -> bool {
     })
 }
 
-/// Claims: relay-only, tcp, tcp-mediated
+/// Claims: relay-only, tcp*, tcp-mediated
 #[test]
 fn http_by_address_of_either_family() {
     for address in [
@@ -158,7 +158,7 @@ fn multipath_tcp() {
     );
 }
 
-/// Claims: families
+/// Claims: families*
 #[test]
 fn families_that_no_cgroup_hook_sees() {
     // Sockets to virtual machines, and the netlink family that lists the sockets of other processes.
@@ -168,6 +168,16 @@ fn families_that_no_cgroup_hook_sees() {
     ] {
         World::new().assert_contained(Trace::None, &python(&format!("socket.socket({socket})")));
     }
+    // Of all families, only the four that have rules exist.
+    let families = python(
+        "def opens(family):
+    for kind in range(1, 7):
+        try: return bool(socket.socket(family, kind))
+        except OSError: pass
+print(*filter(opens, range(64)))",
+    );
+    let run = World::new().egress().allow(&[]).script(&families).run();
+    assert_eq!(run.stdout, "1 2 10 16\n", "{run}");
 }
 
 /// Claims: calls
@@ -184,7 +194,7 @@ fn asynchronous_system_calls() {
     );
 }
 
-/// Claims: relay-only
+/// Claims: relay-only*
 #[test]
 fn lost_kernel_programs_leave_no_way_out() {
     const ATTEMPTS: [(&str, &str); 4] = [

@@ -58,7 +58,7 @@ for pid in children:
     os.kill(pid, signal.SIGKILL)
 ";
 
-/// Claims: machine-limits
+/// Claims: table-processes, limit-processes*
 #[test]
 fn processes_are_limited() {
     let _turn = crate::turn();
@@ -96,7 +96,7 @@ fn processes_are_limited() {
     assert_nothing_left(&run);
 }
 
-/// Claims: machine-limits, collect-agent
+/// Claims: collect-agent
 #[test]
 fn fork_bomb_ends_with_the_run() {
     let _turn = crate::turn();
@@ -176,7 +176,7 @@ fn without_controllers_each_process_has_limits_of_its_own() {
     assert_nothing_left(&run);
 }
 
-/// Claims: machine-limits, table-memory, out-of-memory
+/// Claims: table-memory, out-of-memory, limit-memory*
 #[test]
 fn memory_is_limited_for_all_processes_together() {
     let _turn = crate::turn();
@@ -237,7 +237,7 @@ fn memory_is_limited_for_all_processes_together() {
     assert_nothing_left(&run);
 }
 
-/// Claims: machine-limits
+/// Claims: limit-scratch*
 #[test]
 fn scratch_space_is_limited() {
     let _turn = crate::turn();
@@ -324,7 +324,7 @@ print('flooded')
     )
 }
 
-/// Claims: machine-limits, supervise-evidence
+/// Claims: supervise-evidence, limit-evidence
 #[test]
 fn flood_that_fills_the_record_ends_the_run() {
     let _turn = crate::turn();
@@ -392,7 +392,7 @@ fn sizes_are_read_with_their_units() {
     }
 }
 
-/// Claims: table-memory
+/// Claims: table-memory*
 #[test]
 fn objects_of_the_kernel_count_as_memory_of_the_run() {
     const TAKES: &str = r"

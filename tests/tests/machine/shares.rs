@@ -100,7 +100,7 @@ fn assert_bounded(kind: &str, what: &str, said: &str) {
     assert!(summary.contains(&text), "{summary}");
 }
 
-/// Claims: shared-tables, table-files, supervise-shares, open-files
+/// Claims: shared-tables*, table-files*, supervise-shares, open-files
 #[test]
 fn files_of_all_processes_together() {
     assert_bounded("files", "files", "open files");
@@ -250,7 +250,7 @@ fn what_the_kernel_counts_by_user_is_the_runs_own() {
     drop(running);
 }
 
-/// Claims: table-processes, table-files
+/// Claims: table-processes*, table-files
 #[test]
 fn limits_that_the_caller_asks_for_are_no_larger_than_a_share() {
     let _turn = crate::turn();
@@ -260,7 +260,7 @@ fn limits_that_the_caller_asks_for_are_no_larger_than_a_share() {
         .allow(&[])
         .arg("--max-processes=4194304")
         .arg("--max-open-files=1048576")
-        .command(["true"])
+        .script("ulimit -Hu; ulimit -Hn")
         .run();
     let limits = run.json("boundary.json")["limits"].clone();
     let number = |path: &str| -> u64 {
@@ -271,4 +271,15 @@ fn limits_that_the_caller_asks_for_are_no_larger_than_a_share() {
     assert_eq!(limits["processes"]["most"], (ids / 4).min(4_194_304));
     let files = number("/proc/sys/fs/file-max");
     assert_eq!(limits["open_files"]["most"], (files / 16).min(1_048_576));
+    // The command's own limits are these, unless the caller's were lower.
+    let hard = world.shell("ulimit -Hu; ulimit -Hn").stdout;
+    let parse = |text: &str| -> Vec<u64> {
+        let lines = text.lines();
+        lines.map(|line| line.parse().unwrap_or(u64::MAX)).collect()
+    };
+    let (own, callers) = (parse(&run.stdout), parse(&hard));
+    for (at, limit) in ["processes", "open_files"].into_iter().enumerate() {
+        let most = limits[limit]["most"].as_u64().unwrap();
+        assert_eq!(own[at], most.min(callers[at]), "{limit}: {run}");
+    }
 }

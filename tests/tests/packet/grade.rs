@@ -13,6 +13,7 @@ use std::time::Duration;
 use egress_tests::evidence::{sign_capsule, verify};
 use egress_tests::{Output, RunOutput, World};
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 /// A run that is signed with two keys, which were made before it.
 struct Signed {
@@ -142,7 +143,7 @@ fn redirected_and_seen(signed: &Signed) -> u64 {
     redirected.expect("a number of connections")
 }
 
-/// Claims: tcp-mediated, collect-relay
+/// Claims: tcp-mediated*, collect-relay
 #[test]
 fn connections_left_behind_are_all_in_the_relays_rows() {
     const CONNECTIONS: u64 = 300;
@@ -193,14 +194,26 @@ fn connections_that_the_log_only_counts_are_compared_by_number() {
     assert_eq!(redirected_and_seen(&signed), CONNECTIONS + 1);
 }
 
-/// Claims: boundary-first, capsule-bound
+/// Claims: boundary-first*, capsule-bound
 #[test]
 fn receipts_sign_the_capsule_that_was_measured() {
     let world = World::new();
-    let signed = signed(&world, "true");
-    let open = signed.run.lines("evidence.jsonl")[0].clone();
-    let open = &open["detail"]["action_record"]["session_control"]["open"];
+    let signed = signed(&world, "curl -sSf http://allowed.test/ >out.txt");
+    let first = signed.run.lines("evidence.jsonl")[0].clone();
+    let open = &first["detail"]["action_record"]["session_control"]["open"];
     let capsule = signed.run.json("posture-capsule.json");
+    let text = fs::read_to_string(signed.run.packet.join("posture-capsule.json")).unwrap();
+    let digest = hex::encode(Sha256::digest(text.trim_end()));
+    assert_eq!(open["posture_capsule_sha256"], digest);
+    // The capsule, the receipt that signs its hash, and the first connection came in this order.
+    let connections = signed.run.flows(&[("verdict", "redirected")]);
+    let time = |value: &Value| value.as_str().expect("a time").to_owned();
+    let times = [
+        time(&capsule["generated_at"]),
+        time(&first["ts"]),
+        time(&connections[0]["ts"]),
+    ];
+    assert!(times.is_sorted(), "{times:?}");
     assert_eq!(open["containment_nonce"], capsule["signature"]);
     assert_eq!(open["posture_signer_key_id"], capsule["signer_key_id"]);
     let boundary = signed.run.json("boundary.json");
@@ -324,7 +337,7 @@ fn receipts_outside_the_time_of_the_capsule_are_found() {
     assert!(!output.stdout.contains("[capsule.signature]"), "{output}");
 }
 
-/// Claims: boundary-throughout, heartbeats, grade-caps, grade-observed
+/// Claims: boundary-throughout*, heartbeats, grade-caps, grade-observed
 #[test]
 fn programs_that_were_taken_off_lower_the_grade() {
     let world = World::new();

@@ -282,7 +282,7 @@ for host in ['denied.test', 'allowed.test']:
     assert_joined(&run);
 }
 
-/// Claims: tcp-mediated, ports
+/// Claims: tcp-mediated, ports*
 #[test]
 fn ports_that_were_not_allowed() {
     let world = World::new();

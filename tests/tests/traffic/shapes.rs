@@ -431,8 +431,39 @@ curl -sS --noproxy '*' -o /dev/null http://denied.test/
     assert_eq!(number(&format!("{host}/requests")), 2, "{run}");
     assert_eq!(number(&format!("{host}/bytes_up")), 4000, "{run}");
     assert!(number(&format!("{host}/bytes_down")) >= 70_000, "{run}");
+    let targets = "http://allowed.test/".len() + "http://allowed.test/bytes/70000".len();
+    assert_eq!(
+        number(&format!("{host}/target_bytes")),
+        targets as u64,
+        "{run}"
+    );
+    assert!(
+        number(&format!("{host}/head_bytes")) > targets as u64,
+        "{run}"
+    );
     assert_eq!(number("/residual_channels/blocked/requests"), 1, "{run}");
     assert_eq!(number("/residual_channels/names"), 2, "{run}");
+    let names = "allowed.test".len() + "denied.test".len();
+    assert_eq!(
+        number("/residual_channels/name_bytes"),
+        names as u64,
+        "{run}"
+    );
+    let queries = world.queries();
+    assert!(queries.iter().any(|query| query.name == "allowed.test"));
+    assert!(
+        queries.iter().all(|query| query.name != "denied.test"),
+        "{queries:?}"
+    );
+    // Each of the requests has its time in both records.
+    let requests = run.flows(&[("source", "relay"), ("verdict", "allowed")]);
+    assert_eq!(requests.len(), 2, "{requests:#?}");
+    assert!(
+        requests.iter().all(|row| row["ts"].is_string()),
+        "{requests:#?}"
+    );
+    let receipts = run.receipts("allow");
+    assert!(receipts.len() >= 2 && receipts.iter().all(|one| one["timestamp"].is_string()));
 }
 
 /// Claims: channel-wildcard
@@ -448,5 +479,10 @@ fn each_name_below_an_allowed_wildcard_is_measured() {
     for (name, requests) in [("allowed.test", 1), ("two.allowed.test", 2)] {
         let row = format!("/residual_channels/allowed_hosts/{name}:80/requests");
         assert_eq!(run.boundary(&row), requests, "{name}: {run}");
+        let queries = world.queries();
+        assert!(
+            queries.iter().any(|query| query.name == name),
+            "{name}: {queries:?}"
+        );
     }
 }

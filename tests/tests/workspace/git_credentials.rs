@@ -278,7 +278,7 @@ fn what_a_run_leaves_blanks_nothing_for_the_next() {
     assert_eq!(again("a repository"), [token]);
 }
 
-/// Claims: read-git-files
+/// Claims: read-git-files*
 #[test]
 fn a_link_or_a_pipe_is_not_read_for_a_repository() {
     let world = World::new();

@@ -128,7 +128,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Claims: read-links, links-judged, links-again
+/// Claims: read-links*, links-judged, links-again
 #[test]
 fn no_way_of_links_leads_to_what_no_change_may_touch() {
     let world = World::new();

@@ -255,7 +255,7 @@ for f in range({FILES}): open(f\"d/f{{f}}\", \"w\").write(str(f))'"
     assert_eq!(fs::read_to_string(work.join("d/f123")).unwrap(), "123");
 }
 
-/// Claims: read-stores
+/// Claims: read-stores*
 #[test]
 fn killed_run_inside_a_mount_point_is_completed_and_a_forged_one_is_not() {
     // Makes the store that a run leaves if it is killed while it applies changes. With `marked`, the store has the

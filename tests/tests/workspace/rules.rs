@@ -8,7 +8,7 @@ use std::path::Path;
 use egress_tests::World;
 use egress_tests::changes::{apply, assert_ran, assert_refused, changes, outcome};
 
-/// Claims: read-changes, changes-judged, privileged-bits, crate-workspace
+/// Claims: read-changes*, changes-judged, privileged-bits, crate-workspace
 #[test]
 fn what_is_never_applied() {
     const ATTEMPT: &str = "mkdir -p .github/workflows kept/in out; echo 1 >.github/workflows/x.yml

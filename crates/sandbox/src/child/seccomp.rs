@@ -333,7 +333,7 @@ mod tests {
         }
     }
 
-    /// Claims: denied-calls
+    /// Claims: denied-calls, new-calls*
     #[test]
     fn numbers_that_nobody_decided_about_do_not_exist() {
         let filters = filters(false).unwrap();

@@ -148,7 +148,7 @@ pub fn all_denied(results: &[ProbeResult], names: &[&str]) -> bool {
 mod tests {
     use super::*;
 
-    /// Claims: probe-control-failed, probe-denied, probe-reachable
+    /// Claims: probe-control-failed, probe-denied, probe-reachable, probe-not-applicable
     #[test]
     fn refusal_counts_only_where_the_same_attempt_succeeded_outside() {
         let text = || String::from("x");

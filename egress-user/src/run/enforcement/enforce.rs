@@ -346,7 +346,7 @@ fn read_evidence(dir: &Path, mut left: u64) -> io::Result<Vec<(PathBuf, Vec<u8>)
 mod tests {
     use super::*;
 
-    /// Claims: read-receipts
+    /// Claims: read-receipts*
     #[test]
     fn evidence_is_regular_files_up_to_a_limit_in_all() {
         assert_eq!(most_evidence(256 << 20), (512 << 20) + (64 << 20));
