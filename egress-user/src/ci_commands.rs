@@ -234,7 +234,7 @@ mod tests {
 
     /// Claims: read-own-lines
     #[test]
-    fn texts_of_ours_hold_no_command_and_stay_what_they_are() {
+    fn defused_texts_contain_no_command_and_lose_nothing() {
         for text in [
             "###[x]",
             "##vso[x]",

@@ -9,14 +9,14 @@ use crate::command::{Output, Running};
 use crate::evidence::verify;
 use crate::processes::{Process, wait_until};
 
-/// Time limit for anything that should happen at once, on a busy machine.
+/// Time limit for anything that should happen at once, even on a busy machine.
 pub const SOON: Duration = Duration::from_secs(15);
 /// How long the wire must stay silent.
 const SILENCE: Duration = Duration::from_millis(400);
 /// Size limit of a network packet without payload: Ethernet, IPv6, and TCP with all options.
 const BARE_PACKET: usize = 14 + 40 + 60;
 
-/// Lists the directories of runs in the state of the world.
+/// Lists the directories of runs in the state directory of the world.
 ///
 /// # Panics
 /// If the state cannot be listed.
@@ -41,11 +41,11 @@ pub fn until_ready(workdir: &Path, within: Duration) {
     });
 }
 
-/// Fills the small disk of the world's state while a command is at work. Returns `boundary.json` of the run, which ended
-/// before evidence could be lost.
+/// Fills the small file system of the world's state while a command is at work. Returns the `boundary.json` of the run,
+/// which must end before evidence is lost.
 ///
 /// # Panics
-/// If the run ends otherwise.
+/// If the run ends with another status or for another reason.
 pub fn full_disk_ends(world: &World, run: (Running, PathBuf, PathBuf)) -> String {
     let (running, packet, workdir) = run;
     until_ready(&workdir, SOON);
@@ -64,10 +64,10 @@ pub fn full_disk_ends(world: &World, run: (Running, PathBuf, PathBuf)) -> String
 }
 
 /// Waits until the command of a run in `workdir` has reported that it is ready, and the supervisor supervises it.
-/// Returns the directory of the run. `before` are the directories of other runs.
+/// Returns the directory of the run. `before` lists the directories of other runs.
 ///
 /// # Panics
-/// If that takes too long, or there is another run than this one.
+/// If that takes too long, or if there is more than one new run.
 pub fn at_work(world: &World, before: &[PathBuf], workdir: &Path) -> PathBuf {
     until_ready(workdir, SOON);
     let mut new = runs(world);
@@ -80,7 +80,7 @@ pub fn at_work(world: &World, before: &[PathBuf], workdir: &Path) -> PathBuf {
     dir
 }
 
-/// Returns the processes in the cgroup of the run in `dir`.
+/// Returns the cgroup of the run in `dir`, and the processes in it.
 ///
 /// # Panics
 /// If the run has no cgroup.
@@ -94,7 +94,7 @@ pub fn members(dir: &Path) -> (PathBuf, Vec<Process>) {
 /// namespace, possibly for a namespace of a test that runs at the same time.
 ///
 /// # Panics
-/// If the run is not there.
+/// If the run has ended.
 pub fn own_namespaces(running: &Running) -> BTreeMap<String, File> {
     let host = running.process().namespaces();
     let inside = running.helper("__init").held_namespaces();
@@ -131,10 +131,10 @@ pub fn assert_gone(
     }
 }
 
-/// Fails if a network packet leaves that carries data or opens a connection, or if the wire does not become silent.
+/// Fails if a network packet with data or for a new connection leaves, or if the wire does not become silent.
 ///
 /// # Panics
-/// If one of the two happens.
+/// If one of these conditions does not hold.
 #[track_caller]
 pub fn assert_silent(world: &World) {
     let wire = world.wire();

@@ -50,12 +50,12 @@ impl Nursery {
         &self.program
     }
 
-    /// Stops the first process that executes the copy with `stage` as its first argument. The kernel waits for this
-    /// thread to allow an execution, and delivers a signal that was sent before that before the first instruction
-    /// (fanotify(7), `FAN_OPEN_EXEC_PERM`). All other executions continue.
+    /// Stops the first process that executes the copy with `stage` as its first argument. The kernel holds an execution
+    /// until this thread allows it (fanotify(7), `FAN_OPEN_EXEC_PERM`). A signal that is sent before that is delivered
+    /// before the first instruction. All other executions continue.
     ///
     /// # Panics
-    /// In the thread, if there is no such process within `limit`.
+    /// In the thread, if no such process appears within `limit`.
     pub fn hold(self, stage: &'static str, limit: Duration) -> JoinHandle<Process> {
         thread::spawn(move || {
             let deadline = Instant::now() + limit;
@@ -76,7 +76,8 @@ impl Nursery {
         })
     }
 
-    /// Returns the processes that executed the copy since the last call. They are stopped at their first instruction.
+    /// Returns the processes that executed the copy since the last call. Each of them is stopped at its first
+    /// instruction.
     fn executions(&self, deadline: Instant) -> Vec<Process> {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);

@@ -1,4 +1,4 @@
-//! Uploads that end in every possible way, and a comparison of what each recorder reports with what the origin
+//! Uploads that end in every possible way. Compares the bytes that each recorder reports with the bytes that the origin
 //! received.
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,9 +15,9 @@ use crate::world::World;
 const ORIGIN: &str = include_str!("../agents/carried/origin.py");
 const CLIENT: &str = include_str!("../agents/carried/client.py");
 
-/// Where the origin listens, without TLS and with it.
+/// Ports of the origin, without TLS and with TLS.
 const PORTS: [&str; 2] = ["8100", "8101"];
-/// Time limit for anything that should happen at once.
+/// Time limit for anything that should happen at once, even on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
 
 /// The host names that uploads go to.
@@ -37,7 +37,7 @@ pub struct Upload {
 }
 
 impl Upload {
-    /// Returns one upload for each way.
+    /// Returns one upload for each way to send it.
     pub fn each(
         fate: &'static str,
         size: u64,
@@ -52,11 +52,11 @@ impl Upload {
     }
 }
 
-/// What the origin received, by host name.
+/// The number of bytes that the origin received, by host name.
 #[derive(Debug)]
 pub struct Received(BTreeMap<String, u64>);
 
-/// An origin that counts what it receives.
+/// An origin that counts the bytes that it receives.
 #[derive(Debug)]
 pub struct Origin<'w> {
     world: &'w World,
@@ -82,7 +82,7 @@ impl<'w> Origin<'w> {
         origin
     }
 
-    /// Sets a command for the run that makes these uploads one after the other.
+    /// Sets the command of the run. It makes these uploads one after the other.
     pub fn command<'r>(&self, run: Run<'r>, uploads: &[Upload]) -> Run<'r> {
         let words: Vec<String> = uploads
             .iter()
@@ -99,7 +99,7 @@ impl<'w> Origin<'w> {
             ))
     }
 
-    /// Returns what the origin has received since the last call.
+    /// Returns the bytes that the origin has received since the last call.
     ///
     /// # Panics
     /// If a connection does not end within the time limit.
@@ -136,14 +136,14 @@ impl Received {
         self.0.get(&upload.host()).copied().unwrap_or(0)
     }
 
-    /// Returns how many bytes the origin received of all uploads with this end.
+    /// Returns how many bytes the origin received from all uploads with this fate.
     pub fn of_fate(&self, fate: &str) -> u64 {
         let hosts = self.0.iter().filter(|(host, _)| host.starts_with(fate));
         hosts.map(|(_, received)| received).sum()
     }
 
-    /// Returns each place where a record states fewer bytes than the origin received, or states that a received upload
-    /// was denied.
+    /// Returns each record that states fewer bytes than the origin received, and each record that states that a
+    /// received upload was denied.
     ///
     /// # Panics
     /// If the packet lacks a document, or if a row lacks a required member.

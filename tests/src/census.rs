@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The objects on this machine that are of the kinds that a run makes.
+/// The objects on this machine of the kinds that a run makes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
     /// Cgroups whose name starts with `egress-`.
@@ -12,18 +12,18 @@ pub struct Census {
     pub mounts: BTreeSet<String>,
     /// Namespaces with at least one process, by kind and number.
     pub namespaces: BTreeSet<String>,
-    /// Command lines of the processes of the binary, with their ids.
+    /// Command lines of the running processes of the binary, with the process ids.
     pub processes: BTreeSet<String>,
     /// Directories of runs.
     pub runs: BTreeSet<PathBuf>,
 }
 
-/// Path of the state of all runs.
+/// The state directory of all runs.
 const RUN_DIR: &str = "/run/egress";
 
 impl Census {
-    /// Counts the objects. They include those of other tests that run at the same time, so compare only with
-    /// [`Census::left_by`].
+    /// Counts the objects on the machine. They include objects of other tests that run at the same time, so the result
+    /// is only useful with [`Census::left_by`].
     pub fn take() -> Self {
         let mut census = Self::default();
         if let Some(root) = cgroup_root() {
@@ -36,7 +36,7 @@ impl Census {
             .map(str::to_owned)
             .collect();
         for entry in fs::read_dir(RUN_DIR).into_iter().flatten().flatten() {
-            // Directories that all runs share have a word as their name.
+            // Directories that all runs share have a word as their name, and no run id.
             let name = entry.file_name();
             if name.as_encoded_bytes().iter().any(u8::is_ascii_digit) {
                 census.runs.insert(entry.path());
@@ -98,7 +98,7 @@ fn command_line(dir: &Path) -> Option<String> {
     Some(format!("{id} {}", line.trim_end()))
 }
 
-/// Returns the mount point of the version 2 hierarchy.
+/// Returns the mount point of the cgroup v2 hierarchy.
 pub(crate) fn cgroup_root() -> Option<PathBuf> {
     let mounts = fs::read_to_string("/proc/self/mounts").ok()?;
     mounts.lines().find_map(|line| {

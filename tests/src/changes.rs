@@ -1,4 +1,4 @@
-//! Support for tests of the workspace, in which changes are kept apart while the command runs.
+//! Support for tests of the workspace in which changes are stored separately while the command runs.
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
@@ -16,10 +16,10 @@ pub fn apply(world: &World) -> Run<'_> {
     world.egress().allow(&[]).arg("--workspace").arg("apply")
 }
 
-/// Fails unless the command ran to its end, printed that, and left nothing beside its workspace.
+/// Fails unless the command ran to its end and printed that, and the run left nothing beside its workspace.
 ///
 /// # Panics
-/// If not.
+/// If one of these conditions does not hold.
 #[track_caller]
 pub fn assert_ran(run: &RunOutput) {
     assert_eq!(run.status, Some(0), "{run}");
@@ -47,17 +47,17 @@ pub fn stores(workdir: &Path) -> Vec<PathBuf> {
 /// Returns all changes that the packet lists.
 ///
 /// # Panics
-/// If it lists none.
+/// If the packet lists no changes.
 pub fn changes(run: &RunOutput) -> Vec<Value> {
     let document = run.json("changes.json");
     let changes = document.get("changes").and_then(Value::as_array);
     changes.expect("a list of changes").clone()
 }
 
-/// Returns outcome and reason of the change at `path`.
+/// Returns the outcome and the reason of the change at `path`.
 ///
 /// # Panics
-/// If there is none.
+/// If there is no such change.
 #[track_caller]
 pub fn outcome(run: &RunOutput, path: &str) -> (String, String) {
     let all = changes(run);
@@ -75,20 +75,20 @@ pub fn outcome(run: &RunOutput, path: &str) -> (String, String) {
 /// Fails unless the change at `path` was refused for `reason`.
 ///
 /// # Panics
-/// If not.
+/// If the change is missing or has another outcome or reason.
 #[track_caller]
 pub fn assert_refused(run: &RunOutput, path: &str, reason: &str) {
     let refused = (String::from("refused"), reason.to_owned());
     assert_eq!(outcome(run, path), refused, "{path}: {run}");
 }
 
-/// An entry: path, mode, owner, and content or target.
+/// One file or directory: path, mode, owner, and content or link target.
 pub type Listed = (Vec<u8>, u32, u32, Vec<u8>);
 
-/// Lists all entries below `dir`.
+/// Lists all files and directories below `dir`.
 ///
 /// # Panics
-/// If it cannot be read.
+/// If a file or a directory cannot be read.
 pub fn listing(dir: &Path) -> Vec<Listed> {
     let mut found = Vec::new();
     let mut open = vec![dir.to_owned()];
@@ -120,11 +120,11 @@ pub fn listing(dir: &Path) -> Vec<Listed> {
     found
 }
 
-/// Waits until the command of a run in `workdir` has made `name`, which at this time only root can read. Returns the
-/// directory with the changes.
+/// Waits until the command of a run in `workdir` has made `name`. Until the end of the run, only root can read it.
+/// Returns the directory with the changes.
 ///
 /// # Panics
-/// If it does not appear.
+/// If the file does not appear in time.
 #[track_caller]
 pub fn wait_for_change(workdir: &Path, name: &str) -> PathBuf {
     let deadline = Instant::now() + Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! Tests of ordinary clients behind the boundary. They are unmodified and not configured for a proxy.
+//! Tests ordinary clients behind the boundary. They are unmodified and not configured for a proxy.
 use std::env;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -286,7 +286,7 @@ fn patiently(world: &World, script: &str) -> Output {
     world.background(words).finish(Duration::from_mins(4))
 }
 
-/// A column of the table of clients.
+/// A column of the table in `docs/clients.md`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Column {
     /// The column of the built-in mediator.
@@ -295,11 +295,11 @@ pub enum Column {
     Pipelock,
 }
 
-/// Runs all clients without the boundary, where each must succeed, and with it. The results with the boundary are the
-/// column of the table in `docs/clients.md`.
+/// Runs all clients, first without the boundary, where each of them must succeed, and then with it. The results with
+/// the boundary are the column of the table in `docs/clients.md`.
 ///
 /// # Panics
-/// If the table differs. A new table is then written beside the clients.
+/// If the table differs. A new table is then written to the directory of the clients.
 pub fn check(world: &World, run: Run<'_>, column: Column) -> RunOutput {
     let server = publish(world);
     trust_browser(world);
@@ -354,7 +354,8 @@ pub fn check(world: &World, run: Run<'_>, column: Column) -> RunOutput {
     output
 }
 
-/// Makes Chromium trust the world's authority by a policy on the runner, because it reads no certificate bundle.
+/// Installs a policy on the runner that makes Chromium trust the world's authority. Chromium reads no certificate
+/// bundle.
 fn trust_browser(world: &World) {
     let made = world.shell(&format!(
         "mount -t tmpfs tmpfs /etc/chromium && mkdir -p /etc/chromium/policies/managed &&

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use crate::run::Run;
 use crate::world::World;
 
-/// Source of a library that changes the clock of a process by STEP seconds, AFTER seconds after the process first reads
-/// it. The kernel's clock does not change.
+/// Source of a library that shifts the clock of a process by STEP seconds. The shift begins AFTER seconds after the
+/// process first reads the clock. The kernel's clock does not change.
 const LIBRARY: &str = r#"
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -26,15 +26,15 @@ int clock_gettime(clockid_t id, struct timespec *to) {
 }
 "#;
 
-/// Returns a run of the binary whose clock is set by `step` seconds, `after` seconds after its start.
+/// Returns a run of the binary whose clock is shifted by `step` seconds, `after` seconds after its start.
 ///
 /// # Panics
-/// If the library that sets it cannot be made.
+/// If the library that shifts the clock cannot be built.
 pub fn stepped<'w>(world: &'w World, run: Run<'w>, after: u32, step: i64) -> Run<'w> {
     run.env("LD_PRELOAD", library(world, after, step))
 }
 
-/// Builds the library that sets the clock of a process.
+/// Builds the library that shifts the clock of a process.
 fn library(world: &World, after: u32, step: i64) -> PathBuf {
     let path = world.dir().join(format!("clock{step}.so"));
     fs::write(world.dir().join("clock.c"), LIBRARY).expect("write the library");

@@ -34,7 +34,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// Whether the program exited with 0.
+    /// Returns whether the program exited with 0.
     pub fn success(&self) -> bool {
         self.status == Some(0)
     }
@@ -60,7 +60,8 @@ pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     let mut command = Command::new(name);
     command
         .env_clear()
-        // The PATH of a CI job, without directories below a home directory, which a command could not reach.
+        // The PATH of a CI job, but without directories below a home directory. The command has its own account, which
+        // could not read such a directory.
         .env(
             "PATH",
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -159,11 +160,12 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // After waiting, the process id may belong to another process.
+        // When the program has been waited for, its process id may belong to another process.
         if self.has_ended || self.ended.try_recv().is_ok() {
             return;
         }
-        // A signal fails only if the program has just ended. A panic in this place would abort all other tests.
+        // The signal fails only if the program has just ended. A panic while a test already fails would abort all other
+        // tests.
         let ended =
             kill(self.pid, Signal::SIGTERM).is_err() || self.ended.recv_timeout(GRACE).is_ok();
         if !ended && killpg(self.pid, Signal::SIGKILL).is_ok() {
@@ -172,14 +174,14 @@ impl Drop for Running {
     }
 }
 
-/// The output that a thread of [`collect`] read.
+/// Returns the output that a thread of [`collect`] read.
 fn text(reader: Option<thread::JoinHandle<String>>) -> String {
     reader
         .and_then(|reader| reader.join().ok())
         .unwrap_or_default()
 }
 
-/// Ignores the error that the process has already ended.
+/// Ignores the error of a process that has already ended.
 pub(crate) fn if_there(sent: nix::Result<()>) {
     match sent {
         Ok(()) | Err(Errno::ESRCH) => {}
@@ -191,7 +193,7 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Strin
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
-            // Keep the output before an error.
+            // The output before a read error is kept.
             drop(pipe.read_to_end(&mut bytes));
         }
         String::from_utf8_lossy(&bytes).into_owned()

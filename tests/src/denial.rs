@@ -1,4 +1,5 @@
-//! The structure of denial tests: without the boundary, the attempt succeeds. With the boundary, nothing leaves.
+//! The structure of denial tests: without the boundary, the attempt succeeds. With the boundary, no network packet
+//! leaves.
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,19 +12,20 @@ use crate::world::World;
 pub enum Trace {
     /// It sends a network packet, which the counter must record.
     OnTheWire,
-    /// It sends no network packet: for example, it creates a socket. Its success is the control.
+    /// It sends no network packet, because it only creates a socket, for example. Its success is the control.
     None,
 }
 
 impl World {
-    /// Makes `attempt`, a bash script that exits with 0 only if it succeeds, behind the boundary of a run that allows
-    /// nothing, and then on the runner without a boundary. In this order, packets of the second attempt cannot be
-    /// counted for the first. Several attempts in one world wait for each other's connections. They cannot wait for
-    /// late answers to datagrams, so use a world for each of those.
+    /// Runs `attempt` behind the boundary of a run that allows nothing, and then on the runner without a boundary.
+    /// `attempt` is a bash script that exits with 0 only if it succeeds. In this order, packets of the second run of
+    /// the script cannot be counted for the first one. Before each test, this function waits until earlier connections
+    /// have ended. It cannot wait for late answers to datagrams, so use a separate world for each attempt that sends
+    /// datagrams.
     ///
     /// # Panics
-    /// If the attempt succeeds with the boundary, a network packet leaves the runner meanwhile, or the attempt fails
-    /// without the boundary, in which case it proves nothing.
+    /// If the attempt succeeds with the boundary, or a network packet leaves the runner meanwhile. Also if the attempt
+    /// fails without the boundary, because it then proves nothing.
     #[track_caller]
     pub fn assert_contained(&self, trace: Trace, attempt: &str) -> RunOutput {
         let run = self.egress().allow(&[]);
@@ -58,7 +60,7 @@ impl World {
     }
 
     /// Waits until no connection of the runner is half closed. The kernel continues the connections of a program that
-    /// has ended, and their packets would be counted for the next attempt.
+    /// has ended, and the packets of these connections would be counted for the next attempt.
     ///
     /// # Panics
     /// If a connection is still half closed after ten seconds.
@@ -72,7 +74,7 @@ impl World {
     }
 }
 
-/// Whether the network namespace of this thread has a connection that may still send.
+/// Returns whether the network namespace of this thread has a connection that may still send.
 fn has_open_connection() -> bool {
     const TIME_WAIT: &str = "06";
     const LISTEN: &str = "0A";

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::command::{Output, Running, program};
 use crate::run::{RunOutput, binary};
 
-/// A verifier that others published.
+/// A published verifier that is not part of this project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reference {
     /// The verifier in Python.
@@ -21,7 +21,7 @@ pub enum Reference {
 }
 
 impl Reference {
-    /// Whether the verifier is installed.
+    /// Returns whether the verifier is installed.
     ///
     /// # Panics
     /// The same as for [`Reference::path`].
@@ -72,10 +72,10 @@ impl Reference {
     }
 }
 
-/// Runs `egress verify` with these arguments outside any world, as a reviewer would.
+/// Runs `egress verify` with these arguments outside of any world, as a reviewer would.
 ///
 /// # Panics
-/// If it cannot start.
+/// If `egress verify` cannot start.
 pub fn verify(args: &[&std::ffi::OsStr]) -> Output {
     let mut command = program(binary());
     command.arg("verify").args(args);
@@ -124,12 +124,12 @@ pub fn public_key_hex(key: &Path) -> String {
     hex::encode(key.expect("a key in base64"))
 }
 
-/// Signs a posture capsule with a key of `egress keygen`, without using code of the project.
+/// Signs a posture capsule with a key of `egress keygen`. It uses `openssl` and no code of the project.
 ///
 /// # Panics
 /// If the key cannot be read or `openssl` cannot sign with it.
 pub fn sign_capsule(capsule: &mut Value, key: &Path) {
-    // A private key of RFC 8410 consists of these bytes and the seed.
+    // The DER form of a private key (RFC 8410) consists of these bytes and the seed.
     const PKCS8_OF_ED25519: &str = "302e020100300506032b657004220420";
     let members = capsule.as_object_mut().expect("an object");
     members.remove("signature");

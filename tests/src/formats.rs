@@ -1,4 +1,4 @@
-//! Checks that every packet of a test matches the schemas in `docs/schema`.
+//! Checks that the packet of every end-to-end test matches the schemas in `docs/schema`.
 use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -39,7 +39,7 @@ fn schema(stem: &str) -> Validator {
 /// Fails the test unless the documents and rows of the packet match their schemas. Does nothing without a packet.
 ///
 /// # Panics
-/// With the deviations.
+/// With the differences from the schemas.
 pub fn check(packet: &Path) {
     for (file, schema) in &*SCHEMAS {
         let Ok(text) = fs::read_to_string(packet.join(file)) else {

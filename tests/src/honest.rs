@@ -1,5 +1,5 @@
-//! Honest runs, in which a command sends many requests of every kind, some of which fail. Their record must have no
-//! fault, and must contain every byte that reached a server.
+//! Honest runs. Each command sends many requests of every kind, and some of them fail. The record of such a run must
+//! have no fault, and must contain every byte that reached a server.
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Write as _;
@@ -13,7 +13,7 @@ use crate::judged::Judged;
 use crate::run::{Run, RunOutput};
 use crate::world::World;
 
-/// The files of the command.
+/// The source files of the command.
 const PROGRAM: [(&str, &str); 4] = [
     ("main.py", include_str!("../agents/honest/main.py")),
     ("others.py", include_str!("../agents/honest/others.py")),
@@ -23,14 +23,14 @@ const PROGRAM: [(&str, &str); 4] = [
 
 /// Variable with the number of rounds of a test.
 const ROUNDS_VARIABLE: &str = "EGRESS_HONEST_ROUNDS";
-/// Variable with the only kind of request to send, for the search of a fault.
+/// Variable with the only kind of request to send, which helps to find the cause of a fault.
 const ONLY_VARIABLE: &str = "EGRESS_HONEST_ONLY";
 
-/// Seconds from the start of a run to the change of its clock. By then the record has begun, even on a busy machine, and
-/// the pause of [`command_with_pause`] is not over.
+/// Seconds from the start of a run to the change of its clock. At this time the record has begun, even on a busy
+/// machine, and the pause of [`command_with_pause`] is not over.
 pub const SET_AFTER: u32 = 6;
 
-/// Number of requests in a round with one kind of request.
+/// Number of requests in a round that sends only one kind of request.
 const OF_ONE_KIND: usize = 6;
 
 /// Names that the command requests and that the policy allows.
@@ -42,7 +42,7 @@ const ALLOWED: [&str; 5] = [
     "nowhere.test",
 ];
 
-/// Required results of some kinds of requests with every mediator. Without them, a round proves little.
+/// Results that some kinds of requests must have with every mediator. Without these results, a round proves little.
 const RESULTS: [(&str, &str); 12] = [
     ("blocked", "403"),
     ("get", "200"),
@@ -61,7 +61,7 @@ const RESULTS: [(&str, &str); 12] = [
 /// One round.
 #[derive(Clone, Copy, Debug)]
 pub struct Round {
-    /// Seed, which decides the requests and their order.
+    /// Seed that decides the requests and their order.
     pub seed: u64,
     /// Number of requests.
     pub requests: usize,
@@ -69,15 +69,15 @@ pub struct Round {
     pub body: usize,
 }
 
-/// Returns the number of rounds: that of the caller of the tests, or this one.
+/// Returns the number of rounds: the number that the caller of the tests set, or `usual`.
 ///
 /// # Panics
-/// If the caller's number is malformed.
+/// If the caller's number cannot be parsed.
 pub fn rounds(usual: u64) -> u64 {
     env::var(ROUNDS_VARIABLE).map_or(usual, |text| text.parse().expect("a number of rounds"))
 }
 
-/// Returns the policy of a round, which has more names than the command requests.
+/// Returns the policy of a round. It allows the names that the command requests, and the names in `more`.
 pub fn policy(more: &[&str]) -> String {
     let names = [&ALLOWED[..], more].concat();
     format!("mode: strict\napi_allowlist: {names:?}\n")
@@ -135,8 +135,9 @@ fn words(round: &Round) -> String {
     }
 }
 
-/// Returns the faults in the record of a round. `received` is the data that servers had received before. `usual` are
-/// the starts of the reasons for which honest runs of this mediator have no higher grade than `best`.
+/// Returns the faults in the record of a round. `received` counts the bytes that servers had received before the round.
+/// An honest run of this mediator can have reasons why its grade is not higher than `best`; `usual` lists the starts of
+/// these reasons.
 pub fn faults(
     world: &World,
     run: &RunOutput,
@@ -147,7 +148,7 @@ pub fn faults(
 ) -> Vec<String> {
     let mut faults = Vec::new();
     if run.status != Some(0) {
-        faults.push(format!("the run ended otherwise: {run}"));
+        faults.push(format!("the run did not exit with 0: {run}"));
     }
     if judged.grade() != best {
         faults.push(format!("the grade is {}", judged.grade()));
@@ -164,7 +165,7 @@ pub fn faults(
     faults
 }
 
-/// Returns the kinds of requests without their required result.
+/// Returns a fault for each kind of request that does not have its required result.
 fn results(run: &RunOutput) -> Vec<String> {
     let mut faults = Vec::new();
     for line in run.stdout.lines() {
@@ -185,7 +186,7 @@ fn results(run: &RunOutput) -> Vec<String> {
     faults
 }
 
-/// Returns the data that servers have received since `before`.
+/// Returns the number of bytes that each server has received since `before`.
 fn new_bytes(world: &World, before: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
     let mut bytes = world.received();
     for (host, count) in &mut bytes {
@@ -195,8 +196,8 @@ fn new_bytes(world: &World, before: &BTreeMap<String, u64>) -> BTreeMap<String, 
     bytes
 }
 
-/// Returns the bytes that reached a server and are missing in the flow log, in the residual channels, or in the
-/// kernel's counts.
+/// Returns a fault for each server whose received bytes are missing in the flow log, in the residual channels, or in
+/// the kernel's counts.
 fn unrecorded(received: &BTreeMap<String, u64>, run: &RunOutput) -> Vec<String> {
     let mut faults = Vec::new();
     let flows = run.lines("flows.jsonl");
@@ -241,7 +242,7 @@ fn unrecorded(received: &BTreeMap<String, u64>, run: &RunOutput) -> Vec<String> 
 /// Fails if there is a fault in any round.
 ///
 /// # Panics
-/// With the faults of each seed.
+/// With the faults of the rounds, by seed.
 #[track_caller]
 pub fn assert_faultless(all: &BTreeMap<u64, Vec<String>>) {
     let mut text = String::new();

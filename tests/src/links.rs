@@ -1,5 +1,5 @@
-//! Detaches the kernel programs from a running command, which the product never does, to test the remaining layers
-//! alone.
+//! Detaches the kernel programs from a running command, in order to test the remaining layers alone. The product never
+//! does this.
 #![expect(
     unsafe_code,
     reason = "no crate here wraps the calls of bpf(2) on links of other processes"
@@ -36,7 +36,7 @@ impl Running {
         let mut id = 0;
         while let Some(next) = next_link(id).expect("list links") {
             id = next;
-            // A link may disappear meanwhile.
+            // A link may disappear between the two calls.
             let Ok(link) = open(id) else { continue };
             if cgroup_of(&link).is_some_and(|cgroup| cgroups.contains(&cgroup)) {
                 detach(&link).expect("detach a link");
@@ -81,7 +81,7 @@ fn descendants(ancestor: &str) -> Vec<String> {
         .flatten()
         .filter_map(|entry| {
             let stat = fs::read_to_string(entry.path().join("stat")).ok()?;
-            // The name, in parentheses, may contain any character.
+            // The name of the process, in parentheses, may contain any character.
             let (_, fields) = stat.rsplit_once(") ")?;
             let parent = fields.split(' ').nth(1)?.to_owned();
             Some((entry.file_name().to_string_lossy().into_owned(), parent))
@@ -107,7 +107,7 @@ fn cgroup(root: &Path, process: &str) -> Option<PathBuf> {
     Some(root.join(path))
 }
 
-/// `union bpf_attr`. These calls use its first words and require that the rest is zero.
+/// `union bpf_attr`. The calls in this file use its first words and require that the other words are zero.
 #[repr(C, align(8))]
 struct Attributes([u32; 32]);
 

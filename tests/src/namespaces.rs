@@ -1,4 +1,4 @@
-//! Namespaces that only descriptors hold, so that the kernel removes them however the test ends.
+//! Namespaces that are kept alive only by descriptors, so that the kernel removes them however the test ends.
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -25,13 +25,14 @@ impl Namespaces {
         })
     }
 
-    /// Makes the same namespace with a copy of this process's mounts, which `prepare` changes from inside.
+    /// Makes such a network namespace, and a mount namespace with a copy of this process's mounts. `prepare` then
+    /// changes the mounts from inside.
     pub(crate) fn new_net_and_mount(
         prepare: impl FnOnce() -> io::Result<()> + Send,
     ) -> io::Result<Self> {
         on_a_thread(|| {
-            // A thread shares its working directory and root with other threads. It cannot have its own mounts before
-            // it stops sharing.
+            // A thread shares its working directory and root with other threads. It must stop sharing them before it
+            // can have its own mounts.
             unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
             prepare()?;
             Ok(Self {
@@ -41,7 +42,7 @@ impl Namespaces {
         })
     }
 
-    /// Runs `work` on a thread inside. Processes that it starts are inside as well.
+    /// Runs `work` on a thread inside the namespaces. Processes that it starts are inside as well.
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         on_a_thread(|| {
             self.enter().expect("enter the namespaces of the test");
@@ -49,7 +50,7 @@ impl Namespaces {
         })
     }
 
-    /// Moves the calling thread inside permanently.
+    /// Moves the calling thread into the namespaces permanently.
     pub(crate) fn enter(&self) -> io::Result<()> {
         setns(&self.net, CloneFlags::CLONE_NEWNET)?;
         if let Some(mount) = &self.mount {
@@ -59,7 +60,7 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Returns a path of the network namespace for other programs, which is valid while this process lives.
+    /// Returns a path of the network namespace for other programs. It is valid as long as this process runs.
     pub(crate) fn net_path(&self) -> String {
         format!("/proc/{}/fd/{}", process::id(), self.net.as_raw_fd())
     }

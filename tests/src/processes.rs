@@ -22,10 +22,10 @@ pub struct Process {
 /// Kinds of namespaces that a run makes.
 const KINDS: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
 
-/// Waits until `holds` returns true, at most for `limit`.
+/// Waits until `holds` returns true, for at most `limit`.
 ///
 /// # Panics
-/// With `what` if it still returns false then.
+/// With `what`, if `holds` still returns false after `limit`.
 #[track_caller]
 pub fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
@@ -46,7 +46,7 @@ impl Process {
         self.id
     }
 
-    /// Whether the process exists and is not a zombie.
+    /// Returns whether the process exists and is not a zombie.
     pub fn lives(self) -> bool {
         Self::with_id(self.id) == Some(self) && self.state() != Some('Z')
     }
@@ -56,7 +56,7 @@ impl Process {
         stat(self.id)?.first()?.chars().next()
     }
 
-    /// Returns an argument. The first one is the program.
+    /// Returns the argument at `index`. Index 0 is the program.
     pub fn argument(self, index: usize) -> Option<Vec<u8>> {
         let line = fs::read(format!("/proc/{}/cmdline", self.id)).ok()?;
         line.split(|byte| *byte == 0).nth(index).map(<[u8]>::to_vec)
@@ -80,7 +80,7 @@ impl Process {
             .collect()
     }
 
-    /// Returns the same namespaces, each with a descriptor that holds it open.
+    /// Returns the namespaces of the process, each with a descriptor that holds it open.
     pub(crate) fn held_namespaces(self) -> BTreeMap<String, File> {
         let hold = |kind: &&str| {
             let held = File::open(format!("/proc/{}/ns/{kind}", self.id)).ok()?;
@@ -121,24 +121,24 @@ impl Process {
 }
 
 impl Running {
-    /// Returns the process of the program.
+    /// Returns the process of the running program.
     ///
     /// # Panics
-    /// If it has ended.
+    /// If the program has ended.
     pub fn process(&self) -> Process {
         Process::with_id(self.pid().as_raw()).expect("a running program")
     }
 
-    /// Returns the child whose first argument is `stage`, such as `__relay`.
+    /// Returns the child process whose first argument is `stage`, such as `__relay`.
     ///
     /// # Panics
-    /// If there is none.
+    /// If there is no such child.
     pub fn helper(&self, stage: &str) -> Process {
         let found = self.find_helper(stage);
         found.unwrap_or_else(|| panic!("no {stage} below process {}", self.pid()))
     }
 
-    /// Returns this child, if it already exists.
+    /// Returns the child process whose first argument is `stage`, if it already exists.
     pub fn find_helper(&self, stage: &str) -> Option<Process> {
         let parent = self.pid().as_raw().to_string();
         let is_it = |process: &Process| {
@@ -149,8 +149,8 @@ impl Running {
     }
 }
 
-/// Returns the fields of /proc/ID/stat from the third on, which is the state. The name before it may contain any
-/// character.
+/// Returns the fields of /proc/ID/stat from the third one on, which is the state. The second field is the name, which
+/// may contain any character.
 fn stat(id: i32) -> Option<Vec<String>> {
     let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     let (_, rest) = text.rsplit_once(") ")?;

@@ -20,10 +20,10 @@ impl RunOutput {
         rows
     }
 
-    /// Fails the test unless a row of the flow log has these fields.
+    /// Fails the test unless a row of the flow log has each of `fields`.
     ///
     /// # Panics
-    /// If no row has them. The message contains all rows of the log.
+    /// If no row has these fields. The message contains all rows of the log.
     #[track_caller]
     pub fn assert_flow(&self, fields: &[(&str, &str)]) {
         assert!(
@@ -33,7 +33,7 @@ impl RunOutput {
         );
     }
 
-    /// Returns the targets of receipts with this verdict, in their order, without session records.
+    /// Returns the targets of the receipts with this verdict, in their order. Receipts about the session are left out.
     ///
     /// # Panics
     /// If there is no evidence.

@@ -2,17 +2,17 @@
 use std::env;
 use std::path::PathBuf;
 
-/// Directories of programs that commands can run. A command has its own account, so it cannot reach programs below a
-/// home directory.
+/// Directories with programs that the command can run. The command has its own account, so it cannot reach programs
+/// below a home directory.
 const DIRECTORIES: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/local/go/bin"];
 
 /// Variable that states how to treat a missing program. With `all`, the test fails.
 const REQUIRE_VARIABLE: &str = "EGRESS_TEST_REQUIRE";
 
-/// Finds `program`. If it is missing and not required, prints that and returns `None`.
+/// Finds `program`. If it is missing and not required, prints a note and returns `None`.
 ///
 /// # Panics
-/// If it is missing and required.
+/// If `program` is missing and required.
 pub fn installed(program: &str) -> Option<PathBuf> {
     let found = DIRECTORIES
         .iter()

@@ -9,8 +9,8 @@ use crate::world::World;
 /// The port of the server, at every address of the world's servers.
 pub const PORT: u16 = 9443;
 
-/// A server that accepts only P-256. The client offers it without a key share, so the server requests another
-/// `ClientHello`. The server records the name in each `ClientHello`, and answers with the names.
+/// A server that accepts only P-256. The client offers P-256 without a key share, so the server requests a second
+/// `ClientHello`. The server records the name in each `ClientHello`, and answers with these names.
 const SERVER: &str = "
 import os, socket, ssl, sys, threading
 certificate, key, log, port = sys.argv[1:]
@@ -110,7 +110,7 @@ pub struct RetryServer<'w> {
 }
 
 impl<'w> RetryServer<'w> {
-    /// Starts the server among the peers.
+    /// Starts the server in the namespace of the world's servers.
     ///
     /// # Panics
     /// If the server does not start.
@@ -134,13 +134,13 @@ impl<'w> RetryServer<'w> {
         fs::read_to_string(self.world.dir().join("names")).unwrap_or_default()
     }
 
-    /// Returns the names in all `ClientHello` messages, in their order.
+    /// Returns the names in all `ClientHello` messages, in the order in which they arrived.
     pub fn names(&self) -> Vec<String> {
         self.log().lines().skip(1).map(str::to_owned).collect()
     }
 }
 
-/// Returns a script that connects to `first` and names `second` in the second `ClientHello`. `way` is `proxy` or
+/// Returns a script that connects to `first` and puts `second` into the second `ClientHello`. `way` is `proxy` or
 /// `direct`.
 pub fn client(first: &str, second: &str, way: &str) -> String {
     format!("python3 - {first} {second} {way} {PORT} <<'PROGRAM'\n{CLIENT}\nPROGRAM\n")

@@ -30,7 +30,7 @@ pub struct Run<'a> {
     binary: Option<PathBuf>,
 }
 
-/// The command of the run.
+/// The command that a run executes.
 #[derive(Debug)]
 enum Agent {
     Command(Vec<OsString>),
@@ -62,7 +62,7 @@ impl fmt::Display for RunOutput {
 }
 
 impl RunOutput {
-    /// Returns the result of a run that was started, after its end.
+    /// Returns the result of a run that was started by [`Run::start`] and has ended.
     pub fn of(output: Output, packet: PathBuf, workdir: PathBuf) -> Self {
         formats::check(&packet);
         Self {
@@ -77,7 +77,7 @@ impl<'a> Run<'a> {
     fn new(world: &'a World, dir: &Path) -> Self {
         for path in [dir.to_owned(), dir.join("work")] {
             fs::create_dir(&path).expect("make a directory of the run");
-            // The command has its own account.
+            // The command has its own account, so everyone must be able to enter the directory.
             fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
                 .expect("open a directory of the run");
         }
@@ -103,7 +103,7 @@ impl<'a> Run<'a> {
     /// Sets the policy as Pipelock's YAML.
     ///
     /// # Panics
-    /// If it cannot be written.
+    /// If the policy cannot be written.
     pub fn config(self, yaml: &str) -> Self {
         let path = self.dir.join("pipelock.yaml");
         fs::write(&path, yaml).expect("write the policy");
@@ -113,7 +113,7 @@ impl<'a> Run<'a> {
     /// Sets a policy that allows only these names.
     ///
     /// # Panics
-    /// If it cannot be written.
+    /// If the policy cannot be written.
     pub fn allow(self, names: &[&str]) -> Self {
         let mut yaml = "mode: strict\napi_allowlist:\n".to_owned();
         for name in names {
@@ -147,7 +147,7 @@ impl<'a> Run<'a> {
     /// Writes a file in the working directory.
     ///
     /// # Panics
-    /// If it cannot be written.
+    /// If the file cannot be written.
     pub fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
         fs::write(self.work().join(name), content).expect("write a file of the workspace");
         self
@@ -168,7 +168,7 @@ impl<'a> Run<'a> {
     /// Sets the command: a bash script for `--script`.
     ///
     /// # Panics
-    /// If it cannot be written.
+    /// If the script cannot be written.
     pub fn script(mut self, text: &str) -> Self {
         let path = self.work().join("agent.sh");
         fs::write(&path, text).expect("write the agent's script");
@@ -198,8 +198,8 @@ impl<'a> Run<'a> {
         RunOutput::of(running.finish(limit), packet, workdir)
     }
 
-    /// Starts the binary, and returns it with its packet directory and the working directory of the command. Files that
-    /// the command writes appear there at once, unless `--workspace` is set.
+    /// Starts the binary. Returns the running program, the packet directory, and the working directory of the command.
+    /// Files that the command writes appear in the working directory at once, unless `--workspace` is set.
     ///
     /// # Panics
     /// If the binary cannot start.
@@ -262,17 +262,18 @@ impl World {
     /// Runs another subcommand of the binary on the runner.
     ///
     /// # Panics
-    /// If it cannot start.
+    /// If the binary cannot start.
     pub fn tool<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
         let mut command = program(binary());
         command.args(args).current_dir(self.dir());
         self.start(&mut command).finish(Duration::from_mins(1))
     }
 
-    /// Makes a key pair with `egress keygen`. The public half is beside it with the suffix `.pub`.
+    /// Makes a key pair with `egress keygen`, and returns the path of the private key. The public key has the same path
+    /// with the suffix `.pub`.
     ///
     /// # Panics
-    /// If it cannot be made.
+    /// If the key pair cannot be made.
     pub fn key(&self, name: &str) -> PathBuf {
         let path = self.dir().join(name);
         let made = self.tool(["keygen".as_ref(), "--out".as_ref(), path.as_os_str()]);

@@ -1,4 +1,4 @@
-//! Requests to URLs that hold a token, and where the token stands in what a run leaves behind.
+//! Sends requests to URLs that contain a token, and searches for the token in everything that a run leaves behind.
 use std::fs;
 use std::path::Path;
 
@@ -6,8 +6,8 @@ use crate::agents::NO_PROXY;
 use crate::run::{Run, RunOutput};
 use crate::world::World;
 
-/// Sends one request for each place of a URL that can hold the token, and prints how many were answered. User information
-/// is sent to a proxy only.
+/// Sends one request for each part of a URL that can contain the token, and prints how many requests were answered.
+/// User information is sent only to a proxy.
 const CLIENT: &str = r#"
 import os, socket, urllib.parse
 token = open("token").read()
@@ -28,7 +28,8 @@ if proxy := os.environ.get("EXPLICIT"):
 print(answered)
 "#;
 
-/// What the flow log shows of the URLs. The relay denies a target with user information, and records none of it.
+/// Words that the flow log must contain. The relay denies a target with user information, and records only that the
+/// target is malformed.
 const LOGGED: [&str; 3] = ["harmless-query", "harmless-path", "malformed_target"];
 
 /// A token in the form of an access key of a cloud provider.
@@ -36,11 +37,11 @@ fn token() -> String {
     format!("AKIA{}", "Q7Z2M4X8K1P5R9T3")
 }
 
-/// Requests the URLs in `run`, and fails if anything that it leaves behind has the token, or if the flow log lacks the rest
-/// of the URLs, or the evidence lacks the words `signed`.
+/// Requests the URLs in `run`. Fails if a file that the run leaves behind contains the token, if the flow log lacks a
+/// word of [`LOGGED`], or if the evidence lacks a word of `signed`.
 ///
 /// # Panics
-/// With the files that have the token.
+/// With the files that contain the token, or with the missing word.
 #[track_caller]
 pub fn assert_token_is_nowhere(world: &World, run: Run<'_>, signed: &[&str]) -> RunOutput {
     let token = token();
@@ -75,7 +76,7 @@ pub fn assert_token_is_nowhere(world: &World, run: Run<'_>, signed: &[&str]) -> 
     }
     assert_eq!(found(&token), Vec::<String>::new(), "{run}");
 
-    // Without a boundary, the token reaches the origin in both of its places.
+    // The control: without a boundary, the token reaches the origin in the query and in the path.
     fs::write(world.dir().join("client.py"), CLIENT).expect("write the client");
     fs::write(world.dir().join("token"), &token).expect("write the token");
     let before = world.requests().len();
@@ -89,7 +90,7 @@ pub fn assert_token_is_nowhere(world: &World, run: Run<'_>, signed: &[&str]) -> 
     run
 }
 
-/// All files of a directory and below it, with their names.
+/// Returns all files in a directory and below it, with their names.
 fn files(dir: &Path) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
     for entry in fs::read_dir(dir).expect("read the packet directory") {

@@ -1,4 +1,4 @@
-//! The addresses of the world, and the wire between its halves.
+//! The addresses of the world, and the wire between its two namespaces.
 //!
 //! All addresses are from the documentation ranges of RFC 5737 and RFC 3849, except the address at which cloud
 //! providers serve credentials.
@@ -10,9 +10,9 @@ use std::process::Stdio;
 use crate::command::program;
 use crate::namespaces::Namespaces;
 
-/// The runner's IPv4 address. Its gateway is the address before it.
+/// The runner's IPv4 address. The gateway has the address before it.
 pub const RUNNER_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
-/// The runner's IPv6 address. Its gateway is the address before it.
+/// The runner's IPv6 address. The gateway has the address before it.
 pub const RUNNER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 2);
 
 const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);
@@ -30,7 +30,7 @@ pub const INTERNET: Addresses = Addresses {
     metadata: Ipv4Addr::new(169, 254, 169, 254),
 };
 
-/// Ranges that `internet` owns: 198.51.100.0/24, `2001:db8:1::/64`, and `NOT_PUBLIC`.
+/// Addresses of servers. The `internet` namespace owns the ranges 198.51.100.0/24, `2001:db8:1::/64`, and `NOT_PUBLIC`.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct Addresses {
@@ -52,8 +52,8 @@ pub struct Addresses {
     pub metadata: Ipv4Addr,
 }
 
-/// Addresses to which no public name may resolve, and at which servers answer in the world: addresses of cloud
-/// platforms, private networks, and IANA's protocols, and addresses that a translator or a tunnel would map to one of
+/// Addresses to which no public name may resolve. Servers of the world answer at them. They are addresses of cloud
+/// platforms, of private networks, and of IANA's protocols, and addresses that a translator or a tunnel maps to one of
 /// these.
 const NOT_PUBLIC: [&str; 10] = [
     "169.254.169.254/32",
@@ -79,8 +79,8 @@ pub(crate) enum Families {
 
 /// Connects the two namespaces and assigns their addresses.
 ///
-/// Neighbors are configured statically and interfaces get no link-local address, so only packets of programs cross the
-/// wire.
+/// Neighbors are configured statically, and interfaces get no link-local address, so that only packets of programs
+/// cross the wire.
 pub(crate) fn join(
     runner: &Namespaces,
     internet: &Namespaces,
@@ -135,8 +135,8 @@ pub(crate) fn join(
             }
         }
         namespace.inside(|| {
-            // Otherwise, an IPv6 socket can only be bound to an address of an interface, and not to one of a local
-            // route.
+            // Without this setting, an IPv6 socket can only be bound to an address of an interface, and not to an
+            // address of a local route.
             fs::write("/proc/sys/net/ipv6/ip_nonlocal_bind", "1")?;
             if families == Families::V4 {
                 fs::write("/proc/sys/net/ipv6/conf/all/disable_ipv6", "1")?;

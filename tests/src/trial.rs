@@ -1,5 +1,5 @@
-//! Tries the lies of a mediator, one for each run. The receipts alone must be valid, and the packet must show that they
-//! are false.
+//! Tries the lies of a mediator, one in each run. The changed receipts must be valid by themselves, and the rest of the
+//! packet must contradict them.
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -14,12 +14,12 @@ use crate::liar::{Expected, LIES, Lie};
 use crate::run::Run;
 use crate::world::World;
 
-/// Number of worlds at a time.
+/// Number of worlds that exist at the same time.
 const WORKERS: usize = 2;
-/// Number of lies that must be detected at least.
+/// Minimum number of lies that must be detected.
 const AT_LEAST: usize = 20;
 
-/// The requests of the command. Each prints a line: a status, or the answer of a WebSocket.
+/// The requests of the command. Each of them prints one line: a status, or the answer of a WebSocket.
 pub(crate) const MIX: &str = r#"
 page() { curl -sS -m 20 -o /dev/null -w '%{http_code}\n' "$@"; }
 head -c 30000 /dev/zero | tr '\0' a > body
@@ -63,14 +63,14 @@ page -x $EXPLICIT http://allowed.test/echo
 page -x $EXPLICIT https://allowed.test/echo
 ";
 
-/// The output behind the boundary.
+/// The output of the command behind the boundary.
 const PRINTED: &str = "200\n200\n200\n200\n403\n200\n200\n200\n000\nhello\n200\n200\n";
-/// The output without a boundary.
+/// The output of the command without a boundary.
 const CONTROL: &str = "200\n200\n200\n200\n200\n200\n200\n200\n200\nhello\n";
 
-/// Returns the command of a trial.
+/// Returns the command of the run in which the mediator tells `lie`.
 pub fn agent(lie: &Lie) -> String {
-    // Times that a lie exchanges must differ by more than the tolerance for clocks.
+    // The times that a lie exchanges must differ by more than the tolerance for clocks.
     let pause = match lie.name {
         "times_reversed" => "sleep 3\n",
         _ => "",
@@ -78,7 +78,7 @@ pub fn agent(lie: &Lie) -> String {
     format!("EXPLICIT=$HTTP_PROXY\n{NO_PROXY}{MIX}{pause}{BY_PROXY}")
 }
 
-/// Returns the allow-list of a trial.
+/// Returns the policy of the run in which the mediator tells `lie`.
 pub fn policy(lie: &Lie) -> String {
     format!(
         "mode: strict\napi_allowlist: [allowed.test, \"*.allowed.test\", v4.test, {}.lie.test]\n",
@@ -95,8 +95,8 @@ struct Told {
     published: [Option<i32>; 2],
 }
 
-/// Tells every lie that is possible with this mediator, each in a run that `run` makes, and fails unless the packet
-/// reports each lie that can be detected. `best` is the highest grade of this mediator's honest receipts.
+/// Tells every lie that is possible with this mediator, each in a run that `run` makes. Fails unless the packet reports
+/// each lie that can be detected. `best` is the highest grade of this mediator's honest receipts.
 ///
 /// # Panics
 /// With all lies that were not detected.
@@ -145,7 +145,7 @@ where
         .arg(&boundary)
         .script(&agent(lie))
         .run();
-    // 123 means that the run's own check rejects the receipts.
+    // Status 123 means that the check at the end of the run rejects the receipts.
     let ended = matches!(output.status, Some(0 | 123));
     assert!(ended, "{}: {output}", lie.name);
     assert_eq!(output.stdout, PRINTED, "{}: {output}", lie.name);

@@ -65,13 +65,13 @@ impl fmt::Display for Packet {
     }
 }
 
-/// Payload of the counter's own packets before their number.
+/// Start of the payload of the counter's own packets. A number follows it.
 const MARKER: &[u8; 16] = b"egress-tests-wir";
-/// The discard service.
+/// Port of the discard service, to which the counter sends its own packets.
 const MARKER_PORT: u16 = 9;
 
 impl Wire {
-    /// Listens at the far end. Both namespaces must be connected.
+    /// Starts to listen at the far end. The two namespaces must already be connected.
     pub(crate) fn new(runner: &Namespaces, internet: &Namespaces) -> std::io::Result<Self> {
         let tap = internet.inside(|| {
             let tap = socket(
@@ -96,7 +96,7 @@ impl Wire {
         Snapshot(self.flushed().packets.len())
     }
 
-    /// Returns the packets that left since `start`, the oldest first.
+    /// Returns the packets that have left since `start`, the oldest first.
     pub fn since(&self, start: Snapshot) -> Vec<Packet> {
         let tally = self.flushed();
         tally.packets.iter().skip(start.0).cloned().collect()
@@ -121,10 +121,10 @@ impl Wire {
         assert!(!self.since(start).is_empty(), "nothing left the runner");
     }
 
-    /// Fails the test unless a packet that `wanted` accepts left since `start`.
+    /// Fails the test unless a packet that `wanted` accepts has left since `start`.
     ///
     /// # Panics
-    /// With the packets that left instead.
+    /// With the packets that have left instead.
     #[track_caller]
     pub fn assert_left(&self, start: Snapshot, wanted: impl Fn(&Packet) -> bool) {
         let packets = self.since(start);
@@ -135,10 +135,10 @@ impl Wire {
         );
     }
 
-    /// Returns the count after everything that was sent before this call has arrived.
+    /// Returns the count. All packets that were sent before this call are counted.
     ///
-    /// The counter sends its own packet after the others and waits for it. A counter that receives nothing can
-    /// therefore not be mistaken for a silent wire.
+    /// The counter sends its own packet after the others and waits until it arrives. A counter that receives nothing is
+    /// therefore not mistaken for a silent wire.
     fn flushed(&self) -> MutexGuard<'_, Tally> {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.markers_sent += 1;
@@ -159,7 +159,7 @@ impl Wire {
     }
 
     fn drain(&self, tally: &mut Tally) {
-        // Packets of the loopback interface and packets from `internet` arrive here as well.
+        // Packets of the loopback interface and packets from `internet` also arrive at this socket.
         const OUTGOING: u8 = 4;
         const ETHERNET: u16 = 1;
         let mut frame = vec![0; 1 << 17];
@@ -191,7 +191,7 @@ impl Tally {
         let packet = match header.get(12..) {
             Some([0x08, 0x00]) => v4(payload),
             Some([0x86, 0xdd]) => v6(payload),
-            // ARP is part of Ethernet and not sent by a program.
+            // ARP packets are not counted, because the kernel sends them and no program does.
             Some([0x08, 0x06]) => return,
             _ => None,
         };
@@ -211,7 +211,7 @@ impl Tally {
 }
 
 fn marker(packet: &[u8]) -> Option<u64> {
-    // 20 bytes of IPv4 and 8 of UDP.
+    // The headers are 20 bytes of IPv4 and 8 bytes of UDP.
     let number = packet.get(28..)?.strip_prefix(MARKER)?;
     Some(u64::from_be_bytes(number.first_chunk().copied()?))
 }
@@ -254,13 +254,13 @@ fn port(protocol: u8, payload: &[u8]) -> Option<u16> {
     Some(u16::from_be_bytes(bytes))
 }
 
-/// Whether a packet is neighbor discovery or a multicast listener report, which the kernel sends by itself to multicast
-/// addresses of the link.
+/// Returns whether a packet is neighbor discovery or a multicast listener report. The kernel sends these packets by
+/// itself to multicast addresses of the link.
 fn is_housekeeping(packet: &Packet, payload: &[u8]) -> bool {
     let multicast = packet
         .destination
         .is_some_and(|address| address.is_multicast());
-    // The type follows the fixed header, or the hop-by-hop header of eight bytes.
+    // The type follows the fixed header, or the hop-by-hop header, which has eight bytes.
     let kind = match payload.get(6) {
         Some(0) => payload.get(48),
         _ => payload.get(40),

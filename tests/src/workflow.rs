@@ -1,5 +1,5 @@
-//! A machine with a workflow runner: a checkout of the project, a user with `sudo`, and `act`. All files are in the
-//! world's directory and its mount namespace.
+//! A machine with a workflow runner. It has a checkout of the project, a user with `sudo`, and `act`. All its files are
+//! in the world's directory and in the world's mount namespace.
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::processes::wait_until;
 use crate::run::binary;
 use crate::world::World;
 
-/// The usual path of a container engine's socket.
+/// Python program that stands in for a container engine, at the usual path of the engine's socket.
 const ENGINE: &str = r"
 import os, socket
 os.umask(0)
@@ -25,10 +25,10 @@ while True:
     peer.close()
 ";
 
-/// Time limit for the start of a server.
+/// Time limit for the start of the stand-in.
 const ENGINE_WITHIN: Duration = Duration::from_secs(20);
 
-/// The user id, which no other user has.
+/// Id of the runner's user. No other user has this id.
 const UID: u32 = 64_242;
 
 /// Returns the directory of the project.
@@ -57,7 +57,7 @@ pub fn tool(name: &str) -> PathBuf {
 /// A machine with a workflow runner.
 #[derive(Debug)]
 pub struct Runner {
-    // Dropped first, because it runs in the world.
+    // The engine is dropped first, because it runs in the world.
     _engine: Running,
     /// World of the machine.
     pub world: World,
@@ -80,7 +80,7 @@ impl Runner {
     /// If it cannot be made.
     pub fn new() -> Self {
         let world = World::new();
-        // The world has its own /run, so that the machine's is not changed.
+        // The world has its own /run, so that the /run of the machine is not changed.
         let made = world.shell(
             "mkdir keep && mount --bind /run/egress keep && mount -t tmpfs -o mode=755 none /run &&
              mkdir /run/egress && mount --bind keep /run/egress",
@@ -144,7 +144,7 @@ impl Runner {
     /// Makes a key pair that the user can read.
     ///
     /// # Panics
-    /// If a step fails.
+    /// If the key pair cannot be made.
     pub fn key(&self, name: &str) -> PathBuf {
         let key = self.world.key(name);
         for path in [key.clone(), key.with_extension("key.pub")] {
@@ -154,10 +154,10 @@ impl Runner {
         key
     }
 
-    /// Writes a file of the checkout as the user. `act` uses the files of the checkout, committed or not.
+    /// Writes a file of the checkout as the runner's user. `act` uses the files of the checkout, committed or not.
     ///
     /// # Panics
-    /// If a step fails.
+    /// If the file cannot be written.
     pub fn write(&self, name: &str, text: &str) {
         let path = self.path("checkout").join(name);
         fs::create_dir_all(path.parent().expect("prepare the runner's machine"))
@@ -170,10 +170,10 @@ impl Runner {
         assert!(made.success(), "{made}");
     }
 
-    /// Runs a shell script as the user.
+    /// Runs a shell script as the runner's user.
     ///
     /// # Panics
-    /// If a step fails.
+    /// If the shell cannot start.
     pub fn user(&self, script: &str, variables: &[(&str, &str)]) -> Output {
         let id = format!("--reuid={UID}");
         let group = format!("--regid={UID}");
@@ -200,7 +200,7 @@ impl Runner {
         self.world.runner(&words)
     }
 
-    /// Runs a workflow of the tests, or only the named job.
+    /// Runs the test workflow `workflow`, or only the job `job` of it.
     pub fn act(&self, workflow: &str, job: Option<&str>, variables: &[(&str, &str)]) -> Log {
         let dir = self.world.dir().display();
         let job = job.map_or_else(String::new, |job| format!("-j {job}"));
@@ -214,7 +214,7 @@ impl Runner {
         Log(self.user(&format!("{script} 2>&1"), &[]))
     }
 
-    /// Runs the workflow with one step.
+    /// Runs the test workflow that has one step.
     pub fn step(&self, variables: &[(&str, &str)]) -> Log {
         let binary = self.path("bin/egress").display().to_string();
         let mut all = vec![("BINARY", binary.as_str())];
@@ -224,17 +224,17 @@ impl Runner {
 }
 
 impl Log {
-    /// Returns the result of the program.
+    /// Returns the result of `act`.
     pub fn output(&self) -> &Output {
         &self.0
     }
 
-    /// Returns the log.
+    /// Returns the log of `act`.
     pub fn text(&self) -> &str {
         &self.0.stdout
     }
 
-    /// Returns the annotations of a level, as the runner parsed them.
+    /// Returns the annotations with this level, as the runner parsed them.
     fn annotations(&self, sign: &str, level: &str) -> Vec<&str> {
         let lines = self.text().lines();
         lines
@@ -268,7 +268,7 @@ impl Log {
     /// Fails unless the workflow failed with one error that contains this text.
     ///
     /// # Panics
-    /// If a step fails.
+    /// If the workflow succeeded, or has another error or several.
     #[track_caller]
     pub fn assert_one_error(&self, wanted: &str) {
         assert!(!self.0.success(), "{}", self.0);

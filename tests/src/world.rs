@@ -1,4 +1,4 @@
-//! Builds worlds.
+//! Builds the worlds of the end-to-end tests.
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -26,8 +26,8 @@ use crate::wire::Wire;
 #[cfg(test)]
 mod tests;
 
-/// A runner, an internet, and the wire between them. Dropping it removes everything. If the test is killed, the kernel
-/// does.
+/// A runner, an internet, and the wire between them. Dropping the value removes everything. If the test is killed, the
+/// kernel removes everything.
 #[derive(Debug)]
 pub struct World {
     // The fields are dropped in this order: the servers first, and the files that mounts refer to last.
@@ -48,18 +48,18 @@ pub struct Builder {
     state: State,
 }
 
-/// The place of the state of runs in a world.
+/// Where the state directory of a world's runs is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
-    /// The state of the whole machine.
+    /// The state directory of the whole machine.
     Shared,
     /// A directory of the world.
     Own,
-    /// A file system of the world, with this size option of mount(8).
+    /// A file system of the world with a size limit. The text is the `size` option of mount(8).
     Limited(String),
 }
 
-/// Path of the state of runs.
+/// Path of the state directory of runs.
 const STATE_DIR: &str = "/run/egress";
 
 /// Path of Debian's certificate bundle.
@@ -101,12 +101,13 @@ impl World {
         self.internet.journal.queries()
     }
 
-    /// Returns the data that reached the sinks, in the order in which connections ended.
+    /// Returns the data that reached the sinks, in the order in which the connections ended.
     pub fn arrivals(&self) -> Vec<Arrival> {
         self.internet.journal.arrivals()
     }
 
-    /// Returns the bytes of bodies and WebSocket messages that reached the servers, by the name that the client used.
+    /// Returns the number of bytes of bodies and WebSocket messages that reached the servers, by the host name that the
+    /// client used.
     pub fn received(&self) -> BTreeMap<String, u64> {
         self.internet.journal.received()
     }
@@ -121,12 +122,12 @@ impl World {
         self.dir().join("files")
     }
 
-    /// Returns the path of the state of runs, in a world with its own state.
+    /// Returns the directory that is mounted as the state directory, in a world that has its own.
     pub fn state(&self) -> PathBuf {
         self.dir().join("state")
     }
 
-    /// Returns the certificate of the world's authority, PEM.
+    /// Returns the path of the certificate of the world's authority, in PEM form.
     pub fn authority(&self) -> PathBuf {
         self.dir().join("etc/authority.pem")
     }
@@ -150,7 +151,7 @@ impl World {
         self.start(&mut command)
     }
 
-    /// Starts a program among the peers. Every name of the world resolves to it.
+    /// Starts a program in the namespace of the servers. Every name of the world resolves to it.
     ///
     /// # Panics
     /// If it cannot start.
@@ -163,7 +164,8 @@ impl World {
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
     }
 
-    /// Makes a certificate of the world's authority for `name`, with its key: `NAME.pem` and `NAME.key`.
+    /// Makes a certificate for `name`, signed by the world's authority. Returns its file and the file of its key,
+    /// `NAME.pem` and `NAME.key`.
     ///
     /// # Panics
     /// If it cannot be made.
@@ -184,7 +186,8 @@ impl World {
         self.runner(["bash", "-c", script])
     }
 
-    /// Starts `command` on the runner. Adds the variables that point programs to the world's authority.
+    /// Starts `command` on the runner. Sets the environment variables that name the certificate of the world's
+    /// authority.
     ///
     /// # Panics
     /// If it cannot start.
@@ -230,14 +233,14 @@ impl Builder {
         self
     }
 
-    /// Gives the world its own state of runs, so that no other world removes it.
+    /// Gives the world its own state directory, so that no other world removes what is in it.
     #[must_use]
     pub fn own_state(mut self) -> Self {
         self.state = State::Own;
         self
     }
 
-    /// Gives the world its own state of runs on a file system of this size, in the syntax of mount(8).
+    /// Gives the world its own state directory on a file system of this size, in the syntax of mount(8).
     #[must_use]
     pub fn small_state(mut self, size: &str) -> Self {
         self.state = State::Limited(format!("size={size}"));
@@ -259,7 +262,7 @@ impl Builder {
     fn try_build(&self) -> io::Result<World> {
         let authority = Authority::new().map_err(io::Error::other)?;
         let dir = tempfile::Builder::new().prefix("egress-world-").tempdir()?;
-        // The command has a separate account.
+        // The command has its own account, so everyone must be able to enter the directory.
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755))?;
         fs::create_dir(dir.path().join("etc"))?;
         fs::create_dir(dir.path().join("files"))?;
@@ -291,7 +294,7 @@ impl Builder {
         })
     }
 
-    /// Writes the runner's files, each with its path on the runner.
+    /// Writes the files that replace files of the runner. Returns each with the path on the runner.
     fn files(&self, dir: &Path, authority: &str) -> io::Result<Vec<(PathBuf, &'static str)>> {
         let mut hosts = "127.0.0.1 localhost\n::1 localhost\n".to_owned();
         if let Ok(name) = gethostname() {
@@ -316,7 +319,7 @@ impl Builder {
 }
 
 impl State {
-    /// Mounts `dir` at the path of the state of runs. User ids are still leased for the whole machine.
+    /// Mounts `dir` as the state directory. User ids are still leased for the whole machine.
     fn place(&self, dir: &Path) -> io::Result<()> {
         let none: Option<&str> = None;
         match self {
@@ -339,12 +342,12 @@ impl State {
     }
 }
 
-/// Mounts each file over its target, in the mount namespace of this thread.
+/// Mounts each file over its path on the runner, in the mount namespace of this thread.
 fn hide_behind(files: &[(PathBuf, &str)]) -> io::Result<()> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     for (file, target) in files {
-        // On a machine without a trust store, programs still have the variables.
+        // On a machine without a trust store, only the environment variables name the certificate.
         if Path::new(target).exists() {
             mount(Some(file), *target, none, MsFlags::MS_BIND, none)?;
         }

@@ -95,7 +95,7 @@ def call(x86, arm, *arguments):
     return result
 case = sys.argv[1] if len(sys.argv) > 1 else ''
 def talk(where, *steps):
-    # Sends each step and waits for an answer; a step that is no bytes is the name for TLS.
+    # Sends each step and waits for an answer; a step that is not bytes starts TLS with this server name.
     import ssl
     got = b''
     try:
@@ -111,8 +111,8 @@ $(cat)" "$@"
 }
 "#;
 
-/// Runs the technique. `without` is the layer that the binary leaves out. There is then no control, because it would be
-/// the same as with all layers.
+/// Runs the technique. `without` is the layer that is left out of the boundary. With `without`, there is no control,
+/// because the run with all layers already has the same control.
 ///
 /// # Panics
 /// If the world cannot be made.
@@ -142,7 +142,7 @@ struct Scene<'a> {
     canary: String,
 }
 
-/// The counters before an attempt.
+/// The state of the counters before an attempt.
 struct Before {
     wire: Snapshot,
     requests: usize,
@@ -166,7 +166,7 @@ impl Scene<'_> {
         }
         let result = self.attack(without);
         if let Some(running) = background {
-            // Ends the process and its children, which hold its pipes.
+            // Ends the process and its children, because the children keep its pipes open.
             if_there(killpg(running.pid(), Signal::SIGKILL));
             running.finish(LIMIT);
         }
@@ -317,8 +317,8 @@ impl Scene<'_> {
         command
     }
 
-    /// Returns the script with a call of `function` for the command. It prints a line at its end, which shows that it
-    /// ran to the end.
+    /// Returns the script for the command, with a call of `function`. The script prints a line at its end, which shows
+    /// that it ran to the end.
     fn attempt(&self, function: &str) -> String {
         format!(
             "{}\n( {function} {} )\nstatus=$?\necho; echo ATTEMPT $status\nexit 0\n",
@@ -370,8 +370,9 @@ impl Scene<'_> {
 /// Time limit of each program of a technique.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Derives the expected verdict from the layers in the script. Without its only layer, a technique succeeds. Without
-/// one of several layers, it does not. Without the kernel programs, the rows of the kernel are missing.
+/// Derives the expected verdict from the layers in the script. If the only layer of a technique is left out, the
+/// technique succeeds. If one of several layers is left out, it does not. Without the kernel programs, the rows of the
+/// kernel are missing.
 fn expected(technique: &Technique, without: Option<Layer>) -> Verdict {
     let Some(layer) = without else {
         return Verdict::Contained;

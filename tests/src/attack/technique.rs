@@ -13,7 +13,7 @@ pub enum Layer {
     PrivateRun,
     /// The system call filters.
     Seccomp,
-    /// The command's user, which has `no_new_privs` and no capabilities. This layer and the next ones are always
+    /// The command's user, which has `no_new_privs` and no capabilities. This layer and those after it are always
     /// present.
     Privileges,
     /// The other namespaces: processes, IPC, host name, cgroups.
@@ -63,7 +63,7 @@ pub enum Oracle {
     Wire,
     /// A request reached a server that it must not reach.
     Request,
-    /// The canary left the boundary, or the witness on the runner recorded a visitor.
+    /// The canary left the boundary, or the witness on the runner recorded a connection.
     Canary,
     /// The kernel performed the call, as the exit status of the attempt shows.
     Call,
@@ -109,7 +109,7 @@ impl Technique {
 /// Returns every technique of the suite by name.
 ///
 /// # Panics
-/// If a script cannot be read or does not describe itself.
+/// If a script cannot be read, or its header lacks a line.
 pub fn all() -> Vec<Technique> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks");
     let mut files: Vec<_> = fs::read_dir(&dir)

@@ -1,5 +1,5 @@
-//! Runs the example agent behind the boundary in network namespaces of the demo, and verifies its packet. Then it
-//! changes a copy of the packet and shows that verification fails.
+//! Runs the example agent behind the boundary in network namespaces of the demo, and verifies the packet of the run.
+//! Then it changes a copy of the packet and shows that the verification of the copy fails.
 //!
 //! `cargo xtask demo` builds what the demo needs and starts it.
 #![forbid(unsafe_code)]
@@ -106,7 +106,7 @@ fn demo(dir: &Path) -> io::Result<bool> {
     Ok(all_well && rejected)
 }
 
-/// Verifies a packet with both public keys and the highest grade, as a reviewer would.
+/// Verifies a packet with both public keys and requires the highest grade, as a reviewer would.
 fn pinned(packet: &Path, [signer, boundary]: &[PathBuf; 2]) -> Output {
     verify(&[
         packet.as_os_str(),

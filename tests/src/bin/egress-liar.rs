@@ -67,7 +67,7 @@ fn lying(command: &mut Command, lie: &str, config: &Path) -> io::Result<ExitStat
     Ok(status)
 }
 
-/// Waits for the end of Pipelock, and forwards signals to end it.
+/// Waits for the end of Pipelock, and forwards signals that end it.
 fn end(child: &mut Child, signals: &SigSet) -> io::Result<ExitStatus> {
     loop {
         if let Some(status) = child.try_wait()? {

@@ -33,7 +33,7 @@ pub(super) async fn start(journal: &Arc<Journal>, families: Families) -> io::Res
 async fn udp(socket: UdpSocket, journal: Arc<Journal>) {
     let mut buffer = [0; 1500];
     loop {
-        // An ICMP error of an earlier answer.
+        // The error is an ICMP message about an earlier answer.
         let Ok((length, peer)) = socket.recv_from(&mut buffer).await else {
             continue;
         };
@@ -63,14 +63,14 @@ async fn stream_of_questions(mut stream: TcpStream, journal: &Journal) -> io::Re
         };
         journal.query(query);
         let length = u16::try_from(reply.len()).unwrap_or(0);
-        // Sent in one piece, because some clients read only once.
+        // The answer is sent in one piece, because some clients read only once.
         let framed = [length.to_be_bytes().as_slice(), &reply].concat();
         stream.write_all(&framed).await?;
     }
 }
 
-/// Returns the question of `message` and its reply, or `None` if the message is not a query. `asked` returns how often
-/// the address of a name was queried before.
+/// Returns the question of `message` and the reply to it, or `None` if the message is not a query. `asked` returns how
+/// often the address of a name was queried before.
 fn answer(
     message: &[u8],
     tcp: bool,
@@ -121,7 +121,7 @@ fn answer(
     ]);
     reply.extend(question);
     for record in records {
-        // The name is a reference to the question. The class is IN, and the time to live is a minute.
+        // The name is a pointer to the question. The class is IN, and the time to live is a minute.
         reply.extend([0xc0, 0x0c]);
         reply.extend(kind.to_be_bytes());
         reply.extend([0, 1, 0, 0, 0, 60, 0, u8::try_from(record.len()).ok()?]);
@@ -152,7 +152,7 @@ fn lookup(name: &str, asked: impl FnOnce(&str) -> usize) -> Option<Addresses> {
             0,
             0,
             0,
-            // Both families have the same digits.
+            // The IPv6 address ends with the same digits as the IPv4 address.
             u16::from_str_radix(&last.to_string(), 16).unwrap_or(0),
         )),
     };
@@ -173,7 +173,7 @@ fn lookup(name: &str, asked: impl FnOnce(&str) -> usize) -> Option<Addresses> {
         // Public names that resolve to private addresses.
         "loopback.test" => only_v4(Ipv4Addr::LOCALHOST),
         "metadata.test" => only_v4(INTERNET.metadata),
-        // Names that resolve to a public address when they are judged, and to a private one afterwards:
+        // Names that resolve to a public address when the mediator judges them, and to a private one afterwards:
         // `any.rebind.test`.
         name if name.ends_with(".rebind.test") => only_v4(match asked(name) {
             0 => host(10),
@@ -189,7 +189,7 @@ fn lookup(name: &str, asked: impl FnOnce(&str) -> usize) -> Option<Addresses> {
             v6: None,
         },
         "runner.test" => only_v4(RUNNER_V4),
-        // Names of any address: `192-0-2-1.at.test`, `2001-db8--1.at.test`.
+        // Names that contain the address that they resolve to: `192-0-2-1.at.test`, `2001-db8--1.at.test`.
         name if name.ends_with(".at.test") => at(name.trim_end_matches(".at.test"))?,
         // Names with more labels: `any.thing.more.test`.
         name if name.ends_with(".more.test") => both(40),
@@ -198,7 +198,7 @@ fn lookup(name: &str, asked: impl FnOnce(&str) -> usize) -> Option<Addresses> {
     Some(addresses)
 }
 
-/// Returns the address that a label spells.
+/// Returns the address that a label of such a name contains.
 fn at(label: &str) -> Option<Addresses> {
     let v4 = label.replace('-', ".").parse().ok();
     let v6 = label.replace('-', ":").parse().ok();

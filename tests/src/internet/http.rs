@@ -4,8 +4,8 @@
 //! |---|---|
 //! | `/` | `hello from HOST` |
 //! | `/bytes/N` | N bytes of a fixed pattern, see [`pattern_sha256`](super::response::pattern_sha256) |
-//! | `/chunked/N` | the same without a length |
-//! | `/echo` | the request as the server received it, as JSON, with the length of its body |
+//! | `/chunked/N` | the same bytes in chunks, without a stated length |
+//! | `/echo` | the request as the server received it, with the length of its body, as JSON |
 //! | `/upload` | length and SHA-256 of the body, as JSON |
 //! | `/slow/MS` | an answer after MS milliseconds |
 //! | `/status/N` | an answer with the status N |
@@ -35,14 +35,14 @@ use super::journal::{Journal, Request};
 use super::response::{Content, Length, json, status, text};
 use super::websocket;
 
-/// State that every server needs.
+/// State that every HTTP and HTTPS server needs.
 #[derive(Clone, Debug)]
 pub(crate) struct Site {
     pub(crate) journal: Arc<Journal>,
     pub(crate) files: PathBuf,
 }
 
-/// The listener and the name of one connection.
+/// The local port and the TLS name of one connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrived {
     pub(crate) server: SocketAddr,
@@ -137,7 +137,7 @@ async fn answer(
                 .and_then(|code| StatusCode::from_u16(code).ok())
                 .unwrap_or(StatusCode::BAD_REQUEST),
         ),
-        // The errors of Go's standard library have this form, including denials by Pipelock.
+        // The errors of Go's standard library have this form. Pipelock's denials have it too.
         "go-error" => {
             let mut response = text("blocked\n".to_owned());
             *response.status_mut() = StatusCode::FORBIDDEN;
@@ -172,7 +172,7 @@ async fn answer(
             response
         }
         "files" if !rest.split('/').any(|part| part == "..") => {
-            // The answer for a directory is its index.
+            // The answer for a directory is its index page.
             let is_page = rest.ends_with('/');
             let name = if is_page { "index.html" } else { "" };
             match std::fs::read(site.files.join(format!("{rest}{name}"))) {
@@ -211,7 +211,7 @@ fn seen(request: &hyper::Request<Incoming>, arrived: &Arrived) -> Request {
     }
 }
 
-/// Reads a body to its end, and returns length and digest, or `None` if the body ended early.
+/// Reads a body to its end, and returns its length and its digest, or `None` if the body ended early.
 async fn drain(mut body: Incoming, count: impl Fn(usize)) -> Option<(u64, String)> {
     let mut length = 0;
     let mut digest = Sha256::new();

@@ -1,4 +1,4 @@
-//! The records of the peers, which tests read.
+//! What the servers record. Tests read these records.
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
@@ -42,7 +42,7 @@ pub struct Arrival {
     pub bytes: Vec<u8>,
 }
 
-/// The common record of the peers.
+/// The record that all servers share.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     requests: Log<Request>,
@@ -73,7 +73,7 @@ impl Journal {
         self.arrivals.push(arrival);
     }
 
-    /// Counts bytes of a body that reached the server of this name, as they arrive. The port of the name is ignored.
+    /// Counts bytes of a body as they arrive at the server `host`. A port in `host` is ignored.
     pub(crate) fn receive(&self, host: &str, bytes: usize) {
         let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
         let name = name.trim_end_matches('.').to_ascii_lowercase();
@@ -81,7 +81,7 @@ impl Journal {
         *received.entry(name).or_default() += bytes as u64;
     }
 
-    /// Returns the data that was received so far.
+    /// Returns the number of bytes that each server has received so far.
     pub(crate) fn received(&self) -> BTreeMap<String, u64> {
         let received = self.received.lock().unwrap_or_else(PoisonError::into_inner);
         received.clone()

@@ -1,4 +1,4 @@
-//! All peers: one thread in the `internet` namespace runs all servers.
+//! All servers of the world. They run in one thread in the `internet` namespace.
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
@@ -29,10 +29,10 @@ const HTTP: [u16; 2] = [80, 8080];
 /// Ports of the HTTPS servers.
 const HTTPS: [u16; 2] = [443, 8443];
 
-/// The running servers. Dropping it ends them.
+/// The running servers. Dropping the value ends them.
 #[derive(Debug)]
 pub(crate) struct Internet {
-    /// Records of the peers.
+    /// The records of the servers.
     pub(crate) journal: Arc<Journal>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -58,7 +58,7 @@ impl Internet {
             .spawn(move || {
                 if let Err(error) = serve(&namespace, families, &authority, &site, &ready, stopped)
                 {
-                    // Nobody receives this if the world is being removed.
+                    // Nobody receives the error if the world is being removed.
                     drop(ready.send(Err(error)));
                 }
             })?;
@@ -120,11 +120,11 @@ fn serve(
             let socket = UdpSocket::bind(format!("{any}:{port}")).await?;
             tokio::spawn(sinks::udp(socket, port, Arc::clone(&site.journal)));
         }
-        // The packets of the counter end here. Otherwise, ICMP would answer them.
+        // The counter's own packets end at this socket. Without it, the kernel would answer them with ICMP errors.
         let discard = UdpSocket::bind((INTERNET.marker, 9)).await?;
         tokio::spawn(sinks::discard(discard));
         drop(ready.send(Ok(())));
-        // Nothing is ever sent. The other end is dropped with the world.
+        // No message is ever sent on this channel. Its other end is dropped with the world.
         drop(stopped.await);
         Ok(())
     })

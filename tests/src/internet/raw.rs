@@ -1,13 +1,13 @@
-//! A server with answers that no HTTP library writes. It serves one request for each connection:
+//! A server whose answers no HTTP library writes. It serves one request on each connection:
 //!
 //! | path | answer |
 //! |---|---|
-//! | `/hints` | 103, and then `hello` |
-//! | `/until-close` | `hello` without a length, which ends with the connection |
+//! | `/hints` | status 103, and then `hello` |
+//! | `/until-close` | `hello` without a length; the end of the connection ends the body |
 //! | `/early/N` | `hello` after N bytes of the body; the rest is read as well |
 //! | `/late/MS` | `hello` MS milliseconds after the whole body |
-//! | `/cut/N` | N bytes of an answer whose stated length is ten times as much |
-//! | `/reset` | none, because the connection is reset |
+//! | `/cut/N` | N bytes of an answer that states a length of ten times N |
+//! | `/reset` | no answer; the server resets the connection |
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +30,7 @@ pub(super) async fn listen(listener: TcpListener, journal: Arc<Journal>) {
     loop {
         if let Ok((stream, _)) = listener.accept().await {
             let journal = Arc::clone(&journal);
-            // Some tests cause errors.
+            // Some tests cause errors on purpose.
             tokio::spawn(async move { drop(serve(stream, &journal).await) });
         }
     }
@@ -40,14 +40,14 @@ pub(super) async fn listen(listener: TcpListener, journal: Arc<Journal>) {
 struct Upload<'j> {
     journal: &'j Journal,
     host: String,
-    /// Number of missing bytes. `None` for a body in chunks, which is read to its last chunk.
+    /// Number of bytes that have not arrived. `None` for a body in chunks, which is read to its last chunk.
     left: Option<usize>,
     read: usize,
     tail: Vec<u8>,
 }
 
 impl Upload<'_> {
-    /// Counts received bytes. The framing of chunks is counted as well, because it is small.
+    /// Counts received bytes. The framing of chunks is counted as well. It is small enough to ignore.
     fn take(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;
@@ -67,7 +67,7 @@ impl Upload<'_> {
             .map_or_else(|| self.tail == b"0\r\n\r\n", |left| left == 0)
     }
 
-    /// Reads until `enough` bytes or the end of the body.
+    /// Reads until `enough` bytes have arrived or the body ends.
     async fn read_until(&mut self, stream: &mut TcpStream, enough: usize) -> io::Result<()> {
         let mut buffer = vec![0; 1 << 16];
         while !self.is_over() && self.read < enough {

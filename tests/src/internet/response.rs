@@ -89,8 +89,8 @@ impl Body for Content {
     }
 }
 
-/// Returns bytes in which any lost, repeated, or moved byte can be detected: blocks of 64 KiB, each of which has its
-/// number before the noise that all blocks share.
+/// Makes bytes in which any lost, repeated, or moved byte can be detected. Each block of 64 KiB begins with its number.
+/// The noise after the number is the same in all blocks.
 #[derive(Debug)]
 struct Pattern {
     left: u64,
@@ -106,7 +106,7 @@ impl Pattern {
     fn new(bytes: u64) -> Self {
         let mut state = 1_u32;
         let noise = std::iter::repeat_with(|| {
-            // The generator of Numerical Recipes. Its quality does not matter.
+            // These are the constants of the generator in Numerical Recipes. The quality of the noise does not matter.
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
             state.to_be_bytes()[0]
         });

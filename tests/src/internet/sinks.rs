@@ -1,4 +1,4 @@
-//! Peers that accept all data. Everything that arrives at them left the runner.
+//! Servers that accept all data. Everything that arrives at them has left the runner.
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -11,13 +11,13 @@ pub(crate) const TCP: [u16; 11] = [21, 22, 25, 587, 853, 2375, 5432, 6379, 7000,
 /// UDP ports with a sink.
 pub(crate) const UDP: [u16; 8] = [123, 443, 514, 853, 3478, 5353, 7000, 51820];
 
-/// The port on which the server sends first, like SSH servers.
+/// The port on which the server sends first, as SSH servers do.
 const SSH: u16 = 22;
 
 /// Accepts connections until the world ends.
 pub(super) async fn tcp(listener: TcpListener, journal: Arc<Journal>) {
     loop {
-        // An aborted handshake is the client's business.
+        // An aborted handshake concerns only the client.
         if let Ok((stream, _)) = listener.accept().await {
             tokio::spawn(connection(stream, Arc::clone(&journal)));
         }
@@ -30,7 +30,7 @@ async fn connection(mut stream: TcpStream, journal: Arc<Journal>) {
         return;
     }
     let mut bytes = Vec::new();
-    // Data before a reset counts as well.
+    // Data that arrived before a reset counts as well.
     drop(stream.read_to_end(&mut bytes).await);
     journal.arrival(Arrival {
         transport: "tcp",
@@ -39,11 +39,11 @@ async fn connection(mut stream: TcpStream, journal: Arc<Journal>) {
     });
 }
 
-/// Receives datagrams until the world ends, and returns them.
+/// Receives datagrams until the world ends, and sends each of them back.
 pub(super) async fn udp(socket: UdpSocket, port: u16, journal: Arc<Journal>) {
     let mut buffer = vec![0; 1 << 16];
     loop {
-        // An ICMP error of an earlier answer.
+        // The error is an ICMP message about an earlier answer.
         let Ok((length, peer)) = socket.recv_from(&mut buffer).await else {
             continue;
         };

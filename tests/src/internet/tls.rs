@@ -54,7 +54,7 @@ impl Authority {
         })
     }
 
-    /// Returns a certificate for a server of a test, and its key, PEM.
+    /// Issues a certificate for the server `name` of a test, and returns the certificate and its key in PEM form.
     pub(crate) fn issue(&self, name: &str) -> Result<(String, String), rcgen::Error> {
         let (certificate, key) = self.certificates.issue(name)?;
         Ok((certificate.pem(), key.serialize_pem()))
@@ -65,7 +65,7 @@ impl Authority {
     }
 }
 
-/// Makes a certificate for each name that a client requests, once.
+/// Makes a certificate for each name that clients request, and keeps it.
 struct Certificates {
     issuer: Issuer<'static, KeyPair>,
     made: Mutex<BTreeMap<String, Arc<CertifiedKey>>>,
@@ -101,7 +101,7 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        // Clients send no name for an address. The tests use this address.
+        // Clients send no name when they connect to an address. The tests connect to this address.
         let name = hello.server_name().unwrap_or("198.51.100.10").to_owned();
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(there) = made.get(&name) {
@@ -116,7 +116,7 @@ impl ResolvesServerCert for Certificates {
 /// Serves HTTPS until the world ends.
 pub(super) async fn listen(listener: TcpListener, acceptor: TlsAcceptor, site: Site) {
     loop {
-        // An aborted handshake is the client's business.
+        // An aborted handshake concerns only the client.
         let Ok((stream, _)) = listener.accept().await else {
             continue;
         };

@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 
 use super::response::{Content, status};
 
-/// Answers the handshake and then serves frames. `count` receives the length of each message.
+/// Answers the handshake and then serves frames. Calls `count` with the length of each message.
 pub(super) fn upgrade(
     request: hyper::Request<Incoming>,
     count: impl Fn(usize) + Send + 'static,
@@ -46,7 +46,7 @@ async fn echo(
     count: impl Fn(usize),
 ) {
     while let Some(Ok(message)) = stream.next().await {
-        // A mediator sends its own Close.
+        // Only messages are returned. A mediator sends its own Close.
         if message.is_text() || message.is_binary() {
             count(message.len());
             if stream.send(message).await.is_err() {

@@ -1,4 +1,4 @@
-//! Lies that combine members of a receipt, each of which an honest mediator writes elsewhere.
+//! Lies that combine members of receipts. An honest mediator writes each of these members, but in another receipt.
 use super::hosts::{FIRST, SECOND, at_path};
 use super::tales::{actions, allowed, change, is_allowed, is_outcome};
 use super::testimony::{Receipt, Testimony};
@@ -6,7 +6,7 @@ use super::testimony::{Receipt, Testimony};
 /// The layer of the receipt with which a Pipelock ends a WebSocket.
 const CLOSE: &str = "session_close";
 
-/// Signs one denial of this layer in place of an action.
+/// Signs one denial by this layer in place of the receipts of an action.
 fn deny_by(testimony: &mut Testimony, action: &str, layer: &str) {
     testimony.retain(|receipt| receipt.text("action_id") != action || !is_outcome(receipt));
     change(testimony, action, |receipt| deny(receipt, layer));
@@ -19,7 +19,7 @@ fn deny(receipt: &mut Receipt, layer: &str) {
     receipt.set("pattern", "denied");
 }
 
-/// Changes every outcome of this transport.
+/// Sets the pattern of every outcome with this transport.
 fn change_outcomes(testimony: &mut Testimony, transport: &str, pattern: &str) {
     for receipt in testimony.decisions_mut() {
         if is_outcome(receipt) && receipt.text("transport") == transport {
@@ -59,7 +59,7 @@ pub(super) fn websocket_as_a_message(testimony: &mut Testimony) {
     deny_by(testimony, &action, "dlp");
 }
 
-/// Signs an outcome as a denial at the end of a WebSocket.
+/// Signs each outcome as a denial at the end of a WebSocket.
 pub(super) fn outcome_as_closed(testimony: &mut Testimony) {
     let action = allowed(testimony, "forward", SECOND);
     change(testimony, &action, |receipt| {
@@ -70,7 +70,7 @@ pub(super) fn outcome_as_closed(testimony: &mut Testimony) {
     });
 }
 
-/// Signs an intent as a denial at the end of a WebSocket.
+/// Signs each intent as a denial at the end of a WebSocket.
 pub(super) fn intent_as_closed(testimony: &mut Testimony) {
     let action = allowed(testimony, "forward", SECOND);
     change(testimony, &action, |receipt| {
@@ -81,7 +81,8 @@ pub(super) fn intent_as_closed(testimony: &mut Testimony) {
     });
 }
 
-/// Adds a denial at the end of a WebSocket for every allowed action of this transport, with its id.
+/// Adds a denial at the end of a WebSocket for every allowed action with this transport. The denial has the id of the
+/// action.
 fn close_also(testimony: &mut Testimony, is_of: impl Fn(&str) -> bool) {
     let begun = testimony.receipts().filter(|receipt| {
         receipt.is_decision()
@@ -104,7 +105,8 @@ pub(super) fn close_of_a_websocket_appended(testimony: &mut Testimony) {
     close_also(testimony, |transport| transport == "websocket");
 }
 
-/// Signs that a message ended the WebSocket, with all receipts that a Pipelock with outcomes writes for this.
+/// Signs that a denied message ended each WebSocket, with all receipts that a Pipelock with outcomes writes in this
+/// case.
 pub(super) fn websocket_as_ended_by_policy(testimony: &mut Testimony) {
     let pattern = "status=1008 bytes=10 reason=policy_blocked";
     change_outcomes(testimony, "websocket", pattern);
@@ -135,7 +137,7 @@ pub(super) fn numbers_of_tunnels_unknown(testimony: &mut Testimony) {
     change_outcomes(testimony, "connect", pattern);
 }
 
-/// Signs every action as cut after the answer that the relay received, with no byte.
+/// Signs that every action was cut after the answer that the relay received, and that no byte of a body was sent.
 pub(super) fn complete_as_cut_after_the_answer(testimony: &mut Testimony) {
     let pattern = "status=200 bytes=0 reason=client_disconnected";
     for transport in ["forward", "connect", "websocket"] {

@@ -2,7 +2,7 @@
 use super::tales::is_outcome;
 use super::testimony::{Receipt, Testimony};
 
-/// Changes every outcome that is signed as complete.
+/// Changes every outcome whose action ended normally.
 fn of_complete(testimony: &mut Testimony, change: impl Fn(&mut Receipt)) {
     for receipt in testimony.decisions_mut() {
         if is_outcome(receipt) && receipt.text("pattern").contains("reason=complete") {
@@ -11,7 +11,7 @@ fn of_complete(testimony: &mut Testimony, change: impl Fn(&mut Receipt)) {
     }
 }
 
-/// Signs every answer as denied because of its content.
+/// Signs a separate denial because of the content of the answer, in place of each outcome that ended normally.
 pub(super) fn answers_denied(testimony: &mut Testimony) {
     of_complete(testimony, |receipt| {
         receipt.remove("decision_phase");
@@ -21,7 +21,7 @@ pub(super) fn answers_denied(testimony: &mut Testimony) {
     });
 }
 
-/// Signs every answer as denied because of its content, in the outcome itself.
+/// Signs each outcome that ended normally as a denial because of the content of the answer.
 pub(super) fn outcomes_denied(testimony: &mut Testimony) {
     of_complete(testimony, |receipt| {
         receipt.set("verdict", "block");
@@ -30,14 +30,14 @@ pub(super) fn outcomes_denied(testimony: &mut Testimony) {
     });
 }
 
-/// Signs every action that ended in order as cut before its answer.
+/// Signs each action that ended normally as cut before its answer.
 pub(super) fn complete_as_cut(testimony: &mut Testimony) {
     of_complete(testimony, |receipt| {
         receipt.set("pattern", "status=0 bytes=0 reason=client_cancelled");
     });
 }
 
-/// Signs every action that ended in order as cut after an answer that nobody received.
+/// Signs each action that ended normally as cut after an answer with status 418, which no server sent.
 pub(super) fn complete_as_cut_after_another_answer(testimony: &mut Testimony) {
     of_complete(testimony, |receipt| {
         let pattern = "status=418 bytes=0 reason=client_disconnected";
@@ -56,7 +56,7 @@ pub(super) fn writes_as_reads(testimony: &mut Testimony) {
     }
 }
 
-/// Adds a user that looks like a host to targets.
+/// Adds user information that looks like a host to the targets.
 pub(super) fn users_invented(testimony: &mut Testimony) {
     for receipt in testimony.decisions_mut() {
         if receipt.text("transport") == "forward" {

@@ -1,4 +1,4 @@
-//! The hosts of lies, and the parts of targets.
+//! The hosts that lies name, and functions for the parts of targets.
 
 /// A host that the command requests often.
 pub(super) const FIRST: &str = "allowed.test";
@@ -22,28 +22,28 @@ pub(super) fn host(target: &str) -> &str {
     split(target).map_or("", |(_, host, _, _)| host)
 }
 
-/// Returns the target with another host.
+/// Returns `target` with the host `host`.
 pub(super) fn at_host(target: &str, host: &str) -> String {
     changed(target, |(scheme, _, port, rest)| {
         format!("{scheme}://{host}{port}{rest}")
     })
 }
 
-/// Returns the target with another port.
+/// Returns `target` with the port `port`.
 pub(super) fn at_port(target: &str, port: u16) -> String {
     changed(target, |(scheme, host, _, rest)| {
         format!("{scheme}://{host}:{port}{rest}")
     })
 }
 
-/// Returns the target with another path.
+/// Returns `target` with the path `path`.
 pub(super) fn at_path(target: &str, path: &str) -> String {
     changed(target, |(scheme, host, port, _)| {
         format!("{scheme}://{host}{port}{path}")
     })
 }
 
-/// Returns the target with another scheme.
+/// Returns `target` with the scheme `scheme`.
 pub(super) fn by_scheme(target: &str, scheme: &str) -> String {
     changed(target, |(_, host, port, rest)| {
         format!("{scheme}://{host}{port}{rest}")

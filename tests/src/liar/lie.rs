@@ -6,11 +6,12 @@ use super::testimony::Testimony;
 pub struct Lie {
     /// Name of the lie.
     pub name: &'static str,
-    /// Whether the lie can be detected if the built-in mediator tells it.
+    /// Whether a verifier can detect the lie if the built-in mediator tells it.
     pub builtin: Expected,
-    /// Whether it can be detected if a Pipelock tells it that signs sessions, intents, and outcomes (3.1 and later).
+    /// Whether a verifier can detect the lie if Pipelock 3.1 or later tells it. Such a Pipelock signs sessions,
+    /// intents, and outcomes.
     pub with_sessions: Expected,
-    /// Whether it can be detected if an older Pipelock tells it.
+    /// Whether a verifier can detect the lie if an older Pipelock tells it.
     pub without_sessions: Expected,
     pub(super) tell: fn(&mut Testimony),
 }

@@ -5,17 +5,17 @@ use super::testimony::Testimony;
 use super::{combined, endings, tales};
 
 const OWN_WORDS: Expected =
-    Unknowable("only the mediator knows these words, and nobody else acts on them");
+    Unknowable("only the mediator writes this text, and no other record depends on it");
 const NO_PORT: Expected = Senseless;
 const NO_OUTCOMES: Expected = Senseless;
 const REFUSED_LIKE_AN_ORIGIN: Expected = Unknowable(
-    "an origin may answer plain HTTP with the same page, and this Pipelock signs nothing of some of its refusals",
+    "an origin may answer plain HTTP with the same page, and this Pipelock signs no receipt for some of its denials",
 );
 const USERS_OF_THE_COMMAND: Expected = Unknowable(
     "a Pipelock signs the target as the command wrote it, and the relay records no user information",
 );
 const WITHIN_BOUNDS: Expected = Unknowable(
-    "a tunnel is counted at other places than its sockets, so bytes are compared as bounds",
+    "a mediator does not count the bytes of a tunnel at its sockets, so they are compared as bounds",
 );
 const CUT_WITHIN_BOUNDS: Expected = Unknowable(
     "a mediator that is cut counts fewer bytes than the relay, so its bytes are compared as bounds",
@@ -24,12 +24,12 @@ const MESSAGES: Expected = Unknowable(
     "only the mediator reads messages, and a Pipelock signs no message that it cannot read",
 );
 const WEBSOCKETS_THAT_FAILED: Expected = Unknowable(
-    "this Pipelock agrees to a WebSocket before it connects, and signs nothing if it cannot connect",
+    "this Pipelock agrees to a WebSocket before it connects, and signs no receipt if it cannot connect",
 );
 const LAYERS: Expected =
     Unknowable("the answer of a Pipelock does not name the layer that denied the request");
 const WITHIN_THE_RUN: Expected = Unknowable(
-    "a receipt is signed when an action ends, which nobody else sees to the millisecond",
+    "a receipt has the time at which its action ended, and no other record has this time to the millisecond",
 );
 
 /// Makes a lie that is possible with every mediator and always detected.
@@ -37,12 +37,12 @@ const fn lie(name: &'static str, tell: fn(&mut Testimony)) -> Lie {
     of(name, tell, [Named, Named, Named])
 }
 
-/// Makes a lie about intents and outcomes.
+/// Makes a lie about intents and outcomes, which only some mediators sign.
 const fn of_outcomes(name: &'static str, tell: fn(&mut Testimony)) -> Lie {
     of(name, tell, [Named, Named, NO_OUTCOMES])
 }
 
-/// Makes a lie about version 2 receipts.
+/// Makes a lie about version 2 receipts, which only some mediators sign.
 const fn of_twins(name: &'static str, tell: fn(&mut Testimony)) -> Lie {
     of(name, tell, [Senseless, Named, Senseless])
 }
@@ -58,7 +58,7 @@ const fn of(name: &'static str, tell: fn(&mut Testimony), expected: [Expected; 3
     }
 }
 
-/// Returns all lies. The truth comes first, and is signed and chained again like the lies.
+/// All lies. The first one is the truth, whose evidence is signed and chained again like that of the lies.
 pub static LIES: &[Lie] = &[
     of(TRUTH, tales::truth, [Senseless; 3]),
     lie("allowed_as_blocked", tales::allowed_as_blocked),
@@ -184,7 +184,7 @@ pub static LIES: &[Lie] = &[
     lie("allowed_forgotten", tales::allowed_forgotten),
     lie("later_by_days", tales::later_by_days),
     lie("before_the_run", tales::before_the_run),
-    // An honest mediator signs this if the clock is set.
+    // An honest mediator signs the same if the clock is set back.
     of("clock_set_back", tales::clock_set_back, [Senseless; 3]),
     of("clock_set_ahead", tales::clock_set_ahead, [Senseless; 3]),
     of("at_one_instant", tales::at_one_instant, [WITHIN_THE_RUN; 3]),

@@ -25,11 +25,11 @@ pub use lie::{Expected, Lie, TRUTH};
 pub use lies::LIES;
 use testimony::Testimony;
 
-/// Tells the lie of this name about the session whose evidence is in `dir`, and signs with `key`.
+/// Tells the lie `name` about the session whose evidence is in `dir`, and signs with `key`.
 ///
 /// # Errors
-/// If there is no such lie, the evidence cannot be read or written, or the lie changes nothing, so that a test of it
-/// would prove nothing. The truth must not change a byte.
+/// If there is no such lie, or the evidence cannot be read or written. Also if the lie changes nothing, because a test
+/// of it would then prove nothing. The truth must not change a byte.
 pub fn tell(name: &str, dir: &Path, key: &SigningKey) -> io::Result<()> {
     let lie = LIES.iter().find(|lie| lie.name == name);
     let lie = lie.ok_or_else(|| io::Error::other(format!("there is no lie {name:?}")))?;

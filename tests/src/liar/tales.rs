@@ -7,7 +7,7 @@ use time::{Duration, OffsetDateTime};
 use super::hosts::{FIRST, NEVER_ASKED, SECOND, at_host, at_path, at_port, by_scheme, host};
 use super::testimony::{Receipt, Testimony};
 
-/// A number of bytes beyond every tolerance.
+/// A number of bytes that is larger than every tolerance.
 const MUCH: u64 = 100 << 20;
 
 pub(super) fn is_allowed(receipt: &Receipt) -> bool {
@@ -22,7 +22,7 @@ fn is_of(receipt: &Receipt, transport: &str, name: &str) -> bool {
     receipt.text("transport") == transport && host(&receipt.text("target")) == name
 }
 
-/// Returns the ids of the actions with receipts of this kind, in their order.
+/// Returns the ids of the actions that have a receipt for which `is` returns true, in the order of the receipts.
 pub(super) fn actions(testimony: &Testimony, is: impl Fn(&Receipt) -> bool) -> Vec<String> {
     let mut seen = BTreeSet::new();
     let decisions = testimony
@@ -34,7 +34,7 @@ pub(super) fn actions(testimony: &Testimony, is: impl Fn(&Receipt) -> bool) -> V
         .collect()
 }
 
-/// Returns the first allowed action of this transport with a host.
+/// Returns the id of the first allowed action with this transport and the host `name`.
 pub(super) fn allowed(testimony: &Testimony, transport: &str, name: &str) -> String {
     let found = actions(testimony, |receipt| {
         is_allowed(receipt) && is_of(receipt, transport, name)
@@ -42,7 +42,7 @@ pub(super) fn allowed(testimony: &Testimony, transport: &str, name: &str) -> Str
     found.into_iter().next().unwrap_or_default()
 }
 
-/// Changes every receipt of one action.
+/// Changes every receipt of an action.
 pub(super) fn change(testimony: &mut Testimony, action: &str, mut with: impl FnMut(&mut Receipt)) {
     for receipt in testimony.decisions_mut() {
         if receipt.text("action_id") == action {
@@ -51,7 +51,7 @@ pub(super) fn change(testimony: &mut Testimony, action: &str, mut with: impl FnM
     }
 }
 
-/// Changes the targets of one action.
+/// Changes the target in every receipt of an action.
 fn retarget(testimony: &mut Testimony, action: &str, with: impl Fn(&str) -> String) {
     change(testimony, action, |receipt| {
         let target = with(&receipt.text("target"));
@@ -59,7 +59,7 @@ fn retarget(testimony: &mut Testimony, action: &str, with: impl Fn(&str) -> Stri
     });
 }
 
-/// Signs a denial in place of this action.
+/// Signs a denial in place of the receipts of an action.
 fn refuse(testimony: &mut Testimony, action: &str) {
     testimony.retain(|receipt| receipt.text("action_id") != action || !is_outcome(receipt));
     change(testimony, action, |receipt| {
@@ -72,8 +72,8 @@ fn refuse(testimony: &mut Testimony, action: &str) {
     });
 }
 
-/// Makes receipts of an action that went through from those of another action, so that they have the form of this
-/// mediator. Number and host are new.
+/// Makes the receipts of an action that never took place. They are copies of the receipts of the action `like`, so that
+/// they have the form of this mediator, with a new number and the host `name`.
 fn invented(testimony: &Testimony, like: &str, number: u64, name: &str) -> Vec<Receipt> {
     let theirs = testimony
         .receipts()
@@ -87,13 +87,13 @@ fn invented(testimony: &Testimony, like: &str, number: u64, name: &str) -> Vec<R
     receipts
 }
 
-/// Returns another action id of the same form.
+/// Returns another action id with the form of `id`.
 fn fresh_id(id: &str, number: u64) -> String {
     let kept: String = id.chars().take(id.len().saturating_sub(12)).collect();
     format!("{kept}{number:012x}")
 }
 
-/// Changes the numbers of the outcomes.
+/// Changes the number `name` in all outcomes.
 fn measure(testimony: &mut Testimony, name: &str, value: impl Fn(&str) -> String) {
     for receipt in testimony.decisions_mut() {
         if !is_outcome(receipt) {
@@ -109,7 +109,7 @@ fn measure(testimony: &mut Testimony, name: &str, value: impl Fn(&str) -> String
     }
 }
 
-/// Returns a time that is this much later.
+/// Returns the time that is `by` later than `time`.
 fn later(time: &str, by: Duration) -> String {
     let moved = OffsetDateTime::parse(time, &Rfc3339).map(|time| time + by);
     moved.map_or_else(|_| time.to_owned(), egress_sys::clock::rfc3339)
@@ -146,7 +146,7 @@ pub(super) fn verdicts_flipped(testimony: &mut Testimony) {
     }
 }
 
-/// Signs an action that went through in place of a denial of this transport.
+/// Signs the receipts of an allowed action in place of the first denial with this transport.
 fn permit(testimony: &mut Testimony, transport: &str) {
     let refused = actions(testimony, |receipt| {
         !is_allowed(receipt) && receipt.text("transport") == transport
@@ -236,7 +236,7 @@ pub(super) fn host_invented_with_a_used_id(testimony: &mut Testimony) {
     for receipt in &mut receipts {
         receipt.set("action_id", &like);
     }
-    // Verifiers of the chain accept one intent and one outcome of an action.
+    // Published verifiers accept one intent and one outcome for each action.
     receipts.retain(|receipt| !is_outcome(receipt));
     for receipt in &mut receipts {
         receipt.remove("decision_phase");
@@ -259,7 +259,7 @@ pub(super) fn action_invented(testimony: &mut Testimony) {
 pub(super) fn one_id_for_two_transports(testimony: &mut Testimony) {
     let request = allowed(testimony, "forward", SECOND);
     let tunnel = allowed(testimony, "connect", SECOND);
-    // One receipt of the tunnel is kept, because verifiers of the chain accept one intent of an action.
+    // One receipt of the tunnel is kept, because published verifiers accept one intent for each action.
     testimony.retain(|receipt| receipt.text("action_id") != tunnel || !is_outcome(receipt));
     change(testimony, &tunnel, |receipt| {
         receipt.remove("decision_phase");
@@ -355,7 +355,7 @@ pub(super) fn bytes_of_tunnels_a_little_off(testimony: &mut Testimony) {
     }
 }
 
-/// Signs that this action did not reach its origin.
+/// Signs that an action did not reach its origin.
 fn fail(testimony: &mut Testimony, action: &str) {
     change(testimony, action, |receipt| {
         if is_outcome(receipt) {
@@ -401,7 +401,7 @@ pub(super) fn clock_set_ahead(testimony: &mut Testimony) {
     set_clock(testimony, Duration::hours(1));
 }
 
-/// Changes times as if the clock was set two seconds after the first receipt.
+/// Changes the times as if the clock was set by `by` two seconds after the first receipt.
 fn set_clock(testimony: &mut Testimony, by: Duration) {
     let first = testimony.receipts().next();
     let first = first.map_or_else(String::new, |receipt| receipt.text("timestamp"));

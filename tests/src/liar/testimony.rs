@@ -1,5 +1,5 @@
-//! The evidence of one session in a form that can be changed. The receipts have no places in the chains. They are
-//! signed and chained again when the evidence is written.
+//! The evidence of one session, in a form that can be changed. The receipts have no places in the chains, because they
+//! are signed and chained again when the evidence is written.
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::tree::Tree;
 
-/// Place of `event_kind` in the text that the outer chain hashes. Entries of version 1 do not have it.
+/// Position of `event_kind` among the texts that the outer chain hashes. Entries of version 1 do not have this member.
 const EVENT_KIND: usize = 6;
 
 /// The evidence of one session.
@@ -19,7 +19,7 @@ pub(crate) struct Testimony {
     pub(crate) items: Vec<Item>,
 }
 
-/// One entry of the recorder, and its twin if the mediator writes receipts of two versions.
+/// One entry of the recorder. If the mediator writes receipts of two versions, an action receipt has its twin with it.
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
     /// An action receipt.
@@ -31,13 +31,13 @@ pub(crate) enum Item {
 /// An action receipt.
 #[derive(Clone, Debug)]
 pub(crate) struct Receipt {
-    /// The entry around it.
+    /// The entry that contains the receipt.
     pub(crate) entry: Tree,
     /// The signed record.
     pub(crate) record: Tree,
     /// The unsigned part, as JSON text.
     pub(crate) ext: Option<String>,
-    /// The equal receipt of version 2.
+    /// The receipt of version 2 about the same decision.
     pub(crate) twin: Option<Twin>,
 }
 
@@ -49,12 +49,12 @@ pub(crate) struct Twin {
 }
 
 impl Receipt {
-    /// Returns a text of the record.
+    /// Returns the text of the member `name` of the record.
     pub(crate) fn text(&self, name: &str) -> String {
         self.record.text(name)
     }
 
-    /// Changes a text of the record, and the members of the twin that follow from it.
+    /// Sets a text of the record, and the members of the twin that depend on it.
     pub(crate) fn set(&mut self, name: &str, text: &str) {
         self.record.set(name, text);
         let name = match name {
@@ -77,7 +77,7 @@ impl Receipt {
         }
     }
 
-    /// Whether the receipt is about an action, and not about the session.
+    /// Returns whether the receipt is about an action. The others are about the session.
     pub(crate) fn is_decision(&self) -> bool {
         self.record.at(&["session_control"]).is_none()
     }
@@ -94,7 +94,7 @@ impl Receipt {
 }
 
 impl Twin {
-    /// Changes a text of the decision.
+    /// Sets a text of the decision.
     pub(crate) fn set(&mut self, name: &str, text: &str) {
         if let Some(payload) = self.receipt.at_mut(&["payload"]) {
             payload.set(name, text);
@@ -159,7 +159,7 @@ impl Testimony {
                     receipt: detail.clone(),
                     entry,
                 };
-                // Under load, receipts of other requests may come between.
+                // Under load, receipts about other requests may stand between the two.
                 let mut receipts = self.items.iter_mut().filter_map(|item| match item {
                     Item::Receipt(receipt) => Some(receipt),
                     Item::Other(_) => None,
@@ -168,10 +168,10 @@ impl Testimony {
                     receipt.is_decision() && receipt.twin.is_none() && twin.says_what(receipt)
                 });
                 first
-                    .ok_or("a receipt of version 2 that no other receipt says")?
+                    .ok_or("a receipt of version 2 has no receipt of version 1 about the same decision")?
                     .twin = Some(twin);
             }
-            // A new one is made at the end.
+            // The old checkpoint is dropped, and a new one is made at the end.
             "checkpoint" if self.is_closed() => self.items.push(Item::Other(entry)),
             "checkpoint" => {}
             _ => self.items.push(Item::Other(entry)),
@@ -179,7 +179,8 @@ impl Testimony {
         Ok(())
     }
 
-    /// Whether only the end can follow. A mediator without sessions ends with a checkpoint.
+    /// Returns whether only the end of the evidence can follow. A mediator without sessions ends its evidence with a
+    /// checkpoint.
     fn is_closed(&self) -> bool {
         let has_sessions = self.receipts().any(|receipt| !receipt.is_decision());
         !has_sessions
@@ -197,7 +198,7 @@ impl Testimony {
         })
     }
 
-    /// Returns the receipts about actions for modification.
+    /// Returns the receipts about actions, so that they can be changed.
     pub(crate) fn decisions_mut(&mut self) -> impl Iterator<Item = &mut Receipt> {
         self.items.iter_mut().filter_map(|item| match item {
             Item::Receipt(receipt) if receipt.is_decision() => Some(receipt),
@@ -205,7 +206,7 @@ impl Testimony {
         })
     }
 
-    /// Removes the decisions that `keep` rejects.
+    /// Removes the receipts about actions for which `keep` returns false.
     pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Receipt) -> bool) {
         self.items.retain(|item| match item {
             Item::Receipt(receipt) if receipt.is_decision() => keep(receipt),
@@ -213,7 +214,7 @@ impl Testimony {
         });
     }
 
-    /// Adds receipts after the last decision.
+    /// Adds receipts after the last receipt about an action.
     pub(crate) fn add(&mut self, receipts: Vec<Receipt>) {
         let last = self
             .items
@@ -271,13 +272,14 @@ struct Chain {
 }
 
 impl Chain {
-    /// Makes the receipt with this hash the head of the chain.
+    /// Makes the receipt with the hash `hash` the head of the chain.
     fn grow(&mut self, hash: String) {
         self.count += 1;
         self.head = hash;
     }
 
-    /// Returns the place of the next receipt. The first receipt states itself what it follows.
+    /// Sets the sequence number of a receipt, and the hash of the receipt before it. The first receipt keeps its own
+    /// hash.
     fn place(&self, receipt: &mut Tree) {
         receipt.set_raw("chain_seq", &self.count.to_string());
         if self.count > 0 {
@@ -328,7 +330,7 @@ impl Writer<'_> {
         self.receipts.grow(hex::encode(Sha256::digest(&detail)));
         let [verdict, action, transport] =
             ["verdict", "action_type", "transport"].map(|name| record.text(name));
-        // Entries of version 1 have no such member.
+        // Entries of version 1 have no member `event_kind`.
         if receipt.entry.at(&["event_kind"]).is_some() {
             receipt.entry.set("event_kind", &action);
         }
@@ -394,7 +396,7 @@ impl Writer<'_> {
         self.entry(entry, detail.unwrap_or_default());
     }
 
-    /// Appends an entry with this detail to the outer chain.
+    /// Appends `entry` with the member `detail` to the outer chain.
     fn entry(&mut self, mut entry: Tree, detail: String) {
         entry.set_raw("seq", &self.seq.to_string());
         entry.set_raw("detail", &detail);

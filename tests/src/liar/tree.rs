@@ -1,4 +1,4 @@
-//! JSON that keeps the order and the text of members, because both are signed.
+//! JSON that keeps the order and the text of members, because both are covered by the signature.
 use pipelock_receipts::canonical::push_string;
 use pipelock_receipts::json::{MAX_ENTRY_DEPTH, Node, parse};
 
@@ -11,8 +11,8 @@ pub(crate) enum Tree {
     Object(Vec<(String, Tree)>),
 }
 
-/// The members that a lie may add to an action record, and the one that each is signed behind, or
-/// the next one if that is absent (evidence protocol, section 2.2).
+/// The members that a lie may add to an action record. Each is inserted behind the first member of its list that the
+/// record has (evidence protocol, section 2.2).
 const BEHIND: [(&str, &[&str]); 3] = [
     ("decision_phase", &["verdict"]),
     ("layer", &["method", "transport"]),
@@ -46,7 +46,7 @@ impl Tree {
         }
     }
 
-    /// Returns the value below these names.
+    /// Returns the value at this path of member names.
     pub(crate) fn at(&self, path: &[&str]) -> Option<&Self> {
         let Some((name, rest)) = path.split_first() else {
             return Some(self);
@@ -55,7 +55,7 @@ impl Tree {
         members.find(|(key, _)| key == name)?.1.at(rest)
     }
 
-    /// Returns the value below these names for modification.
+    /// Returns the value at this path of member names, so that it can be changed.
     pub(crate) fn at_mut(&mut self, path: &[&str]) -> Option<&mut Self> {
         let Some((name, rest)) = path.split_first() else {
             return Some(self);
@@ -84,7 +84,7 @@ impl Tree {
         self.set_raw(name, &raw);
     }
 
-    /// Sets the member `name` to this JSON text. A new member is inserted at its place in the signed form.
+    /// Sets the member `name` to the JSON text `raw`. A new member is inserted at its place in the signed form.
     pub(crate) fn set_raw(&mut self, name: &str, raw: &str) {
         let leaf = Self::Leaf(raw.to_owned());
         if let Some(there) = self.at_mut(&[name]) {
@@ -107,7 +107,7 @@ impl Tree {
         }
     }
 
-    /// Returns the compact text with the members in their order.
+    /// Returns the text without white space, with the members in their order.
     pub(crate) fn compact(&self) -> String {
         let mut out = String::new();
         self.push(&mut out, false, "");

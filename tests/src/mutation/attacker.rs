@@ -1,4 +1,4 @@
-//! The attackers that change a packet, and the parts that each can make consistent again with its keys.
+//! The attackers that change a packet. Each attacker can make some parts consistent again with its keys.
 use audit_packet::build::{PacketInputs, build};
 use audit_packet::check::read_packet;
 use ed25519_dalek::SigningKey;
@@ -18,12 +18,12 @@ use crate::liar::testimony::Testimony;
 pub(super) enum Attacker {
     /// An attacker without a key.
     Keyless,
-    /// An attacker with its own keys, which signs everything again.
+    /// An attacker that signs everything again with its own keys.
     OwnKeys,
-    /// An attacker with its own key, which signs the boundary's half again. The verifier pins only the key of the
+    /// An attacker that signs the boundary's files again with its own key. The verifier pins only the key of the
     /// receipts.
     OwnBoundaryKey,
-    /// The mediator, which has the key of the receipts. Everything else follows honestly.
+    /// The mediator, which has the key of the receipts. An honest boundary writes everything else.
     Mediator,
     /// The boundary, which has its own key and writes everything except the receipts.
     Boundary,
@@ -39,7 +39,7 @@ impl Attacker {
         Self::Boundary,
     ];
 
-    /// One word.
+    /// Returns the attacker's name, which is one word.
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Keyless => "keyless",
@@ -51,7 +51,7 @@ impl Attacker {
     }
 }
 
-/// The keys of an attacker without the real ones.
+/// The keys that an attacker without the real ones makes.
 #[derive(Debug)]
 pub(super) struct Keys {
     pub(super) key: SigningKey,
@@ -59,7 +59,7 @@ pub(super) struct Keys {
 }
 
 impl HonestPacket {
-    /// Returns the files after a change by this attacker.
+    /// Returns the files of the packet after a change by this attacker.
     pub(super) fn forged(
         &self,
         attacker: Attacker,
@@ -145,7 +145,7 @@ impl HonestPacket {
     }
 }
 
-/// Makes `packet.json` like an honest supervisor for this evidence.
+/// Makes the `packet.json` that an honest supervisor would make for this evidence.
 pub(super) fn rebuild_packet(files: &mut Files, key: &SigningKey) {
     let (Some(bytes), Some(evidence)) = (files.get(PACKET), files.get(EVIDENCE)) else {
         return;

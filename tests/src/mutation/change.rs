@@ -1,29 +1,29 @@
-//! The kinds of changes of a packet.
+//! The ways to change a packet.
 use super::json::Json;
 use crate::liar::testimony::Testimony;
 
 /// A changed part of a packet.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
-    /// Nothing.
+    /// Nothing was changed.
     Nothing,
     /// A file was replaced.
     File(String, Vec<u8>),
     /// A file was removed.
     Missing(String),
-    /// A JSON file has other content.
+    /// The content of a JSON file was replaced.
     Document(String, Json),
-    /// The attestation has another statement.
+    /// The statement in the attestation was replaced.
     Statement(Json),
-    /// The flow log has other rows.
+    /// The rows of the flow log were replaced.
     Rows(Vec<Json>),
     /// The mediator's evidence was changed.
     Testimony(Testimony),
-    /// A name refers to another object than its file. The signature is that of the file.
+    /// The name leads to another object than its file. The signature still covers the file.
     Disk(String, DiskOperator),
 }
 
-/// An object in place of a file of the packet.
+/// An object on the disk in place of a file of the packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DiskOperator {
     /// A symbolic link to the same bytes outside the packet.
@@ -39,7 +39,7 @@ pub(super) enum DiskOperator {
 impl DiskOperator {
     pub(super) const ALL: [Self; 4] = [Self::Link, Self::Fifo, Self::Directory, Self::Sparse];
 
-    /// One word.
+    /// Returns the operator's name, which is one word.
     pub(super) const fn word(self) -> &'static str {
         match self {
             Self::Link => "link",

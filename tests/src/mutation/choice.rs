@@ -1,4 +1,4 @@
-//! Selects the changes to make.
+//! Selects which changes are made.
 use std::env;
 
 use super::change::Change;
@@ -11,10 +11,10 @@ pub(super) const SEED_VARIABLE: &str = "EGRESS_MUTATION_SEED";
 /// Default seed of a sample.
 pub(super) const SEED: u64 = 17;
 
-/// The changes to make.
+/// Which changes are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
-    /// All.
+    /// All changes.
     Full,
     /// Some changes at this many places.
     Sample(usize),
@@ -23,7 +23,7 @@ pub(super) enum Choice {
 }
 
 impl Choice {
-    /// Returns the choice of the caller, or `usual` places.
+    /// Returns the caller's choice, or a sample of `usual` places.
     pub(super) fn made(usual: usize) -> Self {
         match env::var(MUTATIONS_VARIABLE) {
             Err(_) => Self::Sample(usual),
@@ -46,7 +46,7 @@ fn shuffled(number: u64) -> u64 {
     number ^ (number >> 31)
 }
 
-/// Returns the units that the caller chose.
+/// Returns the chosen units.
 pub(super) fn chosen(mut units: Vec<Unit>, choice: &Choice, seed: u64) -> Vec<Unit> {
     match choice {
         Choice::Full => {}
@@ -61,14 +61,14 @@ pub(super) fn chosen(mut units: Vec<Unit>, choice: &Choice, seed: u64) -> Vec<Un
     units
 }
 
-/// Returns the rank of a name in the order of the seed, which is the same on every machine.
+/// Returns the rank of a name in the order that the seed determines. The rank is the same on every machine.
 fn rank(seed: u64, name: &str) -> u64 {
     name.bytes().fold(shuffled(seed), |number, byte| {
         shuffled(number ^ u64::from(byte))
     })
 }
 
-/// Returns the changes of a unit in the order of the seed.
+/// Returns the changes of a unit in the order that the seed determines.
 pub(super) fn in_order_of(
     seed: u64,
     unit: &Unit,

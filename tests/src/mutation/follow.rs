@@ -1,10 +1,10 @@
-//! Changes the other files after a change of the flow log, so that they match the changed row.
+//! Changes the other files after a change of the flow log, so that they agree with the changed rows.
 use std::collections::BTreeMap;
 
 use super::json::Json;
 use super::packet::{FLOWS, Files, sha256};
 
-/// Returns `boundary.json` with everything that follows from the rows. `honest` are the rows before the change.
+/// Returns `boundary.json` with all values that depend on the rows. `honest` holds the rows before the change.
 pub(super) fn boundary(mut document: Json, files: &Files, honest: &[Json]) -> Json {
     let log = files.get(FLOWS).map(Vec::as_slice).unwrap_or_default();
     let text = String::from_utf8_lossy(log);
@@ -50,7 +50,7 @@ fn number(row: &Json, name: &str) -> u64 {
     }
 }
 
-/// Counts attempts by the kernel's verdict. The first of repeated attempts has its own row.
+/// Counts attempts by the kernel's verdict. The first one of repeated attempts has its own row.
 fn by_verdict(rows: &[Json]) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for row in rows {

@@ -1,4 +1,4 @@
-//! Packets with a forged identity in which no file contradicts another.
+//! Writes packets with a forged identity in which no file contradicts another.
 use std::fs;
 use std::path::Path;
 
@@ -30,16 +30,16 @@ const BINDING: [&str; 4] = [
 pub enum Receipts {
     /// The attacker signed them as well, with its own key.
     Forged,
-    /// They have the mediator's key, but do not bind the capsule, like those of Pipelock before 3.1.
+    /// The mediator signed them, but they do not bind the capsule, like those of a Pipelock before 3.1.
     Unbound,
 }
 
 impl HonestPacket {
-    /// Writes the packet into `dir` after it replaces a text in `identity.json`. It signs everything that depends on this
-    /// file again with keys that nobody pinned.
+    /// Replaces a text in `identity.json`, signs everything that depends on this file again with keys that are not
+    /// pinned, and writes the packet into `dir`.
     ///
     /// # Panics
-    /// If the file does not hold the text, or the packet is malformed.
+    /// If `identity.json` does not contain the text `from`, or the packet is malformed.
     pub fn write_forged_identity(&self, dir: &Path, from: &str, to: &str, receipts: Receipts) {
         let [key, boundary] = [(); 2].map(|()| generate().expect("a key"));
         let mut files = self.files.clone();
@@ -119,7 +119,7 @@ fn binding(capsule: &[u8]) -> [String; 4] {
     ]
 }
 
-/// Makes `session_open` bind a capsule, or none.
+/// Makes `session_open` bind the capsule with these `values`, or no capsule.
 fn bind(testimony: &mut Testimony, values: Option<&[String; 4]>, signer: &str) {
     let mut receipts = testimony.items.iter_mut().filter_map(|item| match item {
         Item::Receipt(receipt) => Some(receipt),

@@ -1,4 +1,4 @@
-//! JSON that keeps the order of members, and in which any node can be replaced by its path.
+//! JSON that keeps the order of members. Every node has a path, by which it can be replaced.
 use pipelock_receipts::canonical::push_string;
 use pipelock_receipts::json::{MAX_ENTRY_DEPTH, Node, parse};
 
@@ -13,7 +13,7 @@ pub(super) enum Json {
     Object(Vec<(String, Json)>),
 }
 
-/// A step from a node to a child: the place among its members or elements.
+/// One step from a node to a child: the position of the child among the members or elements.
 pub(super) type Step = usize;
 
 impl Json {
@@ -37,19 +37,19 @@ impl Json {
         )
     }
 
-    /// A string.
+    /// Returns a JSON string.
     pub(super) fn string(text: &str) -> Self {
         let mut raw = String::new();
         push_string(&mut raw, text);
         Self::Leaf(raw)
     }
 
-    /// A number.
+    /// Returns a JSON number.
     pub(super) fn number(number: impl ToString) -> Self {
         Self::Leaf(number.to_string())
     }
 
-    /// Returns the text of a string.
+    /// Returns the text of this string, or `None` for another type.
     pub(super) fn text(&self) -> Option<String> {
         match self {
             Self::Leaf(raw) if raw.starts_with('"') => serde_json::from_str(raw).ok(),
@@ -84,7 +84,7 @@ impl Json {
         }
     }
 
-    /// Returns the children with their names. The name of an element is its place.
+    /// Returns the children with their names. The name of an element is its position.
     pub(super) fn children(&self) -> Vec<(String, &Self)> {
         match self {
             Self::Leaf(_) => Vec::new(),
@@ -99,7 +99,7 @@ impl Json {
         }
     }
 
-    /// Returns the node after these steps.
+    /// Returns the node at the end of these steps.
     pub(super) fn at(&self, steps: &[Step]) -> Option<&Self> {
         let Some((step, rest)) = steps.split_first() else {
             return Some(self);
@@ -111,7 +111,7 @@ impl Json {
         }
     }
 
-    /// Returns the node after these steps for modification.
+    /// Returns the node at the end of these steps, so that it can be changed.
     pub(super) fn at_mut(&mut self, steps: &[Step]) -> Option<&mut Self> {
         let Some((step, rest)) = steps.split_first() else {
             return Some(self);
@@ -130,7 +130,7 @@ impl Json {
         out
     }
 
-    /// Returns the text as in the files of a packet, with its line end.
+    /// Returns the text in the form of the packet's files, with a line break at the end.
     pub(super) fn pretty(&self) -> String {
         let mut out = String::new();
         self.push(&mut out, Some(0));

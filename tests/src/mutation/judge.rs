@@ -20,26 +20,26 @@ use super::change::{Change, DiskOperator};
 use super::json::Json;
 use super::packet::{ATTESTATION, Files, HonestPacket, PACKET, attestation, sha256, with_digests};
 
-/// Number of threads.
+/// Number of threads that verify packets.
 pub(super) const THREADS: usize = 4;
-/// The path of a file system in memory on most machines.
+/// A directory that is in memory on most machines.
 const IN_MEMORY: &str = "/dev/shm";
-/// The length of a file with a hole, which exceeds every limit.
+/// Length of a file with a hole. It exceeds every size limit.
 const SPARSE: u64 = 600 << 20;
-/// This rule is broken whenever another one is, because the attestation of a changed packet still states the grade of
-/// the honest one.
+/// The rule about the grade in the attestation. Every other broken rule breaks it too, because the attestation of a
+/// changed packet still states the grade of the honest packet.
 const PREDICATE: &str = "attestation.predicate";
-/// The rule about the pages, which follow from all other files.
+/// The rule about the pages, whose content depends on all other files.
 const RENDERED: &str = "packet.rendered";
 /// The pages, in the order in which they are rendered.
 const PAGES: [&str; 3] = ["summary.md", "verifier.txt", "report.html"];
-/// The reasons that follow from findings.
+/// Reasons for a lower grade that follow from findings.
 const CONSEQUENCES: [&str; 2] = [
     "the files of the packet about the boundary are inconsistent",
     "the packet is invalid (see the errors)",
 ];
 
-/// The result of the verifier for a changed packet.
+/// The verifier's result for a changed packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Judgment {
     /// The packet is not valid.
@@ -50,14 +50,14 @@ pub(super) enum Judgment {
     Unseen,
 }
 
-/// The result of the verifier for the honest packet.
+/// The verifier's result for the honest packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Expectation {
     pub(super) grade: Grade,
     pub(super) reasons: BTreeSet<String>,
 }
 
-/// A directory in which one packet after the other is verified.
+/// A directory in which packets are verified one after the other.
 #[derive(Debug)]
 pub(super) struct Bench<'h> {
     dir: TempDir,
@@ -108,7 +108,7 @@ impl<'h> Bench<'h> {
         Ok(verdict(&self.outcome(attacker), &nothing, false))
     }
 
-    /// Verifies one change. Returns `None` if the signature of the attacker reverts it.
+    /// Verifies one change. Returns `None` if signing the packet again reverts the change.
     pub(super) fn judge(
         &mut self,
         attacker: Attacker,
@@ -143,8 +143,8 @@ impl<'h> Bench<'h> {
         Ok(Some(judgment))
     }
 
-    /// Returns the files after a change by the boundary, which renders the pages again and states the resulting grade
-    /// in the predicate.
+    /// Returns the files after a change by the boundary. The boundary also renders the pages again, and writes the
+    /// resulting grade into the predicate.
     pub(super) fn settled(
         &mut self,
         attacker: Attacker,
@@ -160,7 +160,7 @@ impl<'h> Bench<'h> {
         if stays_as_it_is(change) {
             return Ok(Some(files));
         }
-        // The pages state the grade, so the predicate comes first.
+        // The pages contain the grade, so the predicate is corrected first.
         for _ in 0..2 {
             self.place(&files)?;
             let outcome = self.outcome(attacker);
@@ -175,7 +175,7 @@ impl<'h> Bench<'h> {
         Ok(Some(files))
     }
 
-    /// Returns the files with a corrected predicate and corrected pages, if nothing else is wrong.
+    /// Returns the files with a corrected predicate or corrected pages, if nothing else is wrong.
     fn without_consequence(
         &self,
         outcome: &VerifyOutcome,
@@ -200,7 +200,7 @@ impl<'h> Bench<'h> {
         Some(files)
     }
 
-    /// Returns the files after a change, or `None` if the signature of the attacker reverts it.
+    /// Returns the files after a change, or `None` if signing the packet again reverts the change.
     fn forged(&self, attacker: Attacker, change: &Change) -> io::Result<Option<Files>> {
         let files = self.honest.forged(attacker, change, self.own);
         let files = files.map_err(io::Error::other)?;
@@ -222,7 +222,7 @@ impl<'h> Bench<'h> {
         Ok(())
     }
 
-    /// Verifies with the pinned keys that this attacker does not have.
+    /// Verifies the files. The pinned keys are those that this attacker does not have.
     fn outcome(&self, attacker: Attacker) -> Result<VerifyOutcome, VerifyError> {
         let public = |key: &SigningKey| hex::encode(key.verifying_key().to_bytes());
         let boundary_keys = match attacker {
@@ -237,7 +237,7 @@ impl<'h> Bench<'h> {
         })
     }
 
-    /// Returns the files with pages that were rendered and signed again, if nothing except a page is wrong.
+    /// Returns the files with pages that are rendered and signed again, if only the pages are wrong.
     fn rendered(
         &self,
         attacker: Attacker,
@@ -250,7 +250,7 @@ impl<'h> Bench<'h> {
             Attacker::OwnBoundaryKey => &self.own.boundary,
             Attacker::Mediator | Attacker::Boundary => &self.honest.boundary,
         };
-        // A page that was itself changed stays.
+        // A page is not rendered again if the change concerns that page.
         if let Change::File(name, _) | Change::Missing(name) | Change::Disk(name, _) = change
             && PAGES.contains(&name.as_str())
         {
@@ -271,7 +271,7 @@ impl<'h> Bench<'h> {
     }
 }
 
-/// Whether the change is in a page or in the attestation, which must then not be written again.
+/// Returns whether the change is in a page or in the attestation. Such a file must not be written again.
 fn stays_as_it_is(change: &Change) -> bool {
     match change {
         Change::File(name, _) | Change::Missing(name) => {
@@ -288,7 +288,7 @@ fn errors(outcome: &VerifyOutcome) -> impl Iterator<Item = &Finding> {
     all.filter(|finding| finding.rule.severity == Severity::Error)
 }
 
-/// Returns the files with the pages that follow from them.
+/// Returns the files with pages that are rendered from them.
 pub(super) fn with_pages(outcome: &VerifyOutcome, files: &Files) -> Option<Files> {
     let pages = rendered::render(&Source {
         packet: outcome.packet.as_ref()?,

@@ -1,12 +1,12 @@
-//! Changes every member of every file of an honest packet, as each possible attacker.
+//! Changes every member of every file of an honest packet, once for each possible attacker.
 //!
 //! The library of `egress verify` verifies each change. It must reject the packet, or lower the grade for a reason, or
 //! the change must be in `harmless.rs`, where a sentence explains why no verifier can detect it.
 //!
 //! `EGRESS_MUTATIONS` selects the changes: `full`, a number of places, or the start of the name of a change, such as
 //! `boundary:boundary.json:/agent/uid:plus_one`. `EGRESS_MUTATION_SEED` selects another sample than the default one.
-//! Both also apply to the comparison of the two verifiers, whose names start with the shape of the packet (`mixed:`).
-//! There, `full` is one change at each place.
+//! Both variables also apply to the comparison of the two verifiers. In that test, the names begin with the kind of the
+//! packet (`mixed:`), and `full` is one change at each place.
 #![expect(
     clippy::wildcard_enum_match_arm,
     clippy::needless_pass_by_value,
@@ -57,7 +57,7 @@ const OF_A_PLACE: usize = 3;
 /// Number of places after which the progress is printed.
 const PROGRESS: usize = 500;
 
-/// The results of the changes of one attacker.
+/// Counts of the results of one attacker's changes.
 #[derive(Clone, Copy, Debug, Default)]
 struct Numbers {
     made: u64,
@@ -78,7 +78,7 @@ struct Results {
     told: Vec<String>,
 }
 
-/// Makes the changes that the caller chose, and fails unless each is detected or explained. `by` is the mediator, and
+/// Makes the changes that the caller chose, and fails unless each is detected or explained. `by` is the mediator.
 /// `best` is the grade of the honest packet.
 ///
 /// # Panics
@@ -123,7 +123,7 @@ pub fn assert_seen(honest: &HonestPacket, by: By, best: Grade) {
     report(&results, &choice, by, seed);
 }
 
-/// Makes every change whose name starts with this text, and returns the names of those that are not rejected.
+/// Makes every change whose name starts with `name`, and returns the names of those that are not rejected.
 ///
 /// # Panics
 /// If there is no such change.
@@ -150,14 +150,14 @@ pub fn not_rejected(honest: &HonestPacket, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// Returns the result for the honest packet for each attacker, who changes only the signatures.
+/// Returns the result for the honest packet after each attacker has signed it again without a change.
 fn expectations(honest: &HonestPacket, own: &Keys, best: Grade) -> BTreeMap<Attacker, Expectation> {
     let mut bench = Bench::new(honest, own).expect("a directory");
     let mut all = BTreeMap::new();
     for attacker in Attacker::ALL {
         let (judgment, found) = bench.honest(attacker).expect("a packet in the directory");
         match attacker {
-            // These keys are not pinned.
+            // The verifier does not pin these keys.
             Attacker::OwnKeys | Attacker::OwnBoundaryKey => {
                 assert!(
                     matches!(judgment, Judgment::Rejected(_)),

@@ -1,4 +1,4 @@
-//! The changes of one node of a document.
+//! The operators, each of which changes one node of a document.
 use std::collections::{BTreeMap, BTreeSet};
 
 use time::format_description::well_known::Rfc3339;
@@ -10,10 +10,10 @@ use super::json::{Json, Step};
 const UNKNOWN_MEMBER: &str = "zebra";
 /// A word that no format has.
 const UNKNOWN_WORD: &str = "zebra";
-/// Number of words from elsewhere in the document that replace one text.
+/// Number of words that replace one text and come from elsewhere in the document.
 const OTHER_WORDS: usize = 3;
 
-/// Words of the formats, whether or not this document has them.
+/// Words of the formats, even if this document does not contain them.
 const KNOWN_WORDS: [(&str, &[&str]); 15] = [
     ("kind", &["builtin", "pipelock"]),
     (
@@ -75,7 +75,7 @@ const KNOWN_WORDS: [(&str, &[&str]); 15] = [
 /// A changed document, and the name of the change.
 pub(super) type Changed = (String, Json);
 
-/// The texts of each member name in a document.
+/// The texts in a document, by the name of their member.
 #[derive(Debug, Default)]
 pub(super) struct Words(BTreeMap<String, BTreeSet<String>>);
 
@@ -101,7 +101,7 @@ impl Words {
         }
     }
 
-    /// Returns other words that may replace `text`.
+    /// Returns other words that may replace `text` in the member `name`.
     fn others(&self, name: &str, text: &str) -> Vec<String> {
         let known = KNOWN_WORDS.iter().filter(|(member, _)| *member == name);
         let known = known.flat_map(|(_, words)| words.iter().map(|word| (*word).to_owned()));
@@ -116,7 +116,7 @@ impl Words {
     }
 }
 
-/// Returns every change of the node at `steps`, named `name`, of a document.
+/// Returns every change of the node at `steps` in `document`. `name` is the name of its member.
 pub(super) fn changes(document: &Json, steps: &[Step], name: &str, words: &Words) -> Vec<Changed> {
     let Some(node) = document.at(steps) else {
         return Vec::new();
@@ -149,7 +149,7 @@ pub(super) fn changes(document: &Json, steps: &[Step], name: &str, words: &Words
     changed
 }
 
-/// Returns other values for a node.
+/// Returns other values for a node, each with the name of the change.
 fn values(node: &Json, name: &str, words: &Words) -> Vec<(String, Json)> {
     let raw = |text: &str| Json::Leaf(text.to_owned());
     let mut all = vec![(String::from("null"), raw("null"))];
@@ -208,7 +208,7 @@ fn values(node: &Json, name: &str, words: &Words) -> Vec<(String, Json)> {
     all
 }
 
-/// Returns other texts for a text.
+/// Returns other texts for a text, each with the name of the change.
 fn texts(text: &str, name: &str, words: &Words) -> Vec<(String, Json)> {
     let mut all: Vec<(String, String)> = Vec::new();
     for word in words.others(name, text) {
@@ -260,7 +260,7 @@ fn texts(text: &str, name: &str, words: &Words) -> Vec<(String, Json)> {
     all.into_iter().map(as_json).collect()
 }
 
-/// Returns changes of a parent that affect its child at `at` and its neighbors.
+/// Returns the changes of a parent that remove, repeat, replace, or exchange its child at position `at`.
 fn around(parent: Option<&Json>, at: usize) -> Vec<(&'static str, Json)> {
     let mut all = Vec::new();
     match parent {
@@ -316,7 +316,7 @@ fn around(parent: Option<&Json>, at: usize) -> Vec<(&'static str, Json)> {
     all
 }
 
-/// Whether two values have the same type.
+/// Returns whether two values have the same type.
 fn is_alike(one: &Json, other: &Json) -> bool {
     match (one, other) {
         (Json::Leaf(one), Json::Leaf(other)) => {

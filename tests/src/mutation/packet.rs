@@ -19,9 +19,9 @@ pub(super) const EVIDENCE: &str = "evidence.jsonl";
 pub(super) const FLOWS: &str = "flows.jsonl";
 pub(super) const PACKET: &str = "packet.json";
 
-/// The payload type of the attestation.
+/// The payload type in the attestation's envelope.
 const PAYLOAD_TYPE: &str = "application/vnd.in-toto+json";
-/// Members of a row that depend on its place in the chain.
+/// Members of a row that depend on its position in the chain.
 pub(super) const OF_THE_CHAIN: [&str; 3] = ["seq", "prev_hash", "hash"];
 
 /// Files by name.
@@ -40,7 +40,7 @@ pub struct HonestPacket {
 }
 
 impl HonestPacket {
-    /// Reads a packet and another one signed with the same private keys.
+    /// Reads a packet and the packet of another run that is signed with the same private keys.
     ///
     /// # Errors
     /// When a file or a key cannot be read.
@@ -54,10 +54,10 @@ impl HonestPacket {
         })
     }
 
-    /// Replaces one text in one file, signs the packet again with the boundary's key, and writes it into `dir`.
+    /// Replaces the text `from` in one file, signs the packet again with the boundary's key, and writes it into `dir`.
     ///
     /// # Panics
-    /// If the file does not hold the text, or nothing can be written.
+    /// If the file does not contain `from`, or the packet cannot be written.
     pub fn write_edited(&self, dir: &Path, name: &str, from: &str, to: &str) {
         let mut files = self.files.clone();
         let text = String::from_utf8_lossy(files.get(name).expect("a file of the packet"));
@@ -83,7 +83,7 @@ impl HonestPacket {
         self.lines(FLOWS)
     }
 
-    /// Parses the lines of a file, each of which is a JSON object.
+    /// Parses a file in which each line is a JSON object.
     pub(super) fn lines(&self, name: &str) -> Vec<Json> {
         let text = self.files.get(name).map(Vec::as_slice).unwrap_or_default();
         let text = String::from_utf8_lossy(text);
@@ -145,7 +145,7 @@ pub(super) fn flow_log(rows: &[Json]) -> Vec<u8> {
     log.into_bytes()
 }
 
-/// Signs a capsule.
+/// Signs a capsule, and returns its file.
 pub(super) fn signed_capsule(capsule: &Json, key: &SigningKey) -> Vec<u8> {
     let mut sorted = canonical(capsule);
     let signature = match &mut sorted {
@@ -164,7 +164,7 @@ pub(super) fn signed_capsule(capsule: &Json, key: &SigningKey) -> Vec<u8> {
     (canonical(&sorted).compact() + "\n").into_bytes()
 }
 
-/// Returns the same value with the members of every object sorted.
+/// Returns a copy of the value in which the members of every object are sorted.
 fn canonical(node: &Json) -> Json {
     match node {
         Json::Leaf(raw) => Json::Leaf(raw.clone()),
@@ -180,7 +180,7 @@ fn canonical(node: &Json) -> Json {
     }
 }
 
-/// Sets the digests of these files in the statement.
+/// Returns the statement with the digests of these files.
 pub(super) fn with_digests(statement: &Json, files: &Files) -> Json {
     let subjects = files.iter().filter(|(name, _)| *name != ATTESTATION);
     let subject = |(name, bytes): (&String, &Vec<u8>)| {

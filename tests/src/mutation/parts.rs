@@ -1,4 +1,4 @@
-//! The parts of a session's evidence, each of which can be read and replaced as text.
+//! The parts of a session's evidence. Each part can be read and replaced as text.
 use crate::liar::testimony::{Item, Testimony};
 use crate::liar::tree::Tree;
 
@@ -27,7 +27,7 @@ impl Part {
         Self::Twin,
     ];
 
-    /// One word for it.
+    /// Returns the part's name, which is one word.
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Entry => "entry",
@@ -40,7 +40,7 @@ impl Part {
 }
 
 impl Testimony {
-    /// Returns a text that distinguishes each item from the others.
+    /// Returns the kind of each item as a text. Items with the same text are alike.
     pub(crate) fn kinds(&self) -> Vec<String> {
         let kind = |item: &Item| match item {
             Item::Receipt(receipt) => {
@@ -63,7 +63,7 @@ impl Testimony {
         self.items.iter().map(kind).collect()
     }
 
-    /// Returns the text of a part of an item.
+    /// Returns the text of `part` of the item at position `at`.
     pub(crate) fn part(&self, at: usize, part: Part) -> Option<String> {
         match (self.items.get(at)?, part) {
             (Item::Receipt(receipt), Part::Entry) => Some(receipt.entry.compact()),
@@ -80,7 +80,7 @@ impl Testimony {
         }
     }
 
-    /// Replaces a part of an item.
+    /// Replaces `part` of the item at position `at`.
     pub(crate) fn replace(&mut self, at: usize, part: Part, text: &str) -> Result<(), String> {
         let tree = Tree::read(text)?;
         match (self.items.get_mut(at).ok_or("no such item")?, part) {
@@ -98,7 +98,8 @@ impl Testimony {
         Ok(())
     }
 
-    /// Returns the evidence with an item removed, repeated, or exchanged with the next one.
+    /// Returns copies of the evidence in which the item at position `at` is removed, repeated, or exchanged with the
+    /// next one.
     pub(crate) fn rearranged(&self, at: usize) -> Vec<(&'static str, Self)> {
         let version = |change: &dyn Fn(&mut Vec<Item>)| {
             let mut version = self.clone();

@@ -26,8 +26,8 @@ pub struct Sampled {
     pub dir: PathBuf,
 }
 
-/// Makes one change at each of `places` places for each attacker, in directories below `into`. `kind` is the shape of
-/// the packet. The caller can choose other places or changes, as for [`assert_seen`](super::assert_seen).
+/// Makes one change at each of `places` places for each attacker, in directories below `into`. `kind` is the kind of
+/// the packet. The caller of the tests can choose other places or changes, as for [`assert_seen`](super::assert_seen).
 ///
 /// # Errors
 /// If a directory cannot be written, or the honest packet cannot be read.
@@ -70,13 +70,14 @@ pub fn write_changes(
     })
 }
 
-/// Whether the caller selected changes by name, which are too few for statements about all changes.
+/// Returns whether the caller of the tests selected changes by name. These are too few for statements about all
+/// changes.
 #[must_use]
 pub fn is_named() -> bool {
     matches!(Choice::made(0), Choice::Named(_))
 }
 
-/// Writes an honest packet of the built-in mediator once for each lie, which changes it.
+/// Writes a packet of the built-in mediator once for each lie. The lie changes its evidence.
 ///
 /// # Errors
 /// The same as for [`write_changes`].
@@ -102,7 +103,7 @@ pub fn write_lies(honest: &HonestPacket, into: &Path) -> io::Result<Vec<Sampled>
     })
 }
 
-/// A packet to write: its name, its files, and the change, which may affect the disk.
+/// A packet to write: its name, its files, and the change. Some changes affect only the disk.
 type Made = (String, Files, Change);
 
 /// Writes the packets that `make` returns for each number below `count`.
@@ -160,7 +161,8 @@ fn write(dir: &Path, files: &Files, change: &Change) -> io::Result<()> {
     }
 }
 
-/// Whether the two verifiers read the change differently, because only one follows a link to `packet.json`.
+/// Returns whether the two verifiers treat the change differently, because only one of them follows a link to
+/// `packet.json`.
 fn is_left_out(change: &Change) -> bool {
     matches!(change, Change::Disk(name, DiskOperator::Link) if name == PACKET)
 }

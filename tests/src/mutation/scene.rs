@@ -7,8 +7,8 @@ use crate::run::Run;
 use crate::trial::MIX;
 use crate::world::World;
 
-/// The command in addition to its requests: a datagram, a request over IPv6, a port that is not allowed, connections without
-/// data that the relay or the command closes, a file, and a change that is denied.
+/// Actions of the command in addition to its requests: a datagram, a request over IPv6, a connection to a port that is
+/// not allowed, connections without data that the relay or the command closes, a new file, and a change that is denied.
 const MORE: &str = r#"
 python3 - <<'PROGRAM'
 import socket

@@ -1,4 +1,4 @@
-//! Selects the nodes of a document to change.
+//! Selects which nodes of a document are changed.
 use std::collections::BTreeSet;
 
 use super::json::{Json, Step};
@@ -14,7 +14,7 @@ pub(super) struct Site {
     pub(super) name: String,
 }
 
-/// Returns every member of a document. Of each array, returns the first, the middle, and the last element, and one
+/// Returns every member of a document. Arrays are represented by their first, middle, and last element, and by one
 /// element of each further form.
 pub(super) fn of(document: &Json) -> Vec<Site> {
     let mut sites = Vec::new();
@@ -66,7 +66,7 @@ fn walk(node: &Json, here: &Site, sites: &mut Vec<Site>) {
     }
 }
 
-/// Returns the places of the elements that represent all, with their labels.
+/// Returns the positions of the elements that represent an array, each with its label.
 fn elements(items: &[Json]) -> Vec<(usize, String)> {
     let mut chosen: Vec<(usize, String)> = Vec::new();
     let last = items.len().saturating_sub(1);
@@ -88,8 +88,8 @@ fn elements(items: &[Json]) -> Vec<(usize, String)> {
     chosen
 }
 
-/// Returns the names and types below a node to a depth of a few levels, and the words that distinguish elements of a
-/// list.
+/// Returns the form of a node: the names and types of its descendants to a depth of a few levels, and the words that
+/// distinguish the elements of a list.
 fn form(node: &Json) -> String {
     match node {
         Json::Leaf(raw) => raw

@@ -14,21 +14,21 @@ use crate::liar::testimony::Testimony;
 #[derive(Clone, Debug)]
 pub(super) struct Unit {
     pub(super) attacker: Attacker,
-    /// File, or a part of it.
+    /// The file, or a part of it.
     pub(super) file: String,
-    /// Path in the file.
+    /// The path of the node in the file.
     pub(super) path: String,
     what: What,
 }
 
 impl Unit {
-    /// Start of the names of the unit's changes, which the name of the operator completes.
+    /// Returns the start of the names of the unit's changes. The name of an operator completes it.
     pub(super) fn name(&self) -> String {
         format!("{}:{}:{}:", self.attacker.word(), self.file, self.path)
     }
 }
 
-/// The object of a change.
+/// The thing that a unit changes.
 #[derive(Clone, Debug)]
 enum What {
     /// A node of a JSON file.
@@ -39,7 +39,7 @@ enum What {
     Row(usize, Site),
     /// A row as a whole.
     Place(usize),
-    /// A node of a line, which is not chained again.
+    /// A node of a line of evidence, which is not chained again.
     Line(usize, Site),
     /// A node of a part of the evidence, which is signed again.
     Part(usize, Part, Site),
@@ -47,7 +47,7 @@ enum What {
     Item(usize),
     /// The bytes of a file.
     Bytes,
-    /// The object on the disk.
+    /// The object on the disk at the name of a file.
     Disk,
 }
 
@@ -122,7 +122,7 @@ impl<'h> Documents<'h> {
                     let is_around =
                         kind.contains('.') && matches!(part, Part::Entry | Part::TwinEntry);
                     for site in sites::of(&json) {
-                        // The content of the entry is another part.
+                        // The content of this entry is changed as another part.
                         if is_around && site.path.starts_with("/detail") {
                             continue;
                         }
@@ -320,8 +320,8 @@ impl<'h> Documents<'h> {
                 file(bytes.iter().take(half).copied().collect()),
             ),
             ("byte_first", flipped(0, 1)),
-            // The member in the middle differs from run to run. This bit makes the text invalid in any of them, and
-            // each member is also changed on its own.
+            // The byte in the middle belongs to another member in each run. With this bit set, the text is invalid in
+            // every case. Each member is also changed by itself.
             ("byte_middle", flipped(half, 0x80)),
             ("byte_last", flipped(bytes.len().saturating_sub(1), 1)),
             (
@@ -360,7 +360,7 @@ impl<'h> Documents<'h> {
     }
 }
 
-/// Returns the rows with one removed, one repeated, and two exchanged.
+/// Returns copies of the rows in which the row at position `at` is removed, repeated, or exchanged with the next one.
 fn rearranged(rows: &[Json], at: usize) -> Vec<(String, Change)> {
     let version = |change: &dyn Fn(&mut Vec<Json>)| {
         let mut rows = rows.to_vec();
@@ -395,7 +395,7 @@ fn rearranged(rows: &[Json], at: usize) -> Vec<(String, Change)> {
         .collect()
 }
 
-/// Returns the first of each kind, with its place.
+/// Returns the first item of each kind, with its position.
 fn first_of_each(kinds: &[String]) -> Vec<(usize, String)> {
     let mut seen = BTreeSet::new();
     let mut first = Vec::new();
@@ -407,7 +407,7 @@ fn first_of_each(kinds: &[String]) -> Vec<(usize, String)> {
     first
 }
 
-/// Returns a text that distinguishes rows.
+/// Returns the kind of each row as a text. Rows with the same text are alike.
 fn row_kinds(rows: &[Json]) -> Vec<String> {
     let kind = |row: &Json| {
         let words = [

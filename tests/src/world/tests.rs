@@ -55,7 +55,7 @@ fn counter_sees_every_kind_of_packet_and_nothing_else() {
     let start = world.wire().snapshot();
     world.wire().assert_still(start);
 
-    // A connection that is refused, a datagram that nothing answers, and a ping, each over both address families.
+    // A connection that is refused, a datagram without an answer, and a ping, each over both address families.
     let target = (INTERNET.allowed, 81);
     let refused = world.on_runner(|| TcpStream::connect(target));
     assert!(refused.is_err());
@@ -139,7 +139,7 @@ fn world_goes_with_a_failed_test() {
 
 #[test]
 fn world_is_made_quickly() {
-    // Only the fastest counts, because the machine may be busy.
+    // The shortest time counts, because the machine may be busy.
     let quickest = (0..5).map(|_| {
         let started = Instant::now();
         let _world = World::new();

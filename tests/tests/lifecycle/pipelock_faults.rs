@@ -106,7 +106,7 @@ fn pipelock_that_does_not_become_ready_ends_the_run_with_its_own_words() {
     // Some of these faults take the whole time limit of a start, so the runs are concurrent.
     std::thread::scope(|scope| {
         for (fault, words) in [
-            ("crash-at-start", "it fell over its own feet"),
+            ("crash-at-start", "this fault ends it"),
             ("refuses", "field double not found"),
             ("not-bound", "does not bind the posture capsule"),
             ("garbage", "the answer is not HTTP"),

@@ -1,4 +1,4 @@
-//! Small clients, which are the same inside and outside the boundary.
+//! Small clients that are the same inside and outside the boundary.
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, ToSocketAddrs as _};
 use std::thread;
@@ -12,7 +12,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) fn main(args: &[&str]) -> Result<()> {
     match args {
-        // The first instruction reads the clock.
+        // The clock is read before anything else.
         ["stamp"] => println!("{}", monotonic()?.as_nanos()),
         ["turns"] => take_turns(work)?,
         ["work", words @ ..] => println!("{}", work(&words.join(" "))?.as_nanos()),

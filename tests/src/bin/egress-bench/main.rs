@@ -1,6 +1,6 @@
 //! Measures the built binary in its own world. `cargo xtask bench` builds and starts this program.
 //!
-//! On a shared machine, a time alone has little meaning. Each measurement therefore alternates with the same work
+//! On a shared machine, a time by itself has little meaning. Each measurement therefore alternates with the same work
 //! without the measured part.
 #![forbid(unsafe_code)]
 #![expect(
@@ -63,7 +63,7 @@ fn ms(duration: Duration) -> f64 {
     duration.as_secs_f64() * 1000.0
 }
 
-/// Prints a measurement and that of the same work without the measured part.
+/// Prints a measurement, the time of the same work without the measured part, and their ratio.
 fn ratio(name: &str, with: &[Duration], without: &[Duration], aim: &str) {
     let (with, without) = (median(with), median(without));
     println!(

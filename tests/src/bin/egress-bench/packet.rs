@@ -14,7 +14,7 @@ use egress_tests::{RunOutput, World, binary};
 use crate::turns::with_program;
 use crate::{Result, text};
 
-/// Requests of the runs, each on a separate connection.
+/// Number of requests in each run. Each request has its own connection.
 const SIZES: [u32; 3] = [1_000, 10_000, 100_000];
 
 pub(crate) fn bench() -> Result<()> {

@@ -159,7 +159,7 @@ impl Bench {
     }
 }
 
-/// Stops Pipelock in order, and returns how long it ran.
+/// Stops Pipelock with its usual signal, and returns how long it ran.
 fn end(pipelock: Running) -> Duration {
     pipelock.signal(Signal::SIGTERM);
     pipelock.finish(LIMIT).elapsed

@@ -1,5 +1,5 @@
 //! Measures the cost of the relay for the command's requests. The same client also makes the requests on the host, once
-//! directly at the mediator and once without a boundary.
+//! directly to the mediator and once without a boundary.
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -80,7 +80,7 @@ fn curls(world: &World) -> Result<()> {
     Ok(())
 }
 
-/// Returns the only listener on the runner's loopback, which is the mediator's.
+/// Returns the address of the mediator, which is the only listener on the runner's loopback.
 fn listener() -> Result<SocketAddr> {
     const LISTENING: &str = "0A";
     let table = fs::read_to_string("/proc/thread-self/net/tcp").map_err(text)?;

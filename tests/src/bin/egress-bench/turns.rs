@@ -46,7 +46,7 @@ impl<'a> Inside<'a> {
         })
     }
 
-    /// Makes the command do `work`, the arguments of `agent::work`, and returns its time.
+    /// Makes the command do `work`, which is the arguments of `agent::work`, and returns the time of the work.
     pub(crate) fn inside(&mut self, work: &str) -> Result<Duration> {
         let turn = self.turns;
         self.turns += 1;
@@ -66,7 +66,7 @@ impl<'a> Inside<'a> {
         time(&output.stdout).map_err(|error| format!("{error}: {output}"))
     }
 
-    /// Does `work` in the relay's cgroup, because only its processes can connect to the mediator.
+    /// Does `work` in the relay's cgroup, because only processes in this cgroup can connect to the mediator.
     pub(crate) fn as_relay(&self, work: &str) -> Result<Duration> {
         let cgroups = self.running.cgroups();
         let relay = cgroups.iter().find(|dir| dir.ends_with("relay"));
@@ -92,7 +92,7 @@ impl<'a> Inside<'a> {
     }
 }
 
-/// Does the requested work until the request to end. Runs as the command.
+/// Does the requested work until the command is requested to end. This function runs as the command.
 pub(crate) fn take_turns(work: impl Fn(&str) -> Result<Duration>) -> Result<()> {
     let here = Path::new(".");
     write(here, "ready", "")?;

@@ -1,4 +1,4 @@
-//! Writes the evidence of the stand-in, which is a valid chain except for the fault.
+//! Writes the evidence of the stand-in. The evidence is a valid chain except for the fault.
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt as _;
@@ -14,9 +14,9 @@ use pipelock_receipts::recorder::{Moment, Recorder, SessionConfig};
 
 use crate::{Config, Fault};
 
-/// Session, which is part of the names of the files.
+/// Nonce of the session, which is a part of the file names.
 const NONCE: &str = "00112233445566778899aabbccddeeff";
-/// Number of lines of a file before the next one, if the stand-in rotates files.
+/// Number of lines in a file before the stand-in starts the next one, if it rotates files.
 const ROTATE: u64 = 4;
 
 /// The evidence directory and the state of its files.

@@ -1,4 +1,4 @@
-//! A stand-in for Pipelock that produces faults which a real Pipelock cannot be made to produce.
+//! A stand-in for Pipelock with faults that a real Pipelock cannot be made to produce.
 //!
 //! It has the commands, the ports, the evidence, and the stop of a real Pipelock. It forwards nothing and answers every
 //! request itself. `double: FAULT` in its configuration selects the fault ([`Fault`]). Pipelock does not have this key.
@@ -28,7 +28,7 @@ use serde_json::Value;
 use ledger::Ledger;
 use serve::{Server, listen};
 
-/// The fault.
+/// The fault of the stand-in. Each line below describes what the stand-in does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// No fault.
@@ -169,7 +169,7 @@ fn run(config: &Config) -> Result<(), String> {
     }
     match config.fault {
         Fault::SlowStart => thread::sleep(Duration::from_secs(1)),
-        Fault::CrashAtStart => return Err(String::from("it fell over its own feet")),
+        Fault::CrashAtStart => return Err(String::from("this fault ends it")),
         _ => {}
     }
     let ledger = Arc::new(Ledger::open(config)?);

@@ -11,13 +11,13 @@ pub(super) static TABLE: &[Harmless] = &[
         "attestation.json",
         "/signatures/first/keyid",
         "*",
-        "A hint that is not signed; a signature holds under a pinned key or under none.",
+        "A hint that is not signed; a signature is valid under a pinned key or not at all.",
     ),
     keyless(
         "attestation.json",
         "/signatures/first",
         "twice",
-        "One signature must hold; a copy of it changes nothing.",
+        "One signature must be valid; a copy of it changes nothing.",
     ),
     boundary(BOUNDARY, "/", "white_space", WHITE_SPACE),
     boundary(
@@ -54,7 +54,7 @@ pub(super) static TABLE: &[Harmless] = &[
         BOUNDARY,
         "/attestation/pinned",
         "flipped",
-        "Only the supervisor knows who supplied the key; a verifier relies on the keys that the reviewer pins.",
+        "Only the supervisor records who supplied the key; a verifier relies on the keys that the reviewer pins.",
     ),
     boundary(BOUNDARY, "/denied/*", "swapped", ORDER),
     boundary(BOUNDARY, "/kernel/release", "*", MEASURED_ONCE),
@@ -78,7 +78,7 @@ pub(super) static TABLE: &[Harmless] = &[
         BOUNDARY,
         "/limits/*/reached*",
         "*",
-        "Only the kernel counts how often a limit was met.",
+        "Only the kernel counts how often a limit was reached.",
     ),
     boundary(
         BOUNDARY,

@@ -31,7 +31,7 @@ impl Harmless {
         self.with.contains(&by)
     }
 
-    /// Whether the entry explains this change.
+    /// Returns whether the entry explains this change.
     pub(in super::super) fn fits(
         &self,
         by: By,
@@ -48,7 +48,7 @@ impl Harmless {
     }
 }
 
-/// Whether a text matches a pattern.
+/// Returns whether a text matches a pattern.
 fn is_like(text: &str, pattern: &str) -> bool {
     let mut parts = pattern.split('*');
     let first = parts.next().unwrap_or_default();
@@ -94,7 +94,7 @@ pub(super) const fn boundary(
     }
 }
 
-/// Makes an entry for a statement that only the boundary makes, with these mediators.
+/// Makes an entry for a statement that only the boundary makes, limited to runs with these mediators.
 pub(super) const fn boundary_with(
     with: &'static [By],
     file: &'static str,
@@ -162,8 +162,7 @@ pub(super) const CLOSE: &str =
     "Only the kernel counts these bytes; the relay's counts are only compared as bounds.";
 pub(super) const MEDIATOR_SOCKETS: &str =
     "Only the kernel sees the mediator's sockets; receipts name no address, and no name server.";
-pub(super) const WITHIN_SECONDS: &str =
-    "Times are compared with a tolerance of seconds, because a busy machine records late.";
+pub(super) const WITHIN_SECONDS: &str = "Times are compared with a tolerance of seconds, because the records of a busy machine are late.";
 pub(super) const RELAY_ALONE: &str = "Only the relay recorded it, because it did not reach the mediator or the mediator does not sign it.";
 pub(super) const MEASURED_ONCE: &str =
     "Only the supervisor measured it, and nothing else in the packet depends on it.";
