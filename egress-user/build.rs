@@ -1,4 +1,4 @@
-//! Copies the kernel programs to the directory from which the code embeds them.
+//! Copies the kernel programs to the directory from which the binary embeds them.
 //!
 //! `cargo xtask build` builds the object and names it in `EGRESS_BPF_OBJECT`, and a second one with diagnostics in
 //! `EGRESS_BPF_DEBUG_OBJECT`. Without these variables, `cargo build` and `cargo install` embed the objects that `cargo
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use std::{env, fs, io};
 
-/// Variables that name objects, and the names under which they are embedded.
+/// Variables with the paths of the objects, and the file names from which the binary embeds the objects.
 const OBJECTS: [(&str, &str); 2] = [
     ("EGRESS_BPF_OBJECT", "egress.bpf.o"),
     ("EGRESS_BPF_DEBUG_OBJECT", "egress.bpf.debug.o"),

@@ -1,7 +1,7 @@
-//! `egress`, with a built-in mediator that decides correctly, and rewrites and signs its receipts again at its end.
+//! `egress`, with a built-in mediator that decides correctly, and then changes its receipts and signs them again.
 //!
-//! An entry `NAME.lie.test` in the policy's allow-list names the lie, because the mediator receives the policy and
-//! almost nothing else. Only the tests use it, and no release contains it.
+//! An entry `NAME.lie.test` in the allow-list names the lie, because the mediator receives the policy and almost
+//! nothing else. Only the tests use this program, and no release contains it.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stderr,
@@ -18,7 +18,7 @@ use pipelock_receipts::keys::signing_key_from_seed_hex;
 #[path = "../../tests/src/liar/mod.rs"]
 pub mod liar;
 
-/// The end of the entry, after the name of the lie.
+/// The suffix of the entry. The name of the lie comes before it.
 const SUFFIX: &str = ".lie.test";
 
 fn main() -> ExitCode {

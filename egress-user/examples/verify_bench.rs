@@ -1,5 +1,5 @@
-//! Measures `egress verify` on long evidence, compared with bare signature checks and with the published verifier in
-//! Rust. `cargo xtask bench verify` builds and starts it.
+//! Measures `egress verify` on long evidence, compared with signature checks alone and with the published verifier in
+//! Rust. `cargo xtask bench verify` builds and starts this program.
 //!
 //! The compared figures are measured in the same minute, because the machine may be busy with other work.
 #![forbid(unsafe_code)]
@@ -30,12 +30,12 @@ use pipelock_receipts::keys;
 use pipelock_receipts::record::{Action, ActionType, Phase, Posture, ReceiptVerdict, Transport};
 use pipelock_receipts::recorder::{Moment, Recorder, SessionConfig};
 
-/// Receipts of the chains.
+/// Number of receipts in each chain.
 const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];
-/// The longest chain for the published verifier, which keeps the whole chain in memory and needs half a second for a
+/// The longest chain that the published verifier gets. It keeps the whole chain in memory and needs half a second for a
 /// thousand receipts.
 const MOST_FOR_REFERENCE: u64 = 100_000;
-/// Duration of the measurement of bare signature checks.
+/// Duration of the measurement of signature checks alone.
 const BARE: Duration = Duration::from_secs(2);
 
 /// Any error.
@@ -128,7 +128,7 @@ struct Run {
     rss_kib: u64,
 }
 
-/// Runs a verifier, which must accept the chain.
+/// Runs a verifier that must accept the chain.
 fn run(program: &OsStr, args: &[&OsStr]) -> Result<Run> {
     let before = children()?;
     let ended = measured::run(Command::new(program).args(args).stdout(Stdio::null()))?;
@@ -156,13 +156,13 @@ fn spent(who: UsageWho) -> Result<Duration> {
     ))
 }
 
-/// Measures bare signature checks.
+/// The result of the measurement of signature checks alone.
 struct Bare {
     per_second: f64,
     cpu_us: f64,
 }
 
-/// Checks signatures on all processors for some time.
+/// Checks signatures on all processors for [`BARE`].
 fn bare(key: &SigningKey) -> Result<Bare> {
     let signed: Vec<_> = (0..1024_u64)
         .map(|number| {

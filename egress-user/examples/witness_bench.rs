@@ -1,6 +1,6 @@
-//! Measures the cost of the kernel's record of connections: connect and close in a cgroup with the kernel programs of
-//! one side, compared with a cgroup without the program that writes the record. `cargo xtask bench witness` builds and
-//! starts it.
+//! Measures the cost of the kernel's record of connections. It compares the time of connect and close in a cgroup with
+//! all kernel programs of one side, and in a cgroup without the program that writes the record. `cargo xtask bench
+//! witness` builds and starts this program.
 //!
 //! A run always attaches all of its programs. This benchmark therefore attaches them itself, to cgroups that it makes,
 //! and connects to a listener in its own network namespace. `agent_sockops` also copies the destination for the relay,
@@ -44,14 +44,15 @@ const LISTENER: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::LOCALHOST, TRANSPAREN
 /// Any error.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
-/// One side of the mediator.
+/// One side of the mediator: the command's or the mediator's own.
 struct Side {
     name: &'static str,
     /// Start of the names of its programs.
     prefix: &'static str,
     /// The program that writes the record.
     recorder: &'static str,
-    /// Destination of its processes. The command's connections are redirected to the listener.
+    /// Destination to which the processes of this side connect. The command's connections are redirected to the
+    /// listener.
     to: SocketAddrV4,
 }
 
@@ -83,7 +84,7 @@ fn main() -> Result<()> {
 fn bench() -> Result<()> {
     let object = env::var_os("EGRESS_BPF_OBJECT").ok_or("EGRESS_BPF_OBJECT names no object")?;
     let object = fs::read(object)?;
-    // No connection leaves the machine, whatever is attached.
+    // In this network namespace, no connection leaves the machine, whatever programs are attached.
     unshare(CloneFlags::CLONE_NEWNET)?;
     egress_sys::netdev::loopback_up()?;
 
@@ -133,7 +134,7 @@ fn work(cgroup: &Path, to: SocketAddrV4) -> Result<()> {
         let started = Instant::now();
         let stream = TcpStream::connect(to)?;
         let connected = started.elapsed();
-        // The kernel then reports the end of the connection when the other side closes, and not later.
+        // Without this accept, the kernel reports the end of the connection later than the close.
         drop(listener.accept()?);
         let started = Instant::now();
         drop(stream);
@@ -178,8 +179,8 @@ impl Attached {
         let address = halves(LISTENER.ip().to_ipv6_mapped().to_bits());
         listed.insert(&Key::new(128, trie_key(address)), 1, 0)?;
         for (name, program) in programs.programs_mut() {
-            // In a run, the programs on `AF_UNIX` addresses are optional, and one program reads answers only in audit
-            // mode.
+            // A run need not attach the programs on `AF_UNIX` addresses, and it attaches the program that reads DNS
+            // answers only in audit mode.
             let is_other = name.contains("_unix_") || name == "agent_skb_ingress";
             let is_wanted = with_recorder || name != side.recorder;
             if name.starts_with(side.prefix) && !is_other && is_wanted {
@@ -201,7 +202,7 @@ impl Attached {
         })
     }
 
-    /// Makes one round, in which this program reads the records as the supervisor would.
+    /// Makes one round. Meanwhile, this process reads the records as the supervisor would.
     fn round(&mut self) -> Result<()> {
         let mut worker = Command::new(env::current_exe()?)
             .arg("work")
@@ -219,7 +220,7 @@ impl Attached {
         Ok(())
     }
 
-    /// Reads the available records, and returns the number of those about connections.
+    /// Reads the available records, and returns how many of them are about connections.
     fn read(&mut self) -> u64 {
         while self.attempts.next().is_some() {}
         while self.traffic.next().is_some() {

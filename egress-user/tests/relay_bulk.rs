@@ -1,5 +1,5 @@
-//! Large transfers through the relay are exact and need bounded memory. This file has only one test, so that no other
-//! test shares the process's memory.
+//! Large transfers through the relay are exact and need a bounded amount of memory. This file has only one test, so
+//! that no other test uses memory of this process.
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
@@ -55,7 +55,8 @@ async fn large_transfers_are_exact_and_memory_stays_bounded() {
     let mut client = world.connect("sink.test", 443).await;
     let hello = hello("sink.test");
     client.write_all(&hello).await.unwrap();
-    // The sink has received the hello in its own segment, so it can distinguish the hello from the following bytes.
+    // The sink has received the `ClientHello` in its own segment, so the sink can distinguish it from the following
+    // bytes.
     let mut answer = mediator::SERVER_HELLO;
     client.read_exact(&mut answer).await.unwrap();
     write_pattern(&mut client).await;
@@ -66,7 +67,7 @@ async fn large_transfers_are_exact_and_memory_stays_bounded() {
     );
     assert_eq!(world.flow().await.bytes_up, (SIZE + hello.len()) as u64);
 
-    // Clients that do not read slow their senders down.
+    // Clients that do not read make their senders wait.
     let mut slow = Vec::new();
     for _ in 0..20 {
         slow.push(download_tunnel(&world).await);

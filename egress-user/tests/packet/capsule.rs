@@ -1,5 +1,5 @@
-//! Posture capsules that Pipelock's receipts bind. The corpora are not part of the repository. `EGRESS_SHARED` names
-//! their directory.
+//! Posture capsules that Pipelock's receipts bind. The corpora with these receipts are not part of the repository.
+//! `EGRESS_SHARED` names their directory.
 #![allow(
     clippy::allow_attributes,
     clippy::panic,
@@ -18,7 +18,7 @@ use pipelock_receipts::keys::public_from_argument;
 use pipelock_receipts::report::EvidenceReport;
 use serde_json::Value;
 
-/// A run that bound a capsule of a third party.
+/// A recorded run whose receipts bind a capsule of a third party.
 struct Run {
     capsule: Vec<u8>,
     key: ed25519_dalek::VerifyingKey,
@@ -59,7 +59,7 @@ impl Run {
     }
 }
 
-/// Returns the document once for each of its values, with one byte of that value changed.
+/// Returns changed copies of the document. In each copy, one byte of another value is changed.
 fn changed(value: &Value) -> Vec<(String, Value)> {
     let mut all = Vec::new();
     let mut add = |name: &str, with: Value| all.push((String::from(name), with));

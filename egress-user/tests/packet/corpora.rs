@@ -188,7 +188,7 @@ const DIFFERENCES: &[(&str, bool, &str)] = &[
     ),
 ];
 
-/// Returns whether a missing corpus is a failure.
+/// Returns whether the test must fail if a corpus is missing.
 fn required() -> bool {
     std::env::var_os("EGRESS_TEST_REQUIRE").as_deref() == Some(OsStr::new("all"))
 }
@@ -197,7 +197,7 @@ fn read_json(path: &Path) -> Value {
     serde_json::from_slice(&fs::read(path).unwrap()).unwrap()
 }
 
-/// Verifies like the command. Returns the exit status and the outcome.
+/// Verifies as `egress verify` does. Returns the exit status and the outcome.
 fn check(path: &Path, keys: &[String], unpinned: bool) -> (u8, Option<VerifyOutcome>) {
     let args = VerifyArgs {
         path: path.to_owned(),
@@ -212,7 +212,7 @@ fn check(path: &Path, keys: &[String], unpinned: bool) -> (u8, Option<VerifyOutc
     }
 }
 
-/// Returns the rule and the place of the first findings, for a message.
+/// Returns the rule and the place of the first findings, for a message of a failed test.
 fn told(outcome: Option<&VerifyOutcome>) -> String {
     outcome.map_or_else(String::new, |outcome| {
         let findings = outcome.findings.iter().take(3);
@@ -308,7 +308,7 @@ fn runs_of_real_versions_have_the_argued_status() {
         if let Some(count) = expected["entries"]["action_receipt"].as_u64() {
             assert_eq!(report.receipt_count, count, "{name}");
         }
-        // With 3.1 and later, a regular end is proven. Pinning the key makes no other difference.
+        // With Pipelock 3.1 and later, a regular end is proven. Apart from that, pinning the key makes no difference.
         if code == 0 {
             assert_eq!(
                 (outcome.verdict, &report.end),
@@ -323,8 +323,8 @@ fn runs_of_real_versions_have_the_argued_status() {
     assert!(runs > 30, "{runs} runs");
 }
 
-/// Verdicts of the published chains. The lifecycle rules, which the Rust reference verifier also has, reject chains
-/// with an outcome without an intent.
+/// Verdicts about the published chains. A chain with an outcome that has no intent is rejected by the lifecycle rules,
+/// which the Rust reference verifier also has.
 #[test]
 #[ignore = "needs the corpora that EGRESS_SHARED names"]
 fn published_chains_have_their_verdict() {
@@ -483,7 +483,8 @@ fn golden_receipts_are_accepted_and_malicious_ones_refused() {
             // This check reads no clock, so it does not reject expired evidence.
             let accept = expect["verdict"] == "accept" || expect["reject_reason"] == "expired";
             assert_eq!(code == 0, accept, "{name}: {}", told(outcome.as_ref()));
-            // The published root of this case was computed without `ext`, which the receipt hash covers.
+            // The root that is published for this case was computed without `ext`, although the receipt hash covers
+            // `ext`.
             let is_old = name.starts_with("e09");
             if let (Some(root), true) = (expect["expected_root_hash"].as_str(), accept && !is_old) {
                 let report = outcome.unwrap().report.unwrap();

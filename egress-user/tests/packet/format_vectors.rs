@@ -1,5 +1,5 @@
-//! Recomputes every value of `docs/format/vectors.md` and compares the lists on the neighboring pages with the program,
-//! so that no page can state a wrong value.
+//! Recomputes every value in `docs/format/vectors.md`, and compares the lists on the neighboring pages with those in
+//! the program. No page can therefore state a wrong value.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose page cannot be read has failed"
@@ -127,7 +127,7 @@ fn capsule_is_signed_and_bound_by_the_evidence() {
     let cut = whole.find("\"signature\":").unwrap()..whole.find("\"tool_version\":").unwrap();
     let mut signed = whole.to_owned();
     signed.replace_range(cut, "");
-    // These two members are the only ones between `schema_version` and `tool_version`.
+    // These two members are the only members between `schema_version` and `tool_version`.
     assert_eq!(signed.len().to_string(), value("length of the signed text"));
     assert_eq!(sha256(&signed), value("SHA-256 of the signed text"));
 }

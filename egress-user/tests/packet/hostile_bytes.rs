@@ -1,5 +1,5 @@
-//! Parsers of bytes from the command or from the sender of a packet. No variant of valid bytes makes a parser panic,
-//! and every accepted text has one interpretation, which the next reader shares.
+//! Parsers of bytes from the command or from the sender of a packet. No variant of valid bytes makes a parser panic.
+//! Every text that a parser accepts has one meaning, and the next reader reads the same meaning.
 #![allow(
     clippy::allow_attributes,
     clippy::indexing_slicing,
@@ -27,7 +27,7 @@ use egress_workspace::apply::git_index;
 use pipelock_receipts::capsule::Capsule;
 use pipelock_receipts::{json, keys};
 
-/// Returns every interpretation of a head by a careless server: the lengths, whether the body is chunked, and the
+/// Returns every way in which a careless server could read a head: the lengths, whether the body is chunked, and the
 /// hosts.
 fn readings(head: &[u8]) -> (Vec<u64>, bool, Vec<Vec<u8>>) {
     let (mut lengths, mut chunked, mut hosts) = (Vec::new(), false, Vec::new());
@@ -91,7 +91,7 @@ fn a_head_that_is_taken_has_one_reading() {
         let bytes = numbers.mutated(&sound, &words);
         sniff::sniff(&bytes);
         let whole = scan(&bytes, 0);
-        // The end of the head, or the error, does not depend on how the bytes are cut.
+        // The result is the same wherever the bytes are cut: the end of the head, or the error.
         let cut = numbers.below(bytes.len() + 1);
         let resumed = match scan(&bytes[..cut], 0) {
             Ok(Scan::More(at)) => scan(&bytes, at),
@@ -130,7 +130,8 @@ fn a_head_that_is_taken_has_one_reading() {
     );
 }
 
-/// Returns the end of a body by a simple reading of RFC 9112, section 7.1, without extensions and trailers.
+/// Returns the position of the end of a body, from a simple reading of RFC 9112, section 7.1, without extensions and
+/// trailers.
 fn end(body: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {

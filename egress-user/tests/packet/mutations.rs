@@ -131,14 +131,14 @@ fn without_a_key_a_chain_is_self_consistent_only() {
     );
 }
 
-/// A mutation, and the first rule it must break.
+/// Name of a mutation, the changed lines, and the first rule that it must break.
 type Case = (&'static str, Vec<Vec<u8>>, &'static str);
 
 /// Claims: decisions-signed*
 #[test]
 fn every_mutation_is_named() {
-    // Entries: the opening, a heartbeat, two for each action, a denial after every third action, and a checkpoint after
-    // every fifth entry.
+    // The chain has these entries: the opening, a heartbeat, two for each action, a denial after every third action,
+    // and a checkpoint after every fifth entry.
     let chain = chain(6, 5);
     let total = chain.lines.len();
     let without = |skip: usize| {

@@ -1,4 +1,4 @@
-//! The published reference verifiers accept what the recorder writes, including the proof of its end.
+//! The published reference verifiers accept the evidence that the recorder writes, and accept its end as proven.
 //!
 //! `EGRESS_REF_VERIFIER_RS` names the binary of pipelock-verifier-rs 0.6.5 and
 //! `EGRESS_REF_VERIFIER_PY` the console script of pipelock-verify 0.4.1.
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use super::support::{SESSION, chain, write_packet};
 
-/// Returns a reference verifier that the environment names. Without one, the test is skipped.
+/// Returns a reference verifier that the environment names. If it names none, the test is skipped.
 fn reference(variable: &str) -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Some(PathBuf::from(path));

@@ -1,4 +1,4 @@
-//! `report.html` is one page that loads nothing else. No text of a run can become markup in it.
+//! `report.html` is one page that loads nothing else. No text of a run can become markup in the page.
 #![expect(
     clippy::panic,
     clippy::unwrap_used,
@@ -22,7 +22,7 @@ use pipelock_receipts::findings::Findings;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-/// All tags after the head.
+/// All tags that the page may have after its head.
 const TAGS: [&str; 18] = [
     "h1", "/h1", "h2", "/h2", "p", "/p", "pre", "/pre", "table", "/table", "tr", "/tr", "th",
     "/th", "td", "/td", "/body", "/html",
@@ -136,7 +136,7 @@ fn hostile_names_are_text_wherever_they_stand() {
     assert!(!page.contains("<img") && !page.contains("<script") && !page.contains("<!--"));
     // The name appears in each place, as text.
     let shown = "&lt;/td&gt;&lt;script src=//evil.test/x&gt;";
-    // Only the suggested command omits or replaces names that would need quotes.
+    // Some names would need quotes in a shell. Only the suggested command omits or replaces such names.
     let places = plain.matches("a.test").count();
     assert_eq!(page.matches(shown).count() + 3, places);
     assert!(places >= 15, "{plain}");

@@ -1,5 +1,5 @@
-//! Every rule of the program has a row in `docs/rules.md`, and every row has a rule. Every disagreement of the
-//! recorders has a formula and a name in the schema of the output.
+//! Every rule of the program has a row in `docs/rules.md`, and every row has a rule. Every comparison of the recorders
+//! has a formula in the page and a name in the schema of the output.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be read has failed"
@@ -13,7 +13,7 @@ use audit_packet::all_rules;
 use audit_packet::reconcile::Disagreement;
 use serde_json::Value;
 
-/// Returns the identifier and the severity of each row whose first cell is a rule.
+/// Returns the identifier and the severity of each rule that has a row in the page.
 fn rows() -> Vec<(&'static str, &'static str)> {
     let page = include_str!("../../../docs/rules.md");
     page.lines()
@@ -45,7 +45,7 @@ fn page_has_exactly_the_rules_of_the_program() {
     assert_eq!(page, rules);
 }
 
-/// The test above would not notice a rule that is defined outside the lists.
+/// The test above does not find a rule that is defined outside the lists, so this test searches for one.
 ///
 /// Claims: add-finding
 #[test]

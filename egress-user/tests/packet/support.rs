@@ -29,8 +29,8 @@ use pipelock_receipts::recorder::{Closed, Moment, Recorder, SessionConfig};
 use pipelock_receipts::report::EvidenceReport;
 use sha2::{Digest, Sha256};
 
-/// Returns the directory of the corpora, which are not part of the repository. Tests that need it are ignored unless
-/// the caller requests them.
+/// Returns the directory of the corpora, which are not part of the repository. Tests that need the corpora are ignored
+/// unless the caller requests them.
 pub(crate) fn corpora() -> PathBuf {
     let shared = std::env::var_os("EGRESS_SHARED").expect("EGRESS_SHARED names no corpora");
     let path = Path::new(&shared).join("corpora");
@@ -50,7 +50,7 @@ pub(crate) const POLICY: &str = "mode: strict\napi_allowlist: [host1.test]\n";
 pub(crate) struct Chain {
     /// The lines of the file, each with its LF.
     pub(crate) lines: Vec<Vec<u8>>,
-    /// What the recorder returns at the end.
+    /// The summary that the recorder returned at the end of the session.
     pub(crate) closed: Closed,
     /// The signing key.
     pub(crate) key: ed25519_dalek::SigningKey,
@@ -104,7 +104,7 @@ pub(crate) fn chain(actions: u64, checkpoint_interval: u64) -> Chain {
     chain_with(&key, actions, checkpoint_interval)
 }
 
-/// Does the same as [`chain`] with a given key.
+/// Returns such a session, signed with `key`.
 pub(crate) fn chain_with(
     key: &ed25519_dalek::SigningKey,
     actions: u64,
@@ -162,7 +162,7 @@ pub(crate) fn chain_with(
                 verdict: ReceiptVerdict::Block,
                 phase: None,
                 transport: Transport::Forward,
-                // This is the form in which the built-in mediator writes targets.
+                // The built-in mediator writes targets in this form.
                 target: "http://refused.test/[redacted-value]?[query 3 0123456789abcdef]",
                 method: "POST",
                 layer: "allowlist",
@@ -204,7 +204,7 @@ pub(crate) fn chain_with(
     }
 }
 
-/// Returns the packet of a chain, as a run would write it.
+/// Returns the packet that a run would write for a chain.
 pub(crate) fn packet_for(report: &EvidenceReport) -> Packet {
     let inputs = PacketInputs {
         packet_id: None,

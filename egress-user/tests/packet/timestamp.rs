@@ -19,7 +19,7 @@ const ATTESTATION: &[u8] = b"{\"payload\":\"\"}\n";
 const NONCE: &[u8] = &[0x7b, 2, 3, 4, 5, 6, 7, 8];
 const CADES: [&str; 3] = ["-cades", "-md", "sha256"];
 
-/// Makes an authority and its directory.
+/// Makes an authority in a temporary directory. Returns both.
 fn authority() -> (Authority, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     (Authority::new(dir.path()), dir)
@@ -39,7 +39,7 @@ fn rule(outcome: &Result<Stamp, Problem>) -> &'static str {
         .map_or_else(|problem| problem.rule.id, |_| "holds")
 }
 
-/// Returns a time in the form of a token.
+/// Returns a time in the form in which tokens contain it.
 fn written(time: OffsetDateTime) -> String {
     let text = time::macros::format_description!("[year][month][day][hour][minute][second]Z");
     time.format(text).unwrap()
@@ -121,7 +121,8 @@ fn a_changed_reply_states_the_same_or_nothing() {
             changed[place] ^= 1 << bit;
             match check(&changed, &root) {
                 Err(_) => refused += 1,
-                // Unsigned bytes may differ: the version of the structure, and repeated names of algorithms.
+                // Bytes that the signature does not cover may differ: the version of the structure, and repeated names
+                // of algorithms.
                 Ok(other) => {
                     assert_eq!(other, stamp, "byte {place}");
                     assert!(!(at..at + 32).contains(&place), "byte {place}");
@@ -159,7 +160,7 @@ fn a_signer_must_be_one_for_time_stamps() {
     ] {
         authority.certificate(name, "P-256", extensions, Some("root"));
         assert_eq!(rule(&signed(name)), "timestamp.signer", "{name}");
-        // Pinning the signer's own certificate does not help either.
+        // The signer's own certificate as the pinned root is rejected as well.
         let own = check(
             &authority.sign(&token, name, &CADES),
             &roots(&authority, name),
@@ -318,7 +319,7 @@ fn hostile_replies_take_no_time_and_stop_nobody() {
             assert_eq!(other, stamp);
         }
     }
-    // A set whose order is the worst case, as long as a reply may be.
+    // The set is as long as a reply may be, in the order that takes the most time to check.
     let most = usize::try_from(MOST_BYTES).unwrap() - 1000;
     let elements: Vec<u8> = (0..most / 5)
         .rev()
@@ -339,7 +340,7 @@ fn hostile_replies_take_no_time_and_stop_nobody() {
         let reply = granted(&tlv(0x30, &[oid, &tlv(0xa0, &[&signed])]));
         assert!(reply.len() > most && check(&reply, &root).is_err());
     }
-    // Many certificates, and one certificate with many names. Both are parsed before any signature is checked.
+    // There are many certificates, or one certificate with many names. Both are parsed before any signature is checked.
     let many = |count: usize, one: fn([u8; 2]) -> Vec<u8>| -> Vec<u8> {
         let all = (0..count).rev();
         all.flat_map(|number| one(u16::try_from(number).unwrap().to_be_bytes()))

@@ -1,5 +1,5 @@
-//! Recorded runs of real Pipelock versions: each kind of bad evidence has its own finding with advice, and
-//! `docs/verifiers.md` lists where the verdict of egress differs from that of a reference verifier.
+//! Recorded runs of real Pipelock versions. Each kind of bad evidence has its own finding with advice.
+//! `docs/verifiers.md` lists where the verdict of egress differs from the verdict of a reference verifier.
 //!
 //! The test compares the table with the runs. `EGRESS_WRITE_DOCS=1` writes a new table.
 #![expect(
@@ -32,7 +32,8 @@ const COLUMNS: [&str; 5] = [
     "Go 3.2",
 ];
 
-/// The reason for a different verdict, by the finding or the kind of end that decides the verdict of egress.
+/// Reasons why a verdict differs. The first text is the start of the finding, or the kind of end, that decides the
+/// verdict of egress.
 const WHY: &[(&str, &str)] = &[
     (
         "proven",
@@ -108,7 +109,7 @@ impl Checked {
             .unwrap_or_else(|| panic!("{}: no {id}: {:?}", self.name, self.outcome.findings))
     }
 
-    /// Returns what decides the verdict of egress.
+    /// Returns the finding, or the kind of end, that decides the verdict of egress.
     fn cause(&self) -> &str {
         let first = self.outcome.findings.first();
         match (first, &self.report().end) {
@@ -243,7 +244,7 @@ fn every_kind_of_bad_evidence_has_a_finding_with_advice() {
             assert!(!finding.rule.problem.is_empty(), "{}: {id}", run.name);
             seen += 1;
         }
-        // All other findings are absent, or follow from this one.
+        // There is no other finding, except findings that follow from this one.
         let others = run.outcome.findings.iter().map(|finding| finding.rule.id);
         let others: Vec<&str> = others.filter(|id| !wanted.contains(id)).collect();
         let is_known = others.iter().all(|id| *id == "v2.count") && !wanted.is_empty();
@@ -293,7 +294,8 @@ fn both_chains_are_counted_under_their_own_names() {
                 run.name
             );
         }
-        // The Rust verifier reports the version 2 chain if there is one, and otherwise the version 1 chain.
+        // If there is a version 2 chain, the Rust verifier reports about it. Otherwise, it reports about the version 1
+        // chain.
         let lines = run.expected["pipelock-verifier-rs 0.6.5 chain"]["lines"].as_array();
         let shown = |name: &str| {
             let mut lines = lines.into_iter().flatten().filter_map(Value::as_str);
@@ -348,7 +350,7 @@ fn intents_and_outcomes_are_paired_and_the_text_explains_the_counts() {
         assert!(said.contains(&part), "{part}: {said}");
     }
 
-    // The report names an intent without an outcome: its line and its action.
+    // The report contains the line and the action of an intent without an outcome.
     let open = run("v3.2-required-open");
     assert_eq!(open.report().open_intents, 2);
     let named: Vec<&Finding> = open

@@ -25,10 +25,10 @@ use egress::cli::exit;
 use egress::cli::verify::{self, VerifyArgs, VerifyError, VerifyOutcome, status};
 use pipelock_receipts::keys;
 
-/// Long enough for every verdict here, and too short to read a gigabyte.
+/// Time limit of a verification. It is too short to read a gigabyte.
 const SOON: Duration = Duration::from_secs(2);
 
-/// A packet with an attestation, and all its keys.
+/// A packet with an attestation, and the keys that signed it.
 struct Packet {
     directory: tempfile::TempDir,
     chain: Chain,
@@ -75,7 +75,7 @@ impl Packet {
         }
     }
 
-    /// Returns the broken rules of the attestation and of the evidence.
+    /// Returns the rules about the attestation and the evidence that the packet breaks.
     fn check(&self, pins_boundary: bool) -> Result<Vec<&'static str>, VerifyError> {
         let outcome = verify::verify(&self.args(pins_boundary))?;
         Ok(rules(&outcome))
@@ -83,8 +83,8 @@ impl Packet {
 }
 
 fn rules(outcome: &VerifyOutcome) -> Vec<&'static str> {
-    // These two rules are always broken, because the test packets have no boundary documents and their receipts bind a
-    // key that signed nothing.
+    // These two rules are always broken: the test packets have no boundary documents, and their receipts bind a key
+    // that signed nothing.
     let always = ["attestation.predicate", "attestation.signer"];
     let rules = outcome.findings.iter().map(|finding| finding.rule.id);
     rules.filter(|rule| !always.contains(rule)).collect()
@@ -151,7 +151,7 @@ fn file_longer_than_was_signed_is_not_read() {
                 .unwrap();
             file.write_all(b"\n").unwrap();
         }
-        // Without a stated size, the whole file is read before the check can fail.
+        // Without a stated size, the verifier reads the whole file before it can reject it.
         let told = |packet: &Packet| {
             let outcome = verify::verify(&packet.args(true)).unwrap();
             let found = outcome.findings.iter().map(|finding| finding.found.clone());

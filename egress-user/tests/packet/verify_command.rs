@@ -146,7 +146,7 @@ fn a_packet_is_an_object_of_its_own_directory() {
     fs::write(&path, packet.to_string()).unwrap();
     let (code, outcome) = check(&args(&path, &chain));
     assert_eq!((code, first(&outcome)), (exit::INVALID, "packet.schema"));
-    // A link to a file outside the directory.
+    // The file is a link to a file outside the directory.
     let elsewhere = tempfile::tempdir().unwrap();
     fs::write(elsewhere.path().join("packet"), &text).unwrap();
     fs::remove_file(&path).unwrap();
@@ -230,7 +230,7 @@ fn what_speaks_of_a_boundary_is_a_whole_packet_or_nothing() {
         let (code, outcome) = check(&args);
         assert_eq!((code, first(&outcome)), (exit::INVALID, "packet.missing"));
     }
-    // A packet without its packet.json is not accepted as a directory of evidence.
+    // If its packet.json is missing, a packet is not accepted as a directory of evidence.
     fs::remove_file(whole.path().join(PACKET_FILE)).unwrap();
     fs::rename(
         &evidence,
@@ -245,7 +245,7 @@ fn what_speaks_of_a_boundary_is_a_whole_packet_or_nothing() {
         let (code, outcome) = check(&args);
         assert_eq!((code, first(&outcome)), (exit::INVALID, "packet.missing"));
     }
-    // Without the other files of a packet, it is a directory of evidence.
+    // Without the other files of a packet, the directory counts as a directory of evidence.
     for name in [FLOWS_FILE, POLICY_FILE, "verifier.txt", "summary.md"] {
         let path = whole.path().join(name);
         if path.exists() {
@@ -276,14 +276,14 @@ fn an_identity_that_nobody_signed_meets_no_expectation() {
     );
     let rules: Vec<&str> = outcome.findings.iter().map(|one| one.rule.id).collect();
     assert!(!rules.contains(&"identity.expected"), "{rules:?}");
-    // A different value is named as well.
+    // A value that differs is reported as well.
     fs::write(
         directory.path().join("identity.json"),
         identity.replace("a/b", "c/d"),
     )
     .unwrap();
     assert_eq!(first(&check(&expecting).1), "identity.expected");
-    // Another error is the cause of every later one.
+    // The other error is the cause, so only that error is reported.
     fs::write(directory.path().join("identity.json"), identity).unwrap();
     edit(&directory.path().join(EVIDENCE_FILE), "host1", "host2");
     assert_eq!(first(&check(&expecting).1), "receipt.signature");

@@ -20,10 +20,10 @@ pub struct Measured {
     pub rss_kib: u64,
 }
 
-/// Runs a program to its end.
+/// Runs a program to its end, and returns its status, time, and memory.
 ///
 /// # Errors
-/// If it cannot be started.
+/// If the program cannot be started.
 pub fn run(command: &mut Command) -> io::Result<Measured> {
     let started = Instant::now();
     let mut child = command.spawn()?;

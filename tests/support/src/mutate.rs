@@ -1,11 +1,11 @@
-//! Hostile variants of valid bytes. Every run makes the same ones.
+//! Hostile variants of valid bytes. They are the same in every run of a test.
 
 /// A pseudorandom sequence of numbers.
 #[derive(Debug)]
 pub struct Numbers(u64);
 
 impl Numbers {
-    /// Starts the sequence of this seed.
+    /// Starts the sequence for `seed`.
     pub fn new(seed: u64) -> Self {
         Self(seed ^ 0x9e37_79b9_7f4a_7c15)
     }

@@ -1,4 +1,4 @@
-//! A time stamp authority, which is OpenSSL with keys and certificates that each test makes.
+//! A time stamp authority: OpenSSL, with keys and certificates that each test makes.
 #![expect(
     clippy::disallowed_methods,
     reason = "test tools may start programs directly"
@@ -34,12 +34,12 @@ pub fn request(stream: &mut impl Read) -> io::Result<(String, Vec<u8>)> {
     Ok((head, query))
 }
 
-/// A directory with keys and certificates.
+/// A directory with the keys and certificates of an authority and its signers.
 #[derive(Debug)]
 pub struct Authority(PathBuf);
 
 impl Authority {
-    /// Makes a root `root` and a signer `signer`, both with P-256 keys.
+    /// Makes the certificate `root` of the authority and the certificate `signer`, both with P-256 keys.
     pub fn new(dir: &Path) -> Self {
         fs::create_dir_all(dir).unwrap();
         let authority = Self(dir.to_owned());
@@ -48,7 +48,7 @@ impl Authority {
         authority
     }
 
-    /// Returns the path of the certificate of `name`, PEM.
+    /// Returns the path of the PEM file with the certificate `name`.
     pub fn pem(&self, name: &str) -> PathBuf {
         self.0.join(format!("{name}.pem"))
     }
@@ -62,7 +62,7 @@ impl Authority {
         self.certificate_for("10", name, kind, extensions, issuer);
     }
 
-    /// Does the same with a certificate that is valid for `days` days.
+    /// Makes a key and its certificate, which is valid for `days` days.
     pub fn certificate_for(
         &self,
         days: &str,
@@ -104,7 +104,7 @@ impl Authority {
         done(&mut request);
     }
 
-    /// Answers a request with `openssl ts`. `settings` are lines of its configuration.
+    /// Answers a request with `openssl ts`. `settings` are lines for the configuration of OpenSSL.
     pub fn answer(&self, query: &[u8], signer: &str, digest: &str, settings: &str) -> Vec<u8> {
         let [request, reply, config] =
             ["query.tsq", "reply.tsr", "ts.cnf"].map(|name| self.0.join(name));
@@ -135,8 +135,8 @@ impl Authority {
         fs::read(reply).unwrap()
     }
 
-    /// Returns a reply with this token, signed with any certificate, even one for another purpose. `options` are those
-    /// of `openssl cms`.
+    /// Returns a reply with `token`, signed with the certificate of `signer`, whatever its purpose. `options` are
+    /// passed to `openssl cms`.
     pub fn sign(&self, token: &[u8], signer: &str, options: &[&str]) -> Vec<u8> {
         let [content, signed] = ["content", "signed"].map(|name| self.0.join(name));
         fs::write(&content, token).unwrap();
@@ -162,7 +162,7 @@ impl Authority {
         granted(&fs::read(signed).unwrap())
     }
 
-    /// Verifies a reply over `data` with OpenSSL.
+    /// Returns whether OpenSSL accepts a reply over the file `data`.
     pub fn openssl_accepts(&self, data: &Path, reply: &Path, root: &str) -> bool {
         let mut command = openssl(&["ts", "-verify", "-data"]);
         command
@@ -175,7 +175,7 @@ impl Authority {
     }
 }
 
-/// Returns one DER value.
+/// Returns one DER value with this tag, made of `parts`.
 pub fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
     let body = parts.concat();
     let length = u32::try_from(body.len()).unwrap().to_be_bytes();

@@ -1,4 +1,4 @@
-//! Runs the examples for other CI systems and the commands of the reviewer's guide exactly as the pages show them.
+//! Runs the examples for other CI systems and the commands of the reviewer's guide exactly as their pages show them.
 use std::fs;
 
 use egress_tests::evidence::Reference;
@@ -7,12 +7,12 @@ use egress_tests::workflow::{Runner, project};
 
 const POLICY: &str = "mode: strict\napi_allowlist: [allowed.test]\n";
 
-/// Returns the lines between the marks, as the shell receives them.
+/// Returns the lines of a page between its two marks, as the shell receives them.
 fn marked(path: &str) -> String {
     let text = fs::read_to_string(project().join(path)).unwrap();
     let (_, rest) = text.split_once("# begin\n").unwrap();
     let (script, _) = rest.split_once("# end\n").unwrap();
-    // Buildkite itself replaces `$$` with one dollar sign.
+    // Buildkite replaces `$$` with one dollar sign before the shell reads the script.
     script.replace("$$", "$")
 }
 
@@ -67,7 +67,7 @@ fn examples_of_other_systems_run() {
         for wanted in ["VALID, end proven", "kernel_enforced"] {
             assert!(ran.stdout.contains(wanted), "{path}: {ran}");
         }
-        // Verification with another key fails.
+        // Verification fails if another key is pinned.
         let other = runner.key("other.key").display().to_string();
         let check = format!(
             "cd '{}' && egress verify audit-packet --key '{other}.pub'",

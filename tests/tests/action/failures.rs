@@ -1,4 +1,4 @@
-//! Causes that fail a step. Each must give one clear error, and none may fall back to weaker protection.
+//! Faults that make a step fail. Each must give one clear error, and none may fall back to weaker protection.
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -216,13 +216,13 @@ fn container_without_privileges_is_named() {
     );
 }
 
-/// Makes a listed release: a copy of the binary, served from a file.
+/// Lists a release in the action and serves it from a file. The release is a copy of the binary.
 fn release(runner: &Runner, sha256: &str) -> String {
     fs::copy(runner.path("bin/egress"), runner.path("home/release")).unwrap();
     list(runner, sha256, "home/release")
 }
 
-/// Lists a file as the release, and returns the path in which the action will store it.
+/// Lists `file` as the release, and returns the path at which the action will store it.
 fn list(runner: &Runner, sha256: &str, file: &str) -> String {
     let version = env!("CARGO_PKG_VERSION");
     let machine = std::env::consts::ARCH;

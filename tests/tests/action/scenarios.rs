@@ -1,4 +1,5 @@
-//! Workflows in which nothing fails: what each workflow reports, and which network packets leave the runner.
+//! Workflows in which nothing fails. The tests check what each workflow reports, and which network packets leave the
+//! runner.
 use std::fs;
 
 use egress_tests::INTERNET;
@@ -7,7 +8,7 @@ use egress_tests::workflow::Runner;
 
 const POLICY: &str = "mode: strict\napi_allowlist: [allowed.test]\n";
 
-/// Attempts that fail for the script itself. A connection to the relay is not among them, because it always opens.
+/// Attempts that fail inside the script. A connection to the relay is not among them, because it always opens.
 const REFUSED: [&str; 7] = [
     "direct-http",
     "upstream-dns",
@@ -25,7 +26,7 @@ fn smoke_test_of_the_original() {
     runner.key("signer.key");
     runner.write(".pipelock/ci.yaml", POLICY);
 
-    // The control: without a boundary every attempt succeeds, and leaves the machine.
+    // The control: without a boundary, every attempt succeeds and leaves the machine.
     let start = runner.world.wire().snapshot();
     let control = runner.act("smoke", Some("control"), &[]);
     control.assert_success();
@@ -49,7 +50,7 @@ fn smoke_test_of_the_original() {
     let allowed = [INTERNET.allowed.into(), INTERNET.allowed_v6.into()];
     let resolver = [INTERNET.resolver.into(), INTERNET.resolver_v6.into()];
     for packet in runner.world.wire().since(start) {
-        // Only the mediator queries the name server, for the address of the allowed name.
+        // Only the mediator queries the name server, and only for the address of the allowed name.
         let to = packet.destination.unwrap();
         assert!(allowed.contains(&to) || resolver.contains(&to), "{packet}");
     }
@@ -98,7 +99,7 @@ fn two_steps_in_a_job_and_two_jobs_at_once() {
 fn arguments_are_words_and_nothing_is_evaluated() {
     let runner = Runner::new();
     runner.write(".pipelock/ci.yaml", POLICY);
-    // The option of `act` accepts only one line, so a block of lines is written into the workflow.
+    // `act` accepts only one line for an input, so a block of lines is written into the workflow.
     let workflow = fs::read_to_string(runner.path("checkout/.github/workflows/step.yml")).unwrap();
     let block = "script-args: |\n            a b\n            $(touch evaluated)\n            ${{ env.ARGS }}\n";
     runner.write(

@@ -122,7 +122,7 @@ fn script_that_talks_to_the_runner_is_not_heard() {
         summary.contains("GITHUB_ENV") && summary.contains("GITHUB_OUTPUT"),
         "{summary}"
     );
-    // Text that the script chose is in code spans, and its backticks do not end them.
+    // Text that the script chose is in code spans. Its backticks do not end these spans.
     let hostile: Vec<&str> = summary
         .lines()
         .filter(|line| line.contains("](evil)"))

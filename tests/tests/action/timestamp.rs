@@ -1,4 +1,4 @@
-//! A workflow requests a time stamp, and a later job requires it.
+//! A workflow requests a time stamp, and a later job requires that the packet has one.
 use std::fs;
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -68,7 +68,7 @@ fn step_asks_for_a_time_stamp_and_a_later_job_requires_it() {
         runner.act("verify", None, &variables)
     };
 
-    // Without the inputs there is no time stamp, and a job that requires one fails.
+    // Without the inputs, the packet has no time stamp, and a job that requires one fails.
     step("", "").assert_success();
     assert!(!runner.path("home/packet/timestamp.tsr").exists());
     verify("").assert_success();

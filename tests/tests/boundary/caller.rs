@@ -126,7 +126,7 @@ fn variables_that_steer_the_runner_stay_outside() {
     }
     let text = fs::read_to_string(run.packet.join("boundary.json")).unwrap();
     assert!(!text.contains("canary"));
-    // The control: without the boundary, an unprivileged user can read it.
+    // The control: without the boundary, an unprivileged user can read the file.
     let control = world.shell(&format!(
         "setpriv --reuid 65534 --regid 65534 --clear-groups cat {}/token",
         temp.path().display()
@@ -166,7 +166,7 @@ fn single_variables_are_passed_and_kept_back_by_name() {
         assert!(names.as_array().unwrap().contains(&name.into()), "{names}");
     }
 
-    // A probe checks for tokens of the runner, so passing one also needs `--accept-risk`.
+    // One probe checks for tokens of the runner, so `--env-pass` with a token also needs `--accept-risk`.
     let token = ["--env-pass", "ACTIONS_RUNTIME_TOKEN"];
     let refused = run(&token);
     assert_eq!(refused.status, Some(125), "{refused}");

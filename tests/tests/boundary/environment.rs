@@ -14,7 +14,7 @@ use serde_json::Value;
 
 const PLAIN: &str = "unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy\n";
 
-/// A run that a shell starts, with everything that a caller's shell may have changed or opened.
+/// A run that a shell starts. A caller's shell can change the streams and the descriptors that the run inherits.
 struct ByShell {
     line: String,
     packet: PathBuf,
@@ -106,8 +106,8 @@ fn runner_without_ipv6() {
     assert_eq!(run.stdout, "hello from allowed.test\n".repeat(2), "{run}");
 }
 
-/// Starts a program that cannot set an option of IPv6 sockets and therefore cannot make the listener on `::1`. This
-/// simulates a machine without IPv6.
+/// Starts a program that cannot set an option of IPv6 sockets and therefore cannot make the listener on `::1`. For this
+/// program, the machine has no IPv6.
 const WITHOUT_IPV6_LISTENER: &str = r"
 import ctypes, os, platform, struct, sys
 setsockopt = {'x86_64': 54, 'aarch64': 208}[platform.machine()]
@@ -191,7 +191,7 @@ fn inherited_descriptors_are_closed_and_recorded() {
     let world = World::new();
     let secret = world.dir().join("secret");
     fs::write(&secret, "canary").unwrap();
-    // A connection to a denied host and an open file, both of which work without the boundary.
+    // The attempts are a connection to a denied host and a read of an open file. Both work without the boundary.
     let open = format!(
         "exec 7<{} 8<>/dev/tcp/{}/7000 9</dev/tcp/{}/7000",
         secret.display(),
@@ -208,7 +208,7 @@ fn inherited_descriptors_are_closed_and_recorded() {
 
     let run = ByShell::new(&world, attempt);
     let output = world.shell(&format!("{open}; {} <&9", run.line));
-    // `ls` itself opens descriptor 3.
+    // `ls` opens descriptor 3 to read the directory.
     assert_eq!(output.stdout, "0 1 2 3 ", "{output}");
     let inherited = run.boundary("/inherited_descriptors").to_string();
     for descriptor in ["7", "8", "9"] {
@@ -236,7 +236,7 @@ fn standard_stream_that_is_a_socket_is_named() {
     let peer = format!("{}:7000", INTERNET.denied);
     let connected = format!("/dev/tcp/{}/7000", INTERNET.denied);
     let run = ByShell::new(&world, "echo through");
-    // The caller connected this stream, so data passes through it, and the packet states that.
+    // The caller connected this stream, so data leaves through it, and the packet states this.
     let output = world.shell(&format!("{} >{connected}", run.line));
     assert!(output.success(), "{output}");
     wait_until("the peer has it", Duration::from_secs(10), || {
@@ -406,7 +406,7 @@ fn limits_of_the_runs_user_are_no_higher_than_its_share() {
         ("msgqueue size", 409_600),
         ("locked memory", 8 << 20),
     ];
-    // The hard limits.
+    // The values are hard limits.
     let limits = |text: &str| {
         SHARES.map(|(name, _)| {
             let line = text.lines().find(|line| line.contains(name)).unwrap();

@@ -12,10 +12,10 @@ use std::time::Duration;
 use egress_tests::{Trace, World, evidence, wait_until};
 use tempfile::TempDir;
 
-/// Time limit for anything that should happen at once, on a busy machine.
+/// Time limit for anything that should happen at once, even on a busy machine.
 const LONG: Duration = Duration::from_secs(10);
 
-/// Makes a directory that every user may enter and write, in a place that the command sees.
+/// Makes a directory that every user may enter and write, at a place that the file view contains.
 fn open_directory() -> TempDir {
     let dir = tempfile::Builder::new()
         .prefix("egress-test-")
@@ -107,7 +107,7 @@ fn policy_and_key_in_a_place_that_everyone_sees() {
     );
 }
 
-/// Serves a stream socket, a datagram socket, and a FIFO in a directory, and writes down what it receives.
+/// Serves a stream socket, a datagram socket, and a FIFO in a directory, and writes the received bytes to files.
 const HOST_SERVER: &str = r"
 import os, socket, sys, threading
 os.chdir(sys.argv[1])
@@ -137,7 +137,7 @@ for work in [streams, datagrams, fifos]:
 open('ready', 'w').close()
 ";
 
-/// Tries all three, and exits with 0 only if all of them succeed.
+/// Tries the stream socket, the datagram socket, and the FIFO, and exits with 0 only if all of them work.
 const HOST_CLIENT: &str = r"
 import os, socket, sys
 directory, who = sys.argv[1:3]
@@ -184,7 +184,7 @@ fn sockets_and_fifos_of_the_host() {
 
     let run = world.egress().allow(&[]).file("client.py", HOST_CLIENT);
     let client = run.directory().join("client.py");
-    // An unprivileged user, like that of the command.
+    // The control runs as an unprivileged user, like the command.
     let control = world.shell(&format!(
         "setpriv --reuid 65534 --regid 65534 --clear-groups python3 {} {} outside",
         client.display(),
@@ -209,7 +209,7 @@ fn sockets_and_fifos_of_the_host() {
     assert!(!run.stdout.contains("THROUGH"), "{run}");
     assert_eq!(run.stdout.matches("stream: ").count(), 3, "{run}");
     assert_eq!(run.stdout.matches("fifo: ").count(), 3, "{run}");
-    // The command sees their names.
+    // The command can see the names of the sockets.
     assert!(run.stdout.contains("/datagram\n"), "{run}");
     assert!(!arrived().contains("inside"), "{}", arrived());
     running.signal(nix::sys::signal::Signal::SIGKILL);
@@ -283,7 +283,7 @@ fn list_of_mounts_names_no_directory_of_the_run() {
             .script("cat /proc/self/mountinfo")
             .run();
         assert!(run.stdout.contains("lowerdir="), "{mode}: {run}");
-        // The run's id is part of the name of every directory that a run makes on the host.
+        // The name of every directory that a run makes on the host contains the run's id.
         let id = run.boundary("/run_id");
         let id = id.as_str().unwrap();
         let names = run.stdout.matches(id).count();
@@ -332,7 +332,7 @@ fn mount_that_cannot_be_a_lower_layer() {
     assert!(!left_out.to_string().contains(one.to_str().unwrap()));
 }
 
-/// Serves abstract names, and writes down what it receives.
+/// Serves sockets with abstract names, and writes the received bytes to a file.
 const ABSTRACT_SERVER: &str = r"
 import os, select, socket, sys
 os.chdir(sys.argv[1])
@@ -442,7 +442,7 @@ fn programs_that_give_another_user() {
     let world = World::new();
     let run = world.egress().allow(&[]);
     let work = run.directory();
-    // A set-user-id program.
+    // The program has the set-user-id bit.
     let program = work.join("whoever");
     fs::copy("/usr/bin/id", &program).unwrap();
     fs::set_permissions(&program, fs::Permissions::from_mode(0o4755)).unwrap();

@@ -2,7 +2,7 @@
 
 use egress_tests::{Trace, World, installed};
 
-/// Makes system calls by number.
+/// Makes system calls by their numbers.
 const PRELUDE: &str = r"
 import ctypes, errno, mmap, os, platform, struct, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -22,7 +22,7 @@ fn python(program: &str) -> String {
     format!("python3 - <<'PROGRAM'\n{PRELUDE}{program}\nPROGRAM")
 }
 
-/// One call that succeeds without the boundary, with its numbers on x86-64 and aarch64.
+/// A call that succeeds without the boundary, with its numbers on x86-64 and aarch64.
 struct Call {
     name: &'static str,
     numbers: [u32; 2],
@@ -45,7 +45,7 @@ fn calls_that_lead_out() {
         Call {
             name: "bpf",
             numbers: [321, 280],
-            // An array of one number.
+            // `set` is an array of one number.
             arguments: "0, at(struct.pack('IIII', 2, 4, 4, 1) + bytes(100)), 72",
             errno: "EPERM",
         },
@@ -71,7 +71,7 @@ fn calls_that_lead_out() {
         Call {
             name: "keyctl",
             numbers: [250, 219],
-            // The id of the session's keyring.
+            // The result is the id of the session's keyring.
             arguments: "0, -3, 1",
             errno: "EPERM",
         },
@@ -86,7 +86,7 @@ fn calls_that_lead_out() {
         Call {
             name: "perf_event_open",
             numbers: [298, 241],
-            // The clock of this process.
+            // The event is the clock of this process.
             arguments: "at(struct.pack('II', 1, 112) + bytes(200)), 0, -1, -1, 0",
             errno: "EPERM",
         },
@@ -173,16 +173,16 @@ fn other_ways_to_make_a_socket() {
 #[cfg(target_arch = "x86_64")]
 fn calls_of_other_abis() {
     let world = World::new();
-    // getpid of x32. Most kernels do not have it, and it must not exist behind the boundary.
+    // This is getpid of x32. Most kernels do not have x32, and it must not exist behind the boundary.
     let x32 = python("print(errno.errorcode.get(-call(0x40000000 + 39)))");
     let run = world.egress().allow(&[]).script(&x32).run();
     assert_eq!(run.stdout, "ENOSYS\n", "{run}");
-    // socket of x32, which would evade the filter of address families.
+    // This is socket of x32, which would bypass the filter of address families.
     let x32 = python("print(errno.errorcode.get(-call(0x40000000 + 41, 40, 1, 0)))");
     let run = world.egress().allow(&[]).script(&x32).run();
     assert_eq!(run.stdout, "ENOSYS\n", "{run}");
 
-    // getpid of i386: mov $20, %eax; int $0x80; ret.
+    // This is getpid of i386: mov $20, %eax; int $0x80; ret.
     let i386 = python(
         r"code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
 code.write(b'\xb8\x14\x00\x00\x00\xcd\x80\xc3')

@@ -1,4 +1,4 @@
-//! Attempts of a command that no script in `tests/attacks/` covers. Every attempt works without the boundary.
+//! Attempts that no script in `tests/attacks/` covers. Every attempt works without the boundary.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -59,7 +59,7 @@ fn files_that_give_their_owners_rights() {
     let control = world.shell(&format!("cd {} && {script}", outside.display()));
     assert!(control.success(), "{control}");
     assert!(special(&outside).len() >= 8, "{:?}", special(&outside));
-    // In the workspace, such files would belong to its owner, who may be root.
+    // In the workspace, such files would belong to the owner of the workspace, who may be root.
     let run = world.egress().allow(&[]).script(&script).run();
     assert_eq!(run.status, Some(0), "{run}");
     assert_eq!(special(&run.workdir), Vec::<String>::new());
@@ -123,7 +123,7 @@ fn keys_of_the_workspace_under_another_path() {
     let work = run.directory();
     let key = world.key("signing.key");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    // A second mount of the workspace, and a link to it.
+    // The workspace is mounted a second time in this directory, which also has a link to it.
     let dir = tempfile::Builder::new()
         .prefix("egress-test-")
         .tempdir_in("/opt")
@@ -160,7 +160,8 @@ fn keys_of_the_workspace_under_another_path() {
 /// Claims: kernel-denies
 #[test]
 fn connect_for_which_a_kernel_program_has_no_memory_is_denied() {
-    // Groups use up the memory for options of one socket, from which its storage is taken too.
+    // Memberships in multicast groups use up the memory for options of a socket. The kernel takes the socket's storage
+    // from the same memory.
     let attempt = python(
         "import errno
 def connect(is_full):

@@ -11,7 +11,7 @@ use egress_tests::{Running, World, wait_until};
 
 const SOON: Duration = Duration::from_secs(15);
 
-/// Keeps a connection of the relay open, and creates the file `ready` when it exists.
+/// Opens a connection through the relay, keeps it open, and then creates the file `ready`.
 const AGENT: &str = "
 unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy
 curl -sS --limit-rate 64k -o download http://allowed.test/bytes/1000000000 &
@@ -41,7 +41,7 @@ fn ports_of_relay(world: &World, mediator: u16) -> Vec<u16> {
     open.stdout.lines().filter_map(port).collect()
 }
 
-/// Starts a run whose relay has a connection. Returns it with its packet directory and workspace.
+/// Starts a run whose relay has an open connection. Returns the run with its packet directory and its workspace.
 fn started(world: &World) -> (Running, PathBuf, PathBuf) {
     let run = world.egress().allow(&["allowed.test"]);
     let run = run.limit(Duration::from_mins(2)).script(AGENT);
@@ -73,7 +73,7 @@ fn mediator_serves_the_relay_alone() {
     let as_relay = format!("echo $$ > {}/cgroup.procs && {call}", relay.display());
     let control = world.shell(&as_relay);
     assert_eq!(control.stdout, "THROUGH\n", "{control}");
-    // The listener answers neither root nor any other user.
+    // The listener answers neither a process of root nor one of any other user.
     for caller in [
         call.clone(),
         format!("setpriv --reuid 65534 --regid 65534 --clear-groups sh -c '{call}'"),
@@ -82,7 +82,7 @@ fn mediator_serves_the_relay_alone() {
         assert_eq!(refused.stdout, "", "{refused}");
         assert!(refused.stderr.contains("timed out"), "{refused}");
     }
-    // A local port belongs to the relay only while its connection is open, and only together with its address.
+    // A local port is the relay's only while its connection is open, and only together with its address.
     let of_relay = *ports_of_relay(&world, port).first().unwrap();
     let other_address = world.shell(&format!(
         "curl -sS -m 2 -o /dev/null --interface 127.0.0.2 --local-port {of_relay} \
@@ -109,7 +109,7 @@ fn port_of_an_ended_connection_is_nobodys() {
     let (running, _, workdir) = started(&world);
     let port = mediator(&world);
     let relay = cgroup_of_relay(&running);
-    // Resets its connection, so that the next one can use the port.
+    // The relay's connection is reset, so that the next program can use its port.
     let call = format!(
         "python3 -c 'import socket, struct
 s = socket.socket()

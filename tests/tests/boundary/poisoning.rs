@@ -1,5 +1,5 @@
-//! Attacks of a command on the job that it runs in: control the runner through its log and its command files, and steal
-//! tokens.
+//! Attacks of a command on the job that it runs in. The command tries to control the runner through its log and its
+//! command files, and to steal tokens.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be made has failed"
@@ -11,8 +11,8 @@ use std::path::Path;
 
 use egress_tests::World;
 
-/// Returns the commands in `log` that GitHub's runner would obey: those at the start of a line after white space, and
-/// those in brackets anywhere. The commands that switch them off and on again are respected.
+/// Returns the commands in `log` that GitHub's runner would execute. They are at the start of a line after white space,
+/// or in brackets anywhere. Commands that switch the execution off and on again have their effect.
 fn obeyed(log: &str) -> Vec<String> {
     let mut token: Option<String> = None;
     let mut obeyed = Vec::new();
@@ -37,7 +37,7 @@ fn obeyed(log: &str) -> Vec<String> {
     obeyed
 }
 
-/// Returns the lines that a runner without `stop-commands` would obey.
+/// Returns the lines that a runner without `stop-commands` would execute.
 fn commands(log: &str) -> Vec<&str> {
     log.split(['\n', '\r'])
         .filter(|line| {
@@ -81,14 +81,14 @@ fn nothing_in_the_output_is_obeyed_by_the_runner() {
     assert_eq!(run.status, Some(0), "{run}");
     assert_eq!(obeyed(&run.stdout), Vec::<String>::new(), "{run}");
     assert_eq!(obeyed(&run.stderr), Vec::<String>::new(), "{run}");
-    // Each of the two measures alone is sufficient.
+    // Each of the two measures is sufficient by itself.
     assert_eq!(commands(&run.stdout), Vec::<&str>::new(), "{run}");
     assert_eq!(commands(&run.stderr), Vec::<&str>::new(), "{run}");
     let lines: Vec<&str> = run.stdout.lines().collect();
     let token = lines[0].strip_prefix("::stop-commands::").unwrap();
     assert_eq!(token.len(), 32, "{run}");
     assert!(token.bytes().all(|byte| byte.is_ascii_hexdigit()));
-    // The last line of the command has no line end, but the token is still on its own line.
+    // The last line of the command has no line break, but the token is still on its own line.
     assert_eq!(lines[lines.len() - 1], format!("::{token}::"), "{run}");
     assert_eq!(lines[lines.len() - 2], ":\\:warning::canary", "{run}");
     let output = run.json("boundary.json")["output"].clone();
@@ -246,8 +246,8 @@ fn holes_in_a_command_file_take_no_memory_of_the_supervisor() {
     assert!(row.get("sha256").is_none(), "{row}");
 }
 
-/// A repository of an ordinary user whose configuration contains the token that a checkout leaves. `{}` is a directory
-/// outside the repository that every user can see.
+/// Makes a repository of an ordinary user whose configuration contains the token that a checkout leaves. `{}` is a
+/// directory outside the repository that every user can see.
 const CHECKOUT: &str = r#"set -e
 cd "$WORK"; git init -q; git config user.name n; git config user.email e@example.test
 git remote add origin https://x-access-token:$SECRET@github.test/a/b
@@ -330,7 +330,7 @@ fn stored_checkout_tokens_are_hidden_from_the_command() {
         if mode != "read-only" {
             assert!(run.stdout.contains("2\nbranched\n"), "{mode}: {run}");
         }
-        // The configuration does not change, so the next step of the job can use the token.
+        // The configuration on the host does not change, so the next step of the job can use the token.
         assert_eq!(
             fs::read(work.join(".git/config")).unwrap(),
             before,

@@ -1,4 +1,4 @@
-//! The probes that every run makes before it starts the command, and what happens if one succeeds.
+//! The probes that every run makes before it starts the command, and the error if one of them succeeds.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -53,7 +53,8 @@ fn every_probe_is_refused_inside_and_succeeds_outside() {
             _ => panic!("{probe:#}"),
         }
     }
-    // These probes can succeed on every machine, so none of them is denied only because this machine lacks something.
+    // These probes can succeed on every machine. If one is denied, the reason is therefore not that this machine lacks
+    // something.
     for name in [
         "raw_socket_ipv4",
         "packet_socket",
@@ -152,7 +153,7 @@ fn hole_stops_the_run_unless_it_is_accepted_by_name() {
     assert!(run.workdir.join("started").exists(), "{run}");
     assert_eq!(run.boundary("/probes/counts/reachable"), 0);
 
-    // A socket of a host process, in a workspace that the command writes to directly.
+    // A host process has a socket in the workspace, to which the command writes directly.
     let run = direct();
     let path = run.directory().join("service.socket");
     let listener = world.on_runner(|| UnixListener::bind(&path)).unwrap();
@@ -166,7 +167,7 @@ fn hole_stops_the_run_unless_it_is_accepted_by_name() {
     assert!(!workdir.join("started").exists(), "{run}");
     assert!(!run.packet.join("packet.json").exists(), "{run}");
 
-    // Accepting the risk of another probe does not help.
+    // Accepting the risk of another probe does not start the run.
     let again = || direct().workdir(&workdir);
     let run = again().arg("--accept-risk").arg("udp_sendto");
     let run = run.script("touch started").run();

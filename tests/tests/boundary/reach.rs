@@ -1,6 +1,6 @@
-//! The kernel programs on the mediator's own sockets. Whatever the mediator decides about a host name, its sockets do
-//! not reach the machine, its cloud platform, a network that is not public, or a port that is not allowed. Programs in
-//! the mediator's cgroup take the role of a mediator that denies nothing.
+//! The kernel programs that judge the mediator's own sockets. Whatever the mediator decides about a host name, its
+//! sockets do not reach the machine, its cloud platform, a network that is not public, or a port that is not allowed.
+//! In these tests, programs in the mediator's cgroup act as a mediator that denies nothing.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose run cannot be looked at has failed"
@@ -114,7 +114,7 @@ const NOT_PUBLIC: [&str; 12] = [
 /// Public addresses.
 const PUBLIC: [&str; 3] = ["198.51.100.10", "::ffff:198.51.100.10", "2001:db8:1::10"];
 
-/// A run whose command waits, with its packet directory and workspace.
+/// A run whose command waits, with the packet directory and the workspace of the run.
 struct Waiting {
     running: Running,
     packet: PathBuf,
@@ -122,7 +122,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// The run allows the service's port, so that only the address decides.
+    /// The run allows the port of the service, so that only the address decides.
     fn start(run: Run<'_>) -> Self {
         let run = run.arg("--allow-port").arg("6099");
         let script = "touch ready; until [ -e done ]; do sleep 0.02; done";
@@ -181,7 +181,7 @@ fn rows(packet: &Path, source: &str) -> Vec<Value> {
     rows.filter(|row: &Value| row["source"] == source).collect()
 }
 
-/// Returns the number of denials that the rows represent.
+/// Returns the number of denials that the rows of the flow log represent.
 fn rows_counted(packet: &Path) -> u64 {
     let once = rows(packet, "kernel_mediator_denied").len() as u64;
     let repeats = rows(packet, "kernel_mediator_denied_repeats");
@@ -253,7 +253,7 @@ fn mediators_sockets_reach_neither_the_machine_nor_its_platform() {
     ] {
         assert!(reasons.contains(&reason), "{reason}: {reasons:?}");
     }
-    // The rows match the schema and each other, and the mediator sent nothing that would need a receipt.
+    // The rows match the schema and each other. The mediator sent nothing that would need a receipt.
     let judged = Judged::new(&packet, &key, &boundary);
     assert_eq!(judged.grade(), "kernel_enforced", "{judged}");
     let [key, boundary] = [key, boundary].map(|key| public_key_hex(&key));
@@ -357,8 +357,8 @@ fn address_that_the_machine_gets_during_the_run_is_its_own() {
     // Until now, the address belongs to a host outside the machine, on which nothing listens at this port.
     let before = calls(&world, Some(&cgroup), "tcp", &at(&[LATER], 6099));
     assert!(before.stderr.contains("refused"), "{before}");
-    // Before the supervisor has read the machine's addresses again, only the loopback interface shows that the address
-    // is the machine's own.
+    // The supervisor has not read the machine's addresses again at this point. Only the loopback interface shows that
+    // the address is the machine's own.
     let program = world.dir().join("calls.py");
     let at_once = world.shell(&format!(
         "ip address add {LATER}/32 dev lo; (echo $BASHPID > {}/cgroup.procs; exec python3 {} tcp,fast_open,udp {LATER}/6099)",

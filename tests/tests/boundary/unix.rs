@@ -86,7 +86,8 @@ EOF",
         ("path", "/dev/log"),
         ("count", "3"),
     ]);
-    // The list of denied attempts contains attempts to reach the host, and no uses of the command's own sockets.
+    // The list of denied attempts contains attempts to reach sockets of the host, and no uses of the command's own
+    // sockets.
     let denied = run.boundary("/denied").to_string();
     assert!(denied.contains("/run/docker.sock"), "{denied}");
     assert!(!denied.contains("own"), "{denied}");
@@ -110,7 +111,7 @@ fn the_record_names_the_witnesses() {
         .filter_map(|program| program.get("name").and_then(Value::as_str))
         .collect();
     let unavailable = run.boundary("/programs/unavailable");
-    // Only the kernel's version decides whether these programs are attached or listed as unavailable.
+    // The kernel's version alone decides whether these programs are attached or listed as unavailable.
     let release = kernel_release();
     for name in ["agent_unix_connect", "agent_unix_sendmsg"] {
         assert_eq!(names.contains(&name), release >= (6, 7), "{names:?}");
@@ -155,7 +156,7 @@ assert client.recv(5) == b'hello'
 EOF
 ";
 
-/// Makes a directory in `parent`.
+/// Makes a directory in `parent` with this mode.
 fn directory(parent: &str, mode: u32) -> TempDir {
     let dir = tempfile::Builder::new()
         .prefix("egress-test-")
@@ -197,8 +198,8 @@ fn one_socket_of_the_host_is_opened_by_name() {
             .run();
         assert_eq!(run.stdout, "wanted\n", "{parent}: {run}");
         assert!(wanted.exists());
-        // The packet discloses the socket in three places: in the list of allowed sockets, as an unsupported path of
-        // the posture, and in a row for each use.
+        // The packet shows the socket in three places: in the list of allowed sockets, as an unsupported path of the
+        // posture, and in a row for each use.
         assert_eq!(run.boundary("/allowed_unix/0/path"), path);
         let packet = run.json("packet.json");
         let open = packet.pointer("/posture/unsupported_paths").unwrap();

@@ -5,14 +5,14 @@ use std::time::Duration;
 use egress_tests::aftermath::until_ready;
 use egress_tests::{RunOutput, Trace, World};
 
-/// Time limit for anything that should happen at once, on a busy machine.
+/// Time limit for anything that should happen at once, even on a busy machine.
 const LONG: Duration = Duration::from_secs(20);
 
 /// A DNS query for `allowed.test`, as Python code.
 const QUESTION: &str =
     r"q = bytes.fromhex('abcd01000001000000000000') + b'\x07allowed\x04test\x00\x00\x01\x00\x01'";
 
-/// A Python program as an attempt.
+/// Returns a shell command that runs a Python program as an attempt.
 fn python(program: &str) -> String {
     format!("python3 - <<'EOF'\nimport socket, struct, sys\n{program}\nEOF")
 }
@@ -35,7 +35,7 @@ fn http_by_address_of_either_family() {
         "[::ffff:198.51.100.20]",
     ] {
         let world = World::new();
-        // `-f`: the relay answers a refused request with 403.
+        // With `-f`, curl fails on the 403 with which the relay answers a denied request.
         let run = world.assert_contained(
             Trace::OnTheWire,
             &format!("curl -sSfg --noproxy '*' http://{address}/"),
@@ -161,7 +161,8 @@ fn multipath_tcp() {
 /// Claims: families*
 #[test]
 fn families_that_no_cgroup_hook_sees() {
-    // Sockets to virtual machines, and the netlink family that lists the sockets of other processes.
+    // The first kind of socket leads to virtual machines. The second is the netlink family that lists the sockets of
+    // other processes.
     for socket in [
         "socket.AF_VSOCK, socket.SOCK_STREAM",
         "socket.AF_NETLINK, socket.SOCK_RAW, 4",

@@ -1,5 +1,5 @@
-//! Bad input, and machines that lack something. Each gives one error that states what to do, the right exit status, and
-//! leaves nothing behind.
+//! Bad input, and machines that lack something. Each case gives one error with the next step and the right exit status,
+//! and leaves nothing behind.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose directories cannot be read has failed"
@@ -13,7 +13,7 @@ use egress_tests::{Output, Run, World, binary};
 
 const LOUD: &str = "echo RAN";
 
-/// Fails unless the program ended with `status` and one error, and left nothing.
+/// Fails unless the program ended with `status` and one error, and left no packet in `places`.
 #[track_caller]
 fn assert_refused(world: &World, what: &str, output: &Output, status: i32, places: &[&Path]) {
     assert_eq!(output.status, Some(status), "{what}: {output}");
@@ -37,7 +37,7 @@ fn assert_refused(world: &World, what: &str, output: &Output, status: i32, place
     }
 }
 
-/// Does the same for a run with its own packet directory.
+/// Does the same as [`assert_refused`] for a run with its own packet directory.
 #[track_caller]
 fn refused(world: &World, what: &str, run: Run<'_>, status: i32) {
     let run = run.run();

@@ -63,7 +63,7 @@ socket.create_connection(('198.51.100.78', 2222), 5)\"
     ] {
         assert!(list.contains(said), "{said}: {list}");
     }
-    // DNS queries for the names are not listed.
+    // DNS queries for the names are not listed as denied.
     assert!(!list.contains("port 53"), "{list}");
     assert_eq!(suggest(&world, &audit.packet).stdout, list);
 
@@ -94,7 +94,7 @@ fn list_of_a_run_that_was_refused_lets_it_through() {
     let list = suggest(&world, &refused.packet).stdout;
     let run = with_list(&world, &list, AGENT);
     assert_eq!(run.status, Some(0), "{list}\n{run}");
-    // The policy also contains destinations that the earlier policy allowed.
+    // The policy also contains the destinations that the policy of this run allowed.
     assert_eq!(suggest(&world, &run.packet).stdout, list);
 
     let told = world.tool([
@@ -140,7 +140,7 @@ fn what_cannot_be_read_suggests_nothing() {
     fails(1, &[policy, suggest, packet]);
     fs::write(&flows, text.trim_end()).unwrap();
     fails(1, &[policy, suggest, packet]);
-    // A link in the packet to a file outside it is not followed.
+    // `egress policy suggest` does not follow a link to a file outside the packet.
     let outside = world.dir().join("flows.jsonl");
     fs::write(&outside, &text).unwrap();
     fs::remove_file(&flows).unwrap();

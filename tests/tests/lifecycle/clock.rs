@@ -27,8 +27,8 @@ fn step_back_overwrites_nothing_and_is_told() {
     let text = |directory: &Path| fs::read_to_string(directory.join("file")).unwrap();
     assert_eq!(text(&output.workdir), "agent\n");
 
-    // If the clock was set back by an hour, the host may have written the file during the run, so the change is kept
-    // apart.
+    // The clock was set back by an hour, so the host may have written the file during the run. The change is therefore
+    // not applied.
     let world = World::new();
     let output = stepped(&world, workspace(&world), 2, -3600).run();
     assert_eq!(output.status, Some(0), "{output}");

@@ -1,5 +1,5 @@
 //! Each process of a run is killed during traffic. No network packet leaves, no process survives, and the evidence
-//! states where it ends.
+//! shows where it ends.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -12,7 +12,7 @@ use egress_tests::aftermath::{
 use egress_tests::{Process, Running, World, wait_until};
 use nix::sys::signal::Signal;
 
-/// A long download, consecutive connections, and children that ignore signals.
+/// A long download, consecutive requests, and children that ignore signals.
 const BUSY: &str = r#"
 unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy
 until curl -sf -o /dev/null http://allowed.test/; do :; done
@@ -23,7 +23,7 @@ touch ready
 wait
 "#;
 
-/// Consecutive connections. Each exit status of curl is written down.
+/// Consecutive requests. The exit status of each curl is written to a file.
 const STEADY: &str = r"
 unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy
 until curl -sf -o /dev/null http://allowed.test/; do :; done
@@ -31,11 +31,11 @@ touch ready
 while [ ! -e stop ]; do curl -s -m 1 -o /dev/null http://allowed.test/; echo $? >> statuses; done
 ";
 
-/// Length on the wire of an IPv4 TCP packet that only closes or acknowledges. A packet that opens a connection or
-/// carries data is longer.
+/// Length on the wire of an IPv4 TCP packet that only closes a connection or acknowledges data. A packet that opens a
+/// connection or carries data is longer.
 const BARE_TCP: usize = 14 + 20 + 32;
 
-/// A run with a command that has not ended.
+/// A run whose command has not ended.
 struct Scene {
     running: Running,
     packet: PathBuf,
@@ -87,7 +87,7 @@ fn start(world: &World, agent: &str, options: &[&str]) -> Scene {
 /// Claims: process-init, init-in-its-cgroup, supervise-parts, ends-with-any-part, no-fallback
 #[test]
 fn killed_part_ends_the_run() {
-    // The status shows whether the end of the evidence is proven, because only a running mediator can close it.
+    // Only a running mediator can close the evidence. The status shows whether the end of the evidence is proven.
     for (stage, reason, status) in [
         ("__relay", "the relay is gone (ended by SIGKILL)", 0),
         ("__mediator", "the mediator is gone (ended by SIGKILL)", 3),
@@ -158,7 +158,7 @@ fn killed_supervisor_leaves_evidence_that_the_next_one_keeps() {
     }
 }
 
-/// Whether the evidence ends with the entries that a mediator writes last.
+/// Returns whether the evidence ends with the entries that a mediator writes last.
 #[expect(
     clippy::unwrap_used,
     reason = "a test whose evidence cannot be read has failed"
@@ -213,7 +213,7 @@ fn stopped_part_lets_nothing_out() {
         let helper = scene.running.helper(stage);
         helper.signal(Signal::SIGSTOP);
         wait_until("it is stopped", SOON, || helper.state() == Some('T'));
-        // 28 is curl's exit status for a timeout, because its connection hangs.
+        // 28 is curl's exit status for a timeout. The connection hangs because the process that serves it is stopped.
         let hangs = || {
             let statuses = fs::read_to_string(scene.workdir.join("statuses"));
             statuses.unwrap_or_default().trim_end().ends_with("28")
@@ -222,7 +222,7 @@ fn stopped_part_lets_nothing_out() {
         let silent = world.wire().snapshot();
         fs::write(scene.workdir.join("stop"), "").unwrap();
         let output = scene.running.finish(Duration::from_mins(1));
-        // The kernel closes the connection that the killed process had open.
+        // The kernel closes the connections that the killed process had open.
         let mut left = world.wire().since(silent);
         left.retain(|packet| packet.length > BARE_TCP);
         assert_eq!(left, [], "{stage}: {output}");
@@ -252,8 +252,8 @@ fn full_disk_ends_the_run_and_is_named() {
         .run();
     assert_eq!(run.status, Some(125), "{run}");
     assert!(run.stderr.contains("No space left on device"), "{run}");
-    // Everything that was written before the disk was full is there. Receipts and flow log share the disk. If the flow
-    // log failed first, the mediator could still close its session.
+    // Everything that was written before the disk was full is there. The receipts and the flow log share the disk, so
+    // if the flow log failed first, the mediator could still close its session.
     let verdict = verdict(&run.packet, &key);
     if verdict.status == Some(0) {
         assert!(run.stderr.contains("flow log"), "{run}");
@@ -328,7 +328,7 @@ fn live_run_is_nobody_elses_affair() {
 #[test]
 fn what_no_run_here_made_is_not_touched() {
     let world = World::builder().own_state().build();
-    // A directory that is named like a run but has no lock, and directories with other names.
+    // One directory has the name of a run but no lock. The other directories have names of another form.
     let foreign = ["0123456789abcdef", "notes", ".0123"].map(|name| world.state().join(name));
     for dir in &foreign {
         fs::create_dir(dir).unwrap();

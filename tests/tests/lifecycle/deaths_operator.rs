@@ -13,8 +13,8 @@ use egress_tests::{Process, Running, World, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// Makes more attempts than the ring buffer has room for, while the supervisor does not read it. Each goes to another
-/// port.
+/// Makes more attempts than the ring buffer has room for while the supervisor does not read it. Each attempt goes to
+/// another port.
 const FLOOD: &str = r"
 touch ready; until [ -e go ]; do sleep 0.02; done
 python3 - <<'END'
@@ -28,7 +28,7 @@ END
 touch flooded; until [ -e done ]; do sleep 0.02; done
 ";
 
-/// Queries the stub resolver for more names than it has addresses.
+/// Queries the stub resolver for more names than it has synthetic addresses.
 const NAMES: &str = r"
 python3 - <<'END'
 import socket, struct
@@ -165,7 +165,7 @@ fn agent_in_another_cgroup_is_still_without_a_network() {
     let init = running.helper("__init");
     let elsewhere = cgroup.parent().unwrap().join("cgroup.procs");
     for agent in agents.iter().filter(|process| **process != init) {
-        // A process that ends meanwhile was a `sleep`.
+        // The process may have ended, because the command also starts short `sleep` processes.
         drop(fs::write(&elsewhere, agent.id().to_string()));
     }
     fs::write(workdir.join("go"), "").unwrap();
@@ -174,7 +174,7 @@ fn agent_in_another_cgroup_is_still_without_a_network() {
     running.signal(Signal::SIGTERM);
     let output = running.finish(SOON);
     assert_eq!(output.stdout, "", "{output}");
-    // When the first process of the pid namespace ends, all others end as well, in whatever cgroup they are.
+    // When the first process of the pid namespace ends, all others end as well, even in other cgroups.
     wait_until("every process is gone", SOON, || {
         !agents.iter().any(|process| process.lives())
     });

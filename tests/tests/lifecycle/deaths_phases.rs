@@ -1,5 +1,5 @@
-//! Each process of a run is killed before the command runs, and after the command has ended. Processes that have not
-//! started yet, or have already ended, must not cause an error.
+//! Each process of a run is killed before the command runs, and after the command has ended. A process that has not
+//! started yet, or has already ended, must not cause an error.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose run cannot be looked at has failed"
@@ -19,9 +19,9 @@ use nix::sys::signal::Signal;
 /// Makes a file in the workspace and sends a request.
 const AGENT: &str = "touch ran; curl -s --noproxy '*' -o /dev/null http://allowed.test/";
 
-/// A run that is stopped because one of its processes is stopped.
+/// A run that waits because one of its processes is stopped.
 struct Still {
-    /// The counter before the run was started.
+    /// The count of network packets before the run was started.
     before: Snapshot,
     running: Running,
     stopped: Process,
@@ -58,7 +58,7 @@ fn stopped_at_start(world: &World, stage: &'static str) -> Still {
     }
 }
 
-/// Kills `victim`, lets the stopped process continue, and returns the end of the run.
+/// Kills `victim`, lets the stopped process continue, and returns the result of the run.
 fn end(scene: Still, victim: &str) -> (Output, Vec<Process>, BTreeMap<String, File>, PathBuf) {
     let process = match victim {
         "supervisor" => scene.running.process(),
@@ -90,7 +90,7 @@ fn death_before_the_command_runs_is_the_end() {
         ("__relay", "__mediator"),
         ("__relay", "supervisor"),
     ] {
-        let what = format!("{victim} killed while {stopped} stood still");
+        let what = format!("{victim} killed while {stopped} was stopped");
         let world = World::builder().own_state().build();
         // The control: if nothing is killed, the same script runs and its request leaves the runner.
         let before = world.wire().snapshot();

@@ -9,13 +9,13 @@ use egress_tests::evidence::public_key_hex;
 use egress_tests::{Run, World, binary, wait_until};
 use nix::sys::signal::Signal;
 
-/// Time limit for anything that should happen at once, on a busy machine.
+/// Time limit for anything that should happen at once, even on a busy machine.
 const LONG: Duration = Duration::from_secs(20);
 
 /// A command that shows whether it ran.
 const LOUD: &str = "echo RAN";
 
-/// Fails unless the run ends with `status` and one error, before the agent ran.
+/// Fails unless the run ends with `status` and one error, before the command ran.
 #[track_caller]
 fn assert_refused(run: Run<'_>, status: i32) {
     let run = run.run();
@@ -72,7 +72,8 @@ fn agent_that_takes_too_long() {
 /// Claims: supervise
 #[test]
 fn interruption_and_termination_reach_the_agent_and_the_packet_is_written() {
-    // A shell cannot trap a signal that it was started to ignore, and background processes of a shell ignore INT.
+    // A shell cannot trap a signal that was ignored when the shell started, and a shell makes its background processes
+    // ignore INT.
     const AGENT: &str = "trap 'echo caught; exit 8' INT; trap 'echo caught; exit 9' TERM
         touch ready; while :; do sleep 0.1; done";
     let world = World::new();
@@ -114,13 +115,13 @@ fn second_termination_kills() {
 #[test]
 fn wrong_usage() {
     let world = World::new();
-    // No command at all.
+    // This run has no command.
     assert_refused(world.egress().allow(&[]), 64);
-    // A working directory that does not exist.
+    // The working directory does not exist.
     let nowhere = world.dir().join("nowhere");
     let run = world.egress().allow(&[]);
     assert_refused(run.arg("--workdir").arg(&nowhere).command(["true"]), 64);
-    // A script outside the working directory, given by path and by a link.
+    // The script is outside the working directory, given by its path or by a link.
     let outside = world.dir().join("outside.sh");
     fs::write(&outside, LOUD).unwrap();
     let run = world.egress().allow(&[]);
@@ -154,11 +155,11 @@ fn wrong_keys() {
     fs::write(&broken, "not a key\n").unwrap();
     let run = world.egress().allow(&[]).signed_with(&broken);
     assert_refused(run.script(LOUD), 64);
-    // A public key without the private one.
+    // A public key is given without the private one.
     let key = world.key("key");
     let run = world.egress().allow(&[]).arg("--signer-public-key");
     assert_refused(run.arg(public_key_hex(&key)).script(LOUD), 64);
-    // A public key that does not match the private one.
+    // The public key does not match the private one.
     let other = public_key_hex(&world.key("other"));
     let run = world.egress().allow(&[]).signed_with(&key);
     assert_refused(run.arg("--signer-public-key").arg(other).script(LOUD), 64);
@@ -203,7 +204,7 @@ fn packet_of_an_earlier_run_is_replaced_whole() {
 #[test]
 fn caller_that_is_not_root() {
     let world = World::new();
-    // Other users may not be able to read the build directory.
+    // Other users may not be able to read the build directory, so the binary is copied.
     let copy = world.dir().join("egress");
     fs::copy(binary(), &copy).unwrap();
     let output = world.shell(&format!(

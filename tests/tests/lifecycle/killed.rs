@@ -1,4 +1,4 @@
-//! Helper processes are killed during traffic. All connections close.
+//! Helper processes are killed during traffic. All connections of the run close.
 
 use std::fs;
 use std::thread;
@@ -8,10 +8,10 @@ use egress_tests::{Running, World, wait_until};
 use nix::sys::signal::Signal;
 use nix::unistd::Pid;
 
-/// Time limit for anything that should happen at once, on a busy machine.
+/// Time limit for anything that should happen at once, even on a busy machine.
 const LONG: Duration = Duration::from_secs(20);
 
-/// A command that requests an allowed name until that fails, and then tries an address directly.
+/// A command that requests an allowed name until a request fails, and then connects to an address directly.
 const AGENT: &str = "
 while curl -sSf -m 5 --noproxy '*' -o /dev/null http://allowed.test/; do touch ready; done
 touch closed
@@ -22,11 +22,11 @@ while :; do
 done";
 
 fn is_there(process: Pid) -> bool {
-    // A zombie counts as ended.
+    // A zombie counts as a process that has ended.
     fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// Returns the descendant that runs as this stage of the binary.
+/// Returns the descendant that runs as the stage `name` of the binary.
 fn stage(running: &Running, name: &str) -> Option<Pid> {
     running.descendants().into_iter().find(|process| {
         fs::read(format!("/proc/{process}/cmdline"))

@@ -11,7 +11,7 @@ use std::time::Duration;
 use egress_tests::aftermath::{SOON, full_disk_ends, until_ready};
 use egress_tests::{Run, RunOutput, World, wait_until};
 
-/// Sends one request, which the stand-in answers.
+/// Sends one request. The stand-in answers it.
 const AGENT: &str = r"
 unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy
 curl -sS http://allowed.test/
@@ -21,7 +21,7 @@ fn double() -> PathBuf {
     PathBuf::from(env!("CARGO_BIN_EXE_pipelock-double"))
 }
 
-/// Returns a run with the stand-in, which has this fault.
+/// Returns a run with the stand-in as Pipelock. The stand-in has the fault `fault`.
 fn with<'a>(world: &'a World, fault: &str) -> Run<'a> {
     let mut yaml = String::from("mode: strict\napi_allowlist: [allowed.test]\n");
     if !fault.is_empty() {
@@ -103,7 +103,7 @@ fn slow_start_is_waited_for_and_a_late_receipt_too() {
 /// Claims: launch-when-ready, no-fallback
 #[test]
 fn pipelock_that_does_not_become_ready_ends_the_run_with_its_own_words() {
-    // Some of these faults take the whole time limit of a start, so the runs are concurrent.
+    // Some of these faults take the whole time limit for the start of a mediator, so the runs are concurrent.
     std::thread::scope(|scope| {
         for (fault, words) in [
             ("crash-at-start", "this fault ends it"),
@@ -187,7 +187,7 @@ fn no_listener_of_it_answers_another_program() {
     }
     assert_eq!(answered, 1, "{listening}");
     fs::write(workdir.join("done"), "").unwrap();
-    // The supervisor has already read everything that it needs.
+    // The supervisor has already read everything that it needs from Pipelock.
     let output = running.finish(Duration::from_mins(1));
     assert_eq!(output.status, Some(0), "{output}");
 }

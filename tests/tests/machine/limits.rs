@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use egress_tests::{RunOutput, World};
 
-/// Fails unless standard error and the summary both report the limit as `said`.
+/// Fails unless standard error and the summary both report the limit with the text `said`.
 #[track_caller]
 fn assert_named(run: &RunOutput, said: &str) {
     let summary = fs::read_to_string(run.packet.join("summary.md")).unwrap();
@@ -25,7 +25,7 @@ fn assert_nothing_left(run: &RunOutput) {
     let id = boundary.get("run_id").and_then(|id| id.as_str()).unwrap();
     let mut open = vec![PathBuf::from("/sys/fs/cgroup")];
     while let Some(dir) = open.pop() {
-        // A cgroup that disappears meanwhile belongs to another run.
+        // A cgroup that disappears during the listing belongs to another run.
         for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
             if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 let path = entry.path();
@@ -40,7 +40,7 @@ fn assert_nothing_left(run: &RunOutput) {
     }
 }
 
-/// Starts up to a thousand children that keep running, until one cannot be started.
+/// Starts up to a thousand children that keep running. Stops at the first one that cannot be started.
 const FORKS: &str = r"
 import os, signal, sys, time
 children = []
@@ -90,7 +90,7 @@ fn processes_are_limited() {
     );
     let started: u32 = lines.next().unwrap().parse().unwrap();
     assert!((90..100).contains(&started), "{run}");
-    // The command decides how it handles the error.
+    // The command handles the error itself, so it can exit with 0.
     assert_eq!(run.status, Some(0), "{run}");
     assert_named(&run, "100 processes at a time (--max-processes)");
     assert_nothing_left(&run);
@@ -141,7 +141,7 @@ for _ in range(4):
 fn without_controllers_each_process_has_limits_of_its_own() {
     let _turn = crate::turn();
     let world = World::new();
-    // If cgroup v1 owns the controllers but does not mount them, nothing limits all processes together.
+    // If cgroup v1 has the controllers but they are not mounted, nothing limits all processes together.
     let gone = world.shell("cd /sys/fs/cgroup && umount pids memory");
     assert!(gone.success(), "{gone}");
     let limited = |option: &str, most: &str, script: &str| {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use egress_tests::{Output, RunOutput, World, wait_until};
 
-/// Starts processes that take entries of a table up to the requested number, and prints how many they took.
+/// Starts processes that take up to the requested number of entries of a table, and prints how many they took.
 const TAKES: &str = r"
 import ctypes, os, resource, signal, socket, sys, time
 kind, wanted = sys.argv[1], int(sys.argv[2])
@@ -58,7 +58,7 @@ fn share(run: &RunOutput, what: &str) -> u64 {
         .unwrap()
 }
 
-/// Takes `wanted` entries inside the boundary, and keeps them for `stay` seconds.
+/// Takes `wanted` entries of the table `kind` inside the boundary, and keeps them for `stay` seconds.
 fn take(world: &World, kind: &str, wanted: u64, stay: &str) -> RunOutput {
     let wanted = wanted.to_string();
     world
@@ -69,14 +69,14 @@ fn take(world: &World, kind: &str, wanted: u64, stay: &str) -> RunOutput {
         .run()
 }
 
-/// Does the same without the boundary.
+/// Does the same as [`take`] without the boundary.
 fn take_outside(world: &World, kind: &str, wanted: u64) -> Output {
     let script = world.dir().join("takes.py");
     fs::write(&script, TAKES).unwrap();
     world.shell(&format!("python3 {} {kind} {wanted} 0", script.display()))
 }
 
-/// Fails unless a command can use less than its share, and using more ends the run with a reason.
+/// Fails unless a command can use less than its share of a table, and the use of more ends the run with a reason.
 #[track_caller]
 fn assert_bounded(kind: &str, what: &str, said: &str) {
     let _turn = crate::turn();
@@ -118,7 +118,7 @@ fn sockets_of_any_family() {
     assert_bounded("sockets", "sockets", "sockets");
 }
 
-/// Fills connections to itself that are not read, until TCP uses this many bytes on the machine or cannot get more.
+/// Fills connections to itself that are not read, until TCP uses this many bytes on the machine or gets no more memory.
 /// Prints which of the two happened.
 const FILLS: &str = r"
 import socket, sys, time
@@ -180,14 +180,14 @@ fn memory_of_tcp() {
         let gone = world.shell("umount /sys/fs/cgroup/memory");
         assert!(gone.success(), "{gone}");
     }
-    // Without it, the supervisor counts the memory.
+    // Without this controller, the supervisor counts the memory.
     let run = fill(more);
     assert_eq!(run.status, Some(125), "{run}");
     let text = format!("the command used more than {most} bytes of TCP memory");
     assert!(run.stderr.contains(&text), "{run}");
 }
 
-/// Takes all inotify instances and pipe buffers that its user may have, reports that, and keeps them.
+/// Takes all inotify instances and pipe buffers that its user may have, prints their numbers, and keeps them.
 const HOLDS: &str = r"
 import ctypes, fcntl, os, time
 libc = ctypes.CDLL(None)
@@ -222,7 +222,7 @@ fn what_the_kernel_counts_by_user_is_the_runs_own() {
     let needs = || world.shell(&format!("{user} python3 {}/needs.py", files.display()));
     let free = needs();
     assert!(free.success(), "{free}");
-    // The control: without the boundary, a program of the same user leaves none for another one.
+    // The control: without the boundary, one program takes all of them, and another program of the same user gets none.
     let place = world.dir().join("place");
     fs::create_dir(&place).unwrap();
     fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();

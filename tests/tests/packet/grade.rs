@@ -15,7 +15,7 @@ use egress_tests::{Output, RunOutput, World};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// A run that is signed with two keys, which were made before it.
+/// A run that is signed with two keys. Both keys were made before the run.
 struct Signed {
     run: RunOutput,
     key: PathBuf,
@@ -100,7 +100,7 @@ fn pinned_run_is_enforced_by_the_kernel() {
     let required = signed.verify(None, &["--require-grade", "kernel_enforced"]);
     assert_eq!(required.status, Some(1), "{required}");
 
-    // Verification fails with another pinned key.
+    // Verification fails if another key is pinned.
     let other = world.key("other");
     let output = signed.verify(Some(&other), &[]);
     assert_eq!(output.status, Some(1), "{output}");
@@ -131,8 +131,8 @@ fn pages_are_those_of_the_packet_whatever_keys_are_pinned() {
     }
 }
 
-/// Returns how many connections the kernel redirected. Fails unless the relay reported each of them and the grade is
-/// `kernel_enforced`.
+/// Returns how many connections the kernel redirected. Fails unless the relay reported each of these connections and
+/// the grade is `kernel_enforced`.
 fn redirected_and_seen(signed: &Signed) -> u64 {
     let output = signed.verify(Some(&signed.boundary), &["--json"]);
     let result: Value = serde_json::from_str(&output.stdout).expect("one JSON object");
@@ -190,7 +190,7 @@ fn connections_that_the_log_only_counts_are_compared_by_number() {
         .iter()
         .find(|row| row["source"] == "kernel_repeats" && row["verdict"] == "redirected");
     assert!(counted.is_some_and(|row| row["count"].as_u64() > Some(900)));
-    // The relay accepts connections in their order, so it has accepted all of them when it answers the last one.
+    // The relay accepts connections in order, so it has accepted all others when it answers the last one.
     assert_eq!(redirected_and_seen(&signed), CONNECTIONS + 1);
 }
 

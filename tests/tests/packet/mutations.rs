@@ -1,5 +1,5 @@
-//! Changes every field of every file of a packet, as every attacker who may have changed it, with the built-in
-//! mediator.
+//! Changes every field of every file of a packet, once for each attacker who could have made the change. The mediator
+//! is the built-in one.
 #![expect(
     clippy::expect_used,
     reason = "a test without an honest packet has failed"
@@ -34,9 +34,9 @@ fn boundary_that_contradicts_another_file_is_rejected_even_when_signed() {
     for name in [
         // The document claims an audit, but the rest of the packet is from an enforced run.
         "/mode:word=audit",
-        // The document claims that there was no stub resolver, but the flow log has names that it answered.
+        // The document claims that there was no stub resolver, but the flow log has names that the resolver answered.
         "/dns:word=deny",
-        // Objects whose numbers were all removed.
+        // All numbers of the object are removed.
         "/probes/counts:empty",
         "/workspace/changes:empty",
     ] {
@@ -45,8 +45,8 @@ fn boundary_that_contradicts_another_file_is_rejected_even_when_signed() {
     }
 }
 
-/// An attacker without the pinned keys can make a packet in which nothing contradicts anything. Its identity counts only
-/// if a pinned key signed it.
+/// An attacker without the pinned keys can make a packet in which no file contradicts another. The identity in such a
+/// packet counts only if a pinned key signed it.
 #[test]
 fn forged_identity_meets_no_expectation() {
     let world = World::new();
@@ -79,7 +79,8 @@ fn forged_identity_meets_no_expectation() {
     forge("forged", "18", Receipts::Forged);
     forge("unbound", "18", Receipts::Unbound);
 
-    // Either key is enough for the honest packet, whose receipts bind the capsule. At least one is needed.
+    // The receipts of the honest packet bind the capsule, so either pinned key is enough to trust its identity. Without
+    // a pinned key, it is not trusted.
     accepted(&verified("honest", &key, old));
     accepted(&verified("honest", &boundary, old));
     unsigned(&verified("honest", &[], old));
@@ -88,7 +89,7 @@ fn forged_identity_meets_no_expectation() {
     unsigned(&verified("forged", &[], new));
     accepted(&verified("unbound", &key, &[]));
     unsigned(&verified("unbound", &key, new));
-    // A person sees which run it is, and whether that is signed.
+    // The page shows a person which run the packet is from, and whether a pinned key signed that.
     let page = |keys: &[&OsStr], packet: &str| {
         let dir = world.dir().join(packet);
         verify(&[&[dir.as_os_str()], keys].concat()).stdout
@@ -106,7 +107,7 @@ fn forged_identity_meets_no_expectation() {
     let text = page(&key, "unbound");
     let line = "identity:    not signed by a pinned key\n";
     assert!(text.contains(line), "{text}");
-    // The age of a forged packet counts from a time that a pinned key signed.
+    // The age of a forged packet is measured from a time that a pinned key signed.
     let aged: &[&str] = &["--max-age", "1h"];
     accepted(&verified("honest", &boundary, aged));
     accepted(&verified("unbound", &key, aged));
@@ -123,7 +124,7 @@ fn forged_identity_meets_no_expectation() {
     }
 }
 
-/// No digest and no signature reveals these edits.
+/// These edits do not contradict any digest or signature.
 ///
 /// Claims: compare-repeated, compare-statements, compare-pages
 #[test]
@@ -176,7 +177,7 @@ fn closes_that_do_not_add_up_lower_the_grade_even_when_signed() {
             .reasons()
             .contains(&"counters: connections of the command have no close".to_owned());
         assert_eq!(found, is_lower, "{judged}");
-        // The attestation states the grade before the edit, so the files contradict each other as well.
+        // The attestation states the grade before the edit, so it contradicts the edited files.
         let grade = if is_lower {
             "unproven"
         } else {

@@ -1,5 +1,5 @@
-//! Two verifiers agree: `egress verify`, and the one in `tests/second_verifier`, which was written from the
-//! documentation alone. They judge honest packets, changed packets, and packets of a mediator that lies.
+//! The two verifiers agree: `egress verify`, and the one in `tests/second_verifier`, which was written from the
+//! documentation alone. They verify honest packets, changed packets, and packets of a mediator that lies.
 #![expect(
     clippy::expect_used,
     reason = "a packet that cannot be made or judged fails the test"
@@ -20,7 +20,8 @@ use egress_tests::{Run, World};
 use pipelock_receipts::findings::Severity;
 use serde_json::Value;
 
-/// Number of places at which each attacker changes a packet of each shape, unless the caller chooses another one.
+/// Number of places at which each attacker changes a packet of each kind, unless the caller of the tests chooses
+/// another number.
 const PLACES: [(&str, usize); 5] = [
     ("mixed", 45),
     ("denied", 8),
@@ -28,32 +29,34 @@ const PLACES: [(&str, usize); 5] = [
     ("plain", 8),
     ("keyless", 8),
 ];
-/// At least this many packets must have the same verdict and grade.
+/// Minimum number of packets that must have the same verdict and grade.
 const AT_LEAST: usize = 200;
-/// At least this many of them must have each of these grades, because two verifiers that reject everything also agree.
+/// Minimum number of packets that must have each of these grades, because two verifiers that reject everything also
+/// agree.
 const OF_A_GRADE: usize = 20;
 const THREADS: usize = 4;
 
-/// The rules that the second verifier does not check, and why. `tests/second_verifier/README.md` names them, too.
+/// The rules that the second verifier does not check, each with the reason. `tests/second_verifier/README.md` lists
+/// them too.
 const NOT_CHECKED: [(&str, &str); 1] = [(
     "packet.rendered",
     "only the program that wrote a page can write it again",
 )];
-/// The rule that follows from every other one, because the predicate of a changed packet states the grade of the honest
-/// one.
+/// The rule that is broken whenever another one is, because the predicate of a changed packet states the grade of the
+/// honest packet.
 const PREDICATE: &str = "attestation.predicate";
-/// The reasons for a lower grade that follow from findings.
+/// Reasons for a lower grade that follow from findings.
 const CONSEQUENCES: [&str; 2] = [
     "the files of the packet about the boundary are inconsistent",
     "the packet is invalid (see the errors)",
 ];
 
-/// The result of a verifier.
+/// The result of one verifier for one packet.
 #[derive(Clone, Debug)]
 struct Found {
     verdict: String,
     grade: Grade,
-    /// The rules of the errors. For the second verifier, `reasons` has these as well.
+    /// The rules of the errors. For the second verifier, `reasons` contains them as well.
     rules: Vec<&'static str>,
     reasons: Vec<String>,
 }
@@ -63,7 +66,7 @@ impl Found {
         self.verdict == other.verdict && self.grade == other.grade
     }
 
-    /// Returns whether all errors are of rules that the second verifier does not check, or follow from them.
+    /// Returns whether the second verifier cannot report any of the errors, because it does not check their rules.
     fn is_beyond(&self) -> bool {
         let causes: Vec<&str> = self
             .rules
@@ -157,7 +160,7 @@ fn packets(world: &World) -> Vec<Sampled> {
     all
 }
 
-/// Makes packets of other shapes than `mixed`. All of them except the one without keys are signed with the same keys.
+/// Makes packets of kinds other than `mixed`. All of them except the one without keys are signed with the same keys.
 fn shapes(world: &World, key: &Path, boundary: &Path) -> [(&'static str, PathBuf); 4] {
     let packet = |run: Run<'_>| {
         let output = run.run();

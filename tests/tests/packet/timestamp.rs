@@ -25,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 /// Bytes that `/huge` sends if the client reads all of them.
 const GIGABYTE: u64 = 1 << 30;
 
-/// A time stamp authority behind HTTP. The path of the request selects its answer.
+/// A time stamp authority that serves HTTP. The path of a request selects the answer.
 struct Service {
     authority: Arc<Authority>,
     url: String,
@@ -186,7 +186,7 @@ impl Keys {
         verify(&args)
     }
 
-    /// Returns the exit status of `egress verify --timestamp-ca` and the broken rules.
+    /// Runs `egress verify --timestamp-ca`, and returns its exit status and the rules that the packet breaks.
     fn rules(&self, packet: &Path, ca: &Path) -> (Option<i32>, Vec<String>) {
         let more: [&OsStr; 3] = ["--json".as_ref(), "--timestamp-ca".as_ref(), ca.as_os_str()];
         let output = self.verify(packet, &more);
@@ -273,7 +273,7 @@ fn a_run_is_stamped_or_fails_with_its_packet_kept() {
     }
     let sent = *service.sent.lock().expect("a counter");
     assert!((1..GIGABYTE >> 4).contains(&sent), "{sent} bytes were read");
-    // Nothing listens there.
+    // Nothing listens at this address.
     let run = keys.run("http://localhost:9/", None, "true");
     assert_eq!(run.status, Some(123), "{run}");
 }
@@ -297,7 +297,7 @@ fn tls_is_checked_under_the_roots_of_the_system() {
     let run = keys.run(&url, Some(&root), "true");
     assert_eq!(run.status, Some(0), "{run}");
     assert_eq!(keys.rules(&run.packet, &root), (Some(0), vec![]), "{run}");
-    // The certificate has another name.
+    // The certificate has another host name.
     let run = keys.run(&url.replace("localhost", "127.0.0.1"), Some(&root), "true");
     assert_eq!(run.status, Some(123), "{run}");
     assert!(
@@ -306,7 +306,7 @@ fn tls_is_checked_under_the_roots_of_the_system() {
     );
 }
 
-/// Returns a token of `signer` over the attestation of a packet, with any time.
+/// Returns a token over the attestation of a packet, signed by `signer`, with any time.
 fn forged(
     authority: &Authority,
     packet: &Path,
@@ -401,7 +401,7 @@ fn the_time_is_printed_and_the_age_counts_from_it() {
     let note = format!("{by} (unverified, because --timestamp-ca is not given)");
     assert!(unverified.stdout.contains(&note), "{unverified}");
 
-    // This time stamp is five minutes later than the packet, which is within the tolerance for clocks.
+    // The time of this stamp is five minutes after that of the packet, which is within the tolerance for clocks.
     let later = now() + time::Duration::minutes(5);
     let token = forged(&service.authority, &run.packet, later, "signer");
     fs::write(run.packet.join("timestamp.tsr"), token).expect("write the token");
@@ -449,7 +449,7 @@ fn wrong_arguments_are_named_before_anything_runs() {
         assert_eq!(output.status, Some(64), "{arguments:?}: {output}");
         assert!(output.stderr.contains(words), "{arguments:?}: {output}");
     }
-    // A packet without a time stamp replaces one that has it.
+    // A packet without a time stamp replaces a packet that has one.
     let service = Service::start(&keys.world, None);
     let packet = keys.world.dir().join("twice");
     let grant = format!("{}/grant", service.url);

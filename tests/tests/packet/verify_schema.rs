@@ -25,7 +25,7 @@ impl Schema {
         Self(jsonschema::validator_for(&schema).unwrap())
     }
 
-    /// Returns the errors that the schema reports.
+    /// Returns the errors that the schema reports about `value`.
     fn errors(&self, value: &Value) -> Vec<String> {
         let errors = self.0.iter_errors(value);
         errors
@@ -33,7 +33,7 @@ impl Schema {
             .collect()
     }
 
-    /// Parses the output of a command. Fails unless it matches the schema and states the exit status.
+    /// Parses the output of a command. Fails unless the output matches the schema and states the exit status.
     #[track_caller]
     fn checked(&self, output: &Output) -> Value {
         let value: Value = serde_json::from_str(&output.stdout)
@@ -45,7 +45,7 @@ impl Schema {
     }
 }
 
-/// Makes a changed copy of the packet.
+/// Copies the packet and changes the copy.
 fn changed(world: &World, run: &RunOutput, name: &str, change: impl FnOnce(&Path)) -> PathBuf {
     let copy = world.dir().join(name);
     fs::create_dir(&copy).unwrap();
@@ -63,7 +63,7 @@ fn edit(path: &Path, from: &str, to: &str) {
     fs::write(path, text.replacen(from, to, 1)).unwrap();
 }
 
-/// Removes the lines that contain this text.
+/// Removes the lines that contain `part`.
 fn without(path: &Path, part: &str) {
     let text = fs::read_to_string(path).unwrap();
     let kept: Vec<&str> = text.lines().filter(|line| !line.contains(part)).collect();
@@ -71,14 +71,14 @@ fn without(path: &Path, part: &str) {
     fs::write(path, format!("{}\n", kept.join("\n"))).unwrap();
 }
 
-/// Removes the attestation and edits a file. With the attestation, the file would not be read, because its digest
-/// differs.
+/// Removes the attestation and edits a file. With the attestation, the verifier would not read the file, because its
+/// digest differs.
 fn unattested(dir: &Path, file: &str, from: &str, to: &str) {
     fs::remove_file(dir.join("attestation.json")).unwrap();
     edit(&dir.join(file), from, to);
 }
 
-/// Name of the copy, the change, and the rule that it breaks.
+/// Name of the copy, the change, and the rule that the change breaks.
 type Change = (&'static str, fn(&Path), &'static str);
 
 /// Changes that break many different rules.
@@ -128,7 +128,7 @@ const CHANGES: [Change; 22] = [
     ),
     (
         "closes",
-        // The digest of the file differs, so its rows are not read.
+        // The digest of the file differs from the attestation, so its rows are not read.
         |dir| without(&dir.join("flows.jsonl"), "\"source\":\"kernel_close\""),
         "boundary.flows",
     ),
@@ -235,7 +235,7 @@ const CHANGES: [Change; 22] = [
     ),
 ];
 
-/// A run that is signed with two keys, and its packet.
+/// A run that is signed with two keys, with its packet.
 struct Subject {
     world: World,
     run: RunOutput,
@@ -343,7 +343,7 @@ fn output_about_a_broken_packet_fits_the_schema() {
     assert_eq!(value["findings"][0]["rule"], "packet.audit_mode");
 }
 
-/// Evidence without a packet (complete, cut off, and empty), and single receipts.
+/// Covers evidence without a packet (complete, cut off, and empty), and single receipts.
 #[test]
 fn output_about_other_subjects_fits_the_schema() {
     let (schema, subject) = (Schema::read(), Subject::new());
@@ -388,7 +388,7 @@ fn output_about_other_subjects_fits_the_schema() {
     assert_eq!(value["findings"][0]["rule"], "packet.missing", "{value:#}");
 }
 
-/// Commands that fail before anything is verified.
+/// Covers commands that fail before anything is verified.
 #[test]
 fn output_about_a_failure_fits_the_schema() {
     let (schema, subject) = (Schema::read(), Subject::new());

@@ -1,5 +1,5 @@
-//! A whole run, from the script to the verified packet. Its programs make allowed and denied requests, and none is
-//! configured for a proxy.
+//! A whole run, from the script to the verified packet. The programs in the script make allowed and denied requests.
+//! None of them is configured for a proxy.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose evidence cannot be read has failed"
@@ -192,7 +192,7 @@ fn flows_name_the_process_and_the_destination() {
     for row in run.flows(&[("source", "relay"), ("process", "curl")]) {
         assert!(row["ts"].is_string(), "{row}");
         assert!(row["pid"].as_u64() > Some(1), "{row}");
-        // The field is missing if the program ended before the supervisor looked it up.
+        // The field is missing if the process ended before the supervisor read its executable.
         assert!(
             row["exe"].as_str().is_none_or(|exe| exe.ends_with("curl")),
             "{row}"
@@ -211,7 +211,8 @@ fn flows_name_the_process_and_the_destination() {
 #[test]
 fn repeated_attempts_are_one_row_with_a_count() {
     let world = World::new();
-    // The program keeps running for some time, because the executable of a process that has ended cannot be read.
+    // The program keeps running for some time, because the supervisor cannot read the executable of a process that has
+    // ended.
     let program = "import socket, time
 for _ in range(40):
     try: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', ('198.51.100.77', 4000))

@@ -7,7 +7,7 @@ use egress_tests::workflow::{Log, Runner};
 
 use crate::support::pipelock;
 
-/// Runs one step on a machine with the Pipelock and a key.
+/// Runs one step on a machine that has the Pipelock under test and a key.
 fn step(runner: &Runner, variables: &[(&str, &str)]) -> Log {
     let program = runner.path("bin/pipelock");
     if !program.exists() {
@@ -98,7 +98,7 @@ fn script_that_asks_for_nothing_has_the_verdict_of_its_receipts() {
             "{}",
             log.output()
         );
-        // By default, that fails the step.
+        // By default, evidence that is not valid fails the step.
         step(&runner, &[]).assert_one_error("the verdict is error");
     } else {
         assert_eq!(verifier.get("verdict").unwrap(), "valid");

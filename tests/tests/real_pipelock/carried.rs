@@ -1,5 +1,5 @@
-//! However an upload ends, each of the three recorders states at least as many bytes as the origin received, both if
-//! Pipelock scans bodies and if it forwards them immediately.
+//! However an upload ends, each of the three recorders states at least as many bytes as the origin received. This holds
+//! whether Pipelock scans bodies or forwards them immediately.
 use egress_tests::World;
 use egress_tests::carried::{NAMES, Origin, Received, Upload};
 
@@ -10,9 +10,9 @@ const MIB: u64 = 1 << 20;
 /// A policy with which Pipelock forwards bodies and frames immediately.
 const UNSCANNED: &str =
     "request_body_scanning: {enabled: false}\nwebsocket_proxy: {scan_text_frames: false}\n";
-/// Pipelock needs seconds to scan a megabyte of text.
+/// Size of an upload that is scanned. Pipelock needs seconds to scan a megabyte of text.
 const SCANNED: u64 = 8 << 10;
-/// Pipelock denies a body that is too long to be scanned.
+/// An upload whose body is too long to be scanned. Pipelock denies it.
 const TOO_LONG: Upload = Upload {
     way: "plain",
     fate: "late",
@@ -46,7 +46,7 @@ fn received(policy: &str, plain_http: &str, uploads: &[Upload]) -> Received {
     received
 }
 
-/// Returns every way in which an upload can end, for each of these ways to send it.
+/// Returns one upload for each combination of an end and one of these ways to send it.
 fn uploads(ways: &[&'static str], size: u64) -> Vec<Upload> {
     let bad = if ways == TUNNELS { &[] } else { ways };
     Upload::each("late", size, ways)
@@ -64,8 +64,8 @@ fn bodies_that_pass_as_they_come_are_recorded() {
     let received = received(UNSCANNED, "scan", &uploads);
     for upload in &uploads {
         let least = match (upload.fate, upload.way) {
-            // Frames are only sent after the origin has accepted the upgrade. An answer that ends before the upload
-            // ends both, possibly before the first byte.
+            // Frames are only sent after the origin has accepted the upgrade. If the answer ends before the upload, it
+            // ends the upload too, possibly before the first byte.
             ("forged", "websocket") | ("early", _) => 0,
             _ => MIB,
         };

@@ -1,4 +1,4 @@
-//! Which configurations are accepted, which errors describe the others, and who can change one during a run.
+//! Which configurations are accepted, which errors the others cause, and which processes can change one during a run.
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::thread;
@@ -20,7 +20,7 @@ fn what_pipelock_refuses_is_told_in_its_words_and_leaves_nothing() {
         ("fetch_proxy: {no_such_key: 1}\n", "no_such_key"),
         ("ssrf: {ip_allowlist: [nonsense]}\n", "ip_allowlist"),
         ("tls_interception: {enabled: true}\n", "tls_interception"),
-        // Pipelock's error repeats the value, and that of egress must not.
+        // Pipelock's error repeats the value, and the error of egress must not repeat it.
         (
             "fetch_proxy: {timeout_seconds: correct-horse}\n",
             "cannot unmarshal",
@@ -62,7 +62,7 @@ fn what_is_typed_wrong_is_refused_before_anything_starts() {
     let run = without_policy(&world).script("echo ran").run();
     assert_eq!(run.status, Some(64), "{run}");
     assert!(run.stderr.contains("api_allowlist"), "{run}");
-    // Without a Pipelock, there is no fallback to the built-in mediator.
+    // If there is no Pipelock, the built-in mediator does not take its place.
     let missing = world
         .egress()
         .config(&strict)
@@ -74,7 +74,7 @@ fn what_is_typed_wrong_is_refused_before_anything_starts() {
         run.stderr.contains("cannot find `pipelock` on PATH"),
         "{run}"
     );
-    // A private key that other users can read.
+    // Other users can read this private key.
     let key = world.key("open-key");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
     let run = without_policy(&world)
@@ -126,7 +126,7 @@ fn keys_that_enforce_less_are_named_and_refused_where_that_is_asked() {
         "{run}"
     );
 
-    // Without a policy, Pipelock runs in balanced mode, and the run reports that.
+    // Without a policy, Pipelock runs in balanced mode, and the run reports the mode.
     let run = without_policy(&world)
         .arg("--allow-no-config")
         .script(&agent)

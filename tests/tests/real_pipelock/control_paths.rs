@@ -119,11 +119,11 @@ fn paths_of_pipelock_itself_are_out_of_reach_in_every_spelling() {
     for line in run.stdout.lines() {
         let mut words = line.split(' ');
         let (status, by) = (words.next().unwrap(), words.next().unwrap());
-        // The relay closes a connection without an answer if the request is not HTTP.
+        // If a request is not HTTP, the relay closes the connection without an answer.
         let is_refused = by == "relay" && status.starts_with('4') || (status, by) == ("none", "-");
         assert!(is_refused, "{line}\n{run}");
     }
-    // None of them reached Pipelock.
+    // None of these requests reached Pipelock.
     assert_eq!(targets(&run, "allow"), [""; 0], "{run}");
     assert_eq!(targets(&run, "block"), [""; 0], "{run}");
 }

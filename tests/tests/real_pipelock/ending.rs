@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use crate::support::{NO_PROXY, allow, assert_verified, has_sessions, reasons, receipts, with};
 
-/// Pipelock 2.x scans this many times as much text in the same time.
+/// Pipelock 2.x scans this many times as much text as 3.x in the same time.
 const FASTER: usize = 8;
 
-/// Sends more text than Pipelock can scan before the end, and ends without waiting for an answer.
+/// Sends more text than Pipelock can scan before the command ends, and ends without waiting for an answer.
 const SENT_AND_GONE: &str = r#"
 import base64, os, socket, struct, sys, time
 
@@ -34,8 +34,8 @@ time.sleep(0.3)
 os._exit(0)
 "#;
 
-/// Makes three runs that end while Pipelock scans `count` texts of at least `size` bytes. Fails unless each run has the
-/// receipts that deny the texts.
+/// Makes three runs that end while Pipelock scans `count` texts of at least `size` bytes. Fails unless each run has a
+/// receipt for the denial of each text.
 #[track_caller]
 fn assert_all_are_signed(kind: &str, count: usize, size: usize) {
     let world = World::new();
@@ -65,7 +65,7 @@ fn assert_all_are_signed(kind: &str, count: usize, size: usize) {
     run(size);
 }
 
-/// Returns the number of requests that a receipt of the scanner denies.
+/// Returns the number of requests for which a receipt of the scanner states a denial.
 fn denied(run: &RunOutput) -> usize {
     let is_denied = |receipt: &&Value| {
         let is_blocked = receipt.get("verdict").unwrap() == "block";
@@ -85,7 +85,7 @@ fn websockets_that_are_scanned_when_the_command_ends_have_their_receipts() {
     assert_all_are_signed("websocket", 2, 150_000);
 }
 
-/// Times of two recorders are compared with a tolerance of 15 seconds, and a scan may take longer than that.
+/// The verifier compares times of two recorders with a tolerance of 15 seconds, and a scan may take longer.
 #[test]
 fn scan_that_ends_long_after_the_command_is_signed_in_time() {
     assert_all_are_signed("upload", 1, 1_400_000);

@@ -50,7 +50,7 @@ fn pipelock_that_hangs_at_its_end_is_killed_and_that_is_said() {
     let output = running.finish(Duration::from_mins(1));
     assert_eq!(output.status, Some(125), "{output}");
     let boundary = fs::read_to_string(packet.join("boundary.json")).unwrap();
-    // The supervisor does not stop a Pipelock with sessions while it has an open request.
+    // As long as a Pipelock with sessions has an open request, the supervisor does not stop it.
     assert!(
         boundary.contains("Pipelock did not end within 3s and was killed")
             || boundary.contains("requests, and was killed before it closed its session"),
@@ -106,7 +106,7 @@ fn killed_supervisor_takes_pipelock_with_it_and_the_evidence_is_kept() {
     wait_until("every process of the run is gone", SOON, || {
         !processes.iter().any(|process| process.lives())
     });
-    // The next run removes what this one left behind.
+    // The next run removes what the killed run left behind.
     let run = with(&world, &allow(&["allowed.test"]))
         .script(&format!(
             "{NO_PROXY}curl -sS -o /dev/null http://allowed.test/\n"

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::support::{NO_PROXY, allow, assert_verified, facts, has_sessions, receipts, with};
 
-/// `egress verify --json` with both keys pinned.
+/// Runs `egress verify --json` with both keys pinned, and returns the exit status and the output.
 fn judged(world: &World, run: &RunOutput) -> (Option<i32>, Value) {
     let key = public_key_hex(&world.dir().join("key"));
     let boundary = public_key_hex(&world.dir().join("boundary"));
@@ -88,7 +88,7 @@ fn both_recorders_agree_and_the_grade_is_what_the_version_can_sign() {
     assert_graded(&run, status, &judged);
     assert_eq!(number(&judged, "/actions"), 6, "{judged:#}");
     assert_eq!(number(&judged, "/blocked_actions"), 2, "{judged:#}");
-    // The output also counts receipts that are not actions: session records and outcomes.
+    // The output also counts receipts that are not about a new action: session records and outcomes.
     let others = number(&judged, "/session_records") + number(&judged, "/outcomes");
     assert_eq!(number(&judged, "/receipt_count"), 6 + others);
     if has_sessions(&run) {
@@ -106,7 +106,7 @@ fn both_recorders_agree_and_the_grade_is_what_the_version_can_sign() {
 #[test]
 fn what_the_relay_refuses_is_no_loss_and_tunnels_of_one_host_all_reconcile() {
     let world = World::new();
-    // Neither port 25 nor the gateway's address is allowed. The command also opens 20 tunnels at once.
+    // Neither port 25 nor the gateway's address is allowed. The command also opens 20 tunnels at the same time.
     let agent = format!(
         "{NO_PROXY}\
          curl -sSf -m 5 http://allowed.test:25/ >/dev/null 2>&1 && echo reached\n\

@@ -1,5 +1,5 @@
-//! Honest runs with the Pipelock under test have the best grade for its version, whatever fails in them, and their
-//! record contains every byte that reached a server.
+//! Honest runs with the Pipelock under test have the best grade for its version, whatever fails in them. Their record
+//! contains every byte that reached a server.
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use egress_tests::{Judged, Run, World};
 use crate::lies::lying;
 use crate::support::{has_sessions, signed, with, without_policy};
 
-/// Reasons why the receipts of an old Pipelock never allow a higher grade.
+/// Reasons why the receipts of an old Pipelock never permit a higher grade.
 const OLD: [&str; 2] = [
     "the receipts do not sign the posture capsule",
     "the end of the receipts is not proven",
@@ -25,7 +25,8 @@ const ROUND: Round = Round {
     body: 4_000,
 };
 
-/// Returns the best grade of honest runs with the Pipelock under test, the reasons for it, and the policy.
+/// Returns the best grade of honest runs with the Pipelock under test, the reasons why it is not higher, and the
+/// policy.
 fn usual() -> (&'static str, &'static [&'static str], String) {
     let world = World::new();
     let probe = with(&world, &policy(&[])).script("true").run();
@@ -38,7 +39,7 @@ fn usual() -> (&'static str, &'static [&'static str], String) {
     }
 }
 
-/// Makes a run with `run`, and returns the faults in its record.
+/// Makes a run by calling `run`, and returns the faults in its record.
 fn round(
     best: &str,
     usual: &[&str],

@@ -1,4 +1,4 @@
-//! What Pipelock detects in traffic: a secret that leaves, instructions to the agent that arrive, and a host name that
+//! Traffic that Pipelock detects: a secret that leaves, instructions to the agent that arrive, and a host name that
 //! resolves to another address when Pipelock connects.
 use std::fs;
 
@@ -15,7 +15,7 @@ fn secret() -> String {
     format!("AKIA{}", "Z7Q2M4X8K1P5R9T3")
 }
 
-/// Returns the layers of the receipts that deny.
+/// Returns the layer of each receipt of a denial.
 fn layers(run: &RunOutput) -> Vec<String> {
     receipts(run)
         .iter()
@@ -53,7 +53,7 @@ fn secret_in_a_url_does_not_leave() {
     assert_eq!(reasons(&run), "[]", "{run}");
     assert_verified(&world, &run);
 
-    // By default, Pipelock redacts receipts, and 2.x does that after it has signed them.
+    // By default, Pipelock redacts receipts. Pipelock 2.x redacts a receipt after it has signed it.
     let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
     assert_eq!(run.stdout, "403\n", "{run}");
     let evidence = fs::read_to_string(run.packet.join("evidence.jsonl")).unwrap();
@@ -105,7 +105,7 @@ fn injection_in_an_answer_does_not_come_in() {
         assert_eq!(reasons(&run), "[]", "{run}");
         assert_verified(&world, &run);
     } else {
-        // Pipelock does not sign such a denial, and the packet reports that.
+        // Pipelock does not sign such a denial, and the packet states this.
         assert!(refused.is_empty(), "{refused:?}");
         assert_eq!(targets(&run, "allow"), ["http://allowed.test/"], "{run}");
         assert_verdicts(&world, &run.packet, Verdicts::PREFIX);

@@ -1,4 +1,5 @@
-//! A Pipelock that intercepts TLS. Programs inside the boundary trust its authority, and Pipelock scans their requests.
+//! A Pipelock that intercepts TLS. Programs inside the boundary trust its authority, and Pipelock scans the requests
+//! inside TLS.
 use std::fs;
 
 use egress_tests::{Run, World};
@@ -28,7 +29,7 @@ fn intercepting<'a>(world: &'a World, more: &str) -> Run<'a> {
         .arg(world.authority())
 }
 
-/// Each program finds trusted authorities in its own way.
+/// Requests a page with programs that each find trusted authorities in another way.
 const PROGRAMS: &str = r#"
 get() { name=$1; shift; "$@" < /dev/null 2> error | grep -q hello && echo "$name got it" || { echo "$name: none"; cat error; }; }
 url=https://allowed.test/
@@ -165,7 +166,7 @@ fn secrets_in_headers_and_bodies_and_injections_in_answers_are_refused_inside_tl
         .collect();
     assert!(!blocked.is_empty(), "{run}");
 
-    // Without interception, it is a tunnel that Pipelock cannot read.
+    // Without interception, the connection is a tunnel that Pipelock cannot read.
     let yaml = format!("{}{more}", allow(&["allowed.test"]));
     let run = with(&world, &yaml).script(&agent).run();
     assert_eq!(run.stdout, "200\n200\n200\n200\n", "{run}");

@@ -28,13 +28,13 @@ fn tells<'w>(world: &'w World, lie: &Lie) -> Run<'w> {
     lying(world, lie.name).config(&policy(lie))
 }
 
-/// Returns a run whose Pipelock tells the lie of this name.
+/// Returns a run whose Pipelock tells the lie `lie`.
 pub(crate) fn lying<'w>(world: &'w World, lie: &str) -> Run<'w> {
     by(world, &wrapped(world.dir(), lie))
 }
 
-/// Makes a program that behaves like Pipelock and tells this lie at its end. The program and everything that it starts
-/// are in the world's directory, where the mediator's user can execute them.
+/// Makes a program that behaves like Pipelock and tells `lie` at its end. The program and everything that it starts are
+/// in the world's directory, so that the mediator's user can execute them.
 fn wrapped(dir: &Path, lie: &str) -> PathBuf {
     let [liar, real] = [("egress-liar", LIAR.into()), ("pipelock", pipelock())].map(
         |(name, from): (_, PathBuf)| {

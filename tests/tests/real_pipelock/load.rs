@@ -1,4 +1,4 @@
-//! Many simultaneous requests and tunnels, none of which may be missing in the evidence.
+//! Many simultaneous requests and tunnels. None of them may be missing in the evidence.
 use std::time::Duration;
 
 use egress_tests::agents::{requests, tunnels};
@@ -8,7 +8,7 @@ use crate::support::{
     allow, assert_verified, facts, has_sessions, reasons, receipts, targets, with,
 };
 
-/// Pipelock 3.x makes each receipt durable before the action, which takes time.
+/// Time limit of a run. Pipelock 3.x makes each receipt durable before the action, which takes time.
 const LIMIT: Duration = Duration::from_mins(10);
 
 #[test]
@@ -72,7 +72,7 @@ fn rate_limit_of_pipelock_does_not_end_an_ordinary_run() {
     assert_eq!(run.stdout, format!(" {REQUESTS} 200\n"), "{run}");
     assert_eq!(reasons(&run), "[]", "{run}");
     assert_eq!(targets(&run, "allow").len(), REQUESTS);
-    // A limit in the caller's policy is kept.
+    // A limit in the caller's policy is not replaced.
     let yaml = format!(
         "{}fetch_proxy: {{monitoring: {{max_requests_per_minute: 5}}}}\n",
         allow(&["allowed.test"])

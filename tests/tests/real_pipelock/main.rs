@@ -1,7 +1,7 @@
-//! The suite with a real Pipelock of any version, which `PIPELOCK_BIN` names.
+//! The tests with a real Pipelock of any version. `PIPELOCK_BIN` names the binary.
 //!
-//! `cargo xtask test --real-pipelock` runs it. Tests find out from the run what this version can do: `left_out` in
-//! `boundary.json` lists the keys that it does not know.
+//! `cargo xtask test --real-pipelock` runs these tests. A test reads from the packet what this version supports:
+//! `left_out` in `boundary.json` lists the keys that it does not know.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::panic,

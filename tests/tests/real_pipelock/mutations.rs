@@ -1,5 +1,5 @@
-//! With the Pipelock under test, changes every field of every file of a packet, in the name of each attacker who could
-//! change it.
+//! Changes every field of every file of a packet, once for each attacker who could have made the change. The mediator
+//! is the Pipelock under test.
 use audit_packet::grade::Grade;
 use egress_tests::World;
 use egress_tests::mutation::{By, HonestPacket, assert_seen, scene};
@@ -18,7 +18,7 @@ fn mutations_of_a_packet_are_seen() {
     let honest = HonestPacket::read(&packet, &other, &key, &boundary).unwrap();
     let text = std::fs::read_to_string(packet.join("boundary.json")).unwrap();
     let document: Value = serde_json::from_str(&text).unwrap();
-    // An older Pipelock signs no session and therefore no end of the evidence.
+    // An older Pipelock signs no session, so it does not sign the end of the evidence.
     if document.pointer("/mediator/pipelock/posture").unwrap() == "bound" {
         assert_seen(&honest, By::Pipelock, Grade::KernelEnforced);
     } else {

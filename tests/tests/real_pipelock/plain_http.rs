@@ -1,4 +1,4 @@
-//! Destinations of plain HTTP requests, which Pipelock either fetches itself or carries through tunnels.
+//! Destinations of plain HTTP requests. Pipelock either fetches them itself or carries them through tunnels.
 use std::fs;
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use egress_tests::{Running, World, wait_until};
 
 use crate::support::{NO_PROXY, allow, assert_verified, has_sessions, with};
 
-/// Redirects requests on port 8100 to the given URL, and writes down the requests to ports 8100 and 8101.
+/// Redirects requests on port 8100 to the given URL, and writes the requests on ports 8100 and 8101 to a file.
 const REDIRECTS: &str = r"
 import socket, sys, threading
 def serve(port, name, answer):
@@ -62,7 +62,7 @@ fn redirect_leads_to_no_port_that_is_not_open() {
         ("port", "8101"),
     ]);
     assert!(!rows.is_empty(), "{refused}");
-    // An older Pipelock signs nothing about a request that failed.
+    // An older Pipelock signs no receipt for a request that failed.
     if has_sessions(&refused) {
         assert_verified(&world, &refused);
     }

@@ -52,7 +52,7 @@ fn first_receipt_signs_the_capsule_of_this_run_and_no_other() {
         .to_string();
     assert_eq!(open.get("contained_uid").unwrap(), uid.as_str());
 
-    // Every byte of the capsule matters, and the capsule of another run is rejected.
+    // A change of any byte of the capsule is detected, and the capsule of another run is rejected.
     let whole = fs::read(&path).unwrap();
     let mut changed = whole.clone();
     let middle = changed.get_mut(whole.len() / 2).unwrap();
@@ -65,7 +65,7 @@ fn first_receipt_signs_the_capsule_of_this_run_and_no_other() {
     let verdict = reviewed(&world, &run.packet, &[]);
     assert_eq!(verdict.status, Some(1), "{verdict}");
     assert!(verdict.stdout.contains("[capsule.hash]"), "{verdict}");
-    // A capsule that expires before the receipts.
+    // This capsule expires before the receipts.
     let mut late = capsule;
     late["expires_at"] = late["generated_at"].clone();
     sign_capsule(&mut late, &world.dir().join("boundary"));

@@ -179,7 +179,7 @@ fn page_of_a_refusal_says_layer_and_reason() {
         .stdout
         .split_at(run.stdout.rfind("HTTP/1.1 403").unwrap());
     assert!(refused.contains("allowlist"), "{run}");
-    // From version 2.4 on, a header field also names the layer.
+    // Since version 2.4, a header field also names the layer.
     if refused.to_ascii_lowercase().contains("x-pipelock-block") {
         assert!(
             refused
@@ -232,7 +232,7 @@ fn tunnel_is_asked_for_when_the_client_has_said_for_what_and_not_before() {
     for reason in ["client_silent", "client_closed", "name_mismatch"] {
         run.assert_flow(&[("host", "allowed.test"), ("reason", reason)]);
     }
-    // The control: without the boundary, all of them receive an answer.
+    // The control: without the boundary, every request receives an answer.
     let control = world.shell(&agent.replace("python3 silent.py\n", ""));
     assert_eq!(
         control.stdout, "certificate\ncertificate\ncertificate\n",
@@ -423,8 +423,8 @@ fn every_websocket_has_its_receipt_however_it_ends() {
         "{run}"
     );
     assert_eq!(reasons(&run), "[]", "{run}");
-    // One receipt for each end: an outcome if this version signs intents, and otherwise a receipt of the layer
-    // `session_close`.
+    // Each WebSocket has one receipt about its end. If this version signs intents, the receipt is an outcome.
+    // Otherwise, it is a receipt of the layer `session_close`.
     let ends = receipts(&run)
         .iter()
         .filter(|receipt| receipt.get("transport").unwrap() == "websocket")
@@ -449,7 +449,7 @@ fn every_websocket_has_its_receipt_however_it_ends() {
     assert_verified(&world, &run);
 }
 
-/// Returns the number of receipts with this transport, without outcomes.
+/// Returns the number of receipts with this transport. Outcomes are not counted.
 fn receipts_of(run: &RunOutput, transport: &str) -> usize {
     let is_intent = |receipt: &&Value| {
         receipt
@@ -469,7 +469,7 @@ fn mediator(run: &RunOutput, key: &str) -> Value {
     boundary.get("mediator").unwrap().get(key).unwrap().clone()
 }
 
-/// Returns what the packet lists as not enforced, as JSON text.
+/// Returns the entries that the packet lists as not enforced, as JSON text.
 fn unsupported(run: &RunOutput) -> String {
     let packet = run.json("packet.json");
     packet

@@ -10,7 +10,7 @@ fn a_token_in_a_url_is_in_nothing_that_a_run_leaves_behind() {
     // Pipelock finds the token, denies the request, and redacts the target.
     let run = with(&world, &allow(&["allowed.test"]));
     let run = assert_token_is_nowhere(&world, run, &["core_dlp", "redacted"]);
-    // A Pipelock without sessions redacts its receipts after it signed them.
+    // A Pipelock without sessions redacts a receipt after it has signed it.
     if has_sessions(&run) {
         assert_eq!(run.status, Some(0), "{run}");
         assert_verified(&world, &run);

@@ -19,7 +19,7 @@ pub(crate) fn pipelock() -> PathBuf {
     )
 }
 
-/// Returns a run with the Pipelock under test and this policy, signed with the world's keys.
+/// Returns a run with the Pipelock under test and the policy `yaml`, signed with the world's keys.
 pub(crate) fn with<'a>(world: &'a World, yaml: &str) -> Run<'a> {
     signed(world, without_policy(world).config(yaml))
 }
@@ -41,7 +41,7 @@ pub(crate) fn without_policy(world: &World) -> Run<'_> {
     by(world, &pipelock())
 }
 
-/// Returns the same with the Pipelock at this path.
+/// Returns such a run with the Pipelock at the path `pipelock`.
 pub(crate) fn by<'a>(world: &'a World, pipelock: &Path) -> Run<'a> {
     world
         .egress()
@@ -57,7 +57,7 @@ pub(crate) fn allow(names: &[&str]) -> String {
     format!("mode: strict\napi_allowlist: {names:?}\n")
 }
 
-/// Returns what boundary.json states about the Pipelock.
+/// Returns the facts about Pipelock in boundary.json.
 pub(crate) fn facts(run: &RunOutput) -> Value {
     let boundary = run.json("boundary.json");
     boundary.pointer("/mediator/pipelock").unwrap().clone()
@@ -81,7 +81,7 @@ pub(crate) fn receipts(run: &RunOutput) -> Vec<Value> {
     receipts_of(&run.packet)
 }
 
-/// Returns the same for a packet directory.
+/// Returns the receipts of version 1 in a packet directory.
 pub(crate) fn receipts_of(packet: &Path) -> Vec<Value> {
     let text = fs::read_to_string(packet.join("evidence.jsonl")).unwrap();
     text.lines()
@@ -91,7 +91,7 @@ pub(crate) fn receipts_of(packet: &Path) -> Vec<Value> {
         .collect()
 }
 
-/// Returns the targets of receipts with this verdict, without outcomes.
+/// Returns the targets of receipts with this verdict. Outcomes are left out.
 pub(crate) fn targets(run: &RunOutput, verdict: &str) -> Vec<String> {
     receipts(run)
         .iter()
@@ -113,12 +113,12 @@ pub(crate) struct Verdicts {
     pub(crate) ours: i32,
     /// `pipelock verify-receipt --chain`.
     pub(crate) own: i32,
-    /// The published verifier on the chain. It never accepts an end as proven if there are receipts of version 2.
+    /// The published verifier on the chain. It never accepts the end as proven if there are receipts of version 2.
     pub(crate) published: i32,
 }
 
 impl Verdicts {
-    /// All receipts are there. For 3.1 and later, the end is proven as well.
+    /// Statuses if no receipt is missing. For 3.1 and later, the end is proven as well.
     pub(crate) fn whole(has_sessions: bool) -> Self {
         Self {
             ours: if has_sessions { 0 } else { 3 },
@@ -126,7 +126,7 @@ impl Verdicts {
         }
     }
 
-    /// The existing receipts are valid, but receipts at the end may be missing.
+    /// Statuses if the existing receipts are valid, but receipts at the end may be missing.
     pub(crate) const PREFIX: Self = Self {
         ours: 3,
         own: 0,
@@ -212,7 +212,7 @@ fn own_verifier(world: &World, packet: &Path, hex: &str) -> Output {
     ])
 }
 
-/// Returns how many different policies the receipts of decisions name.
+/// Returns how many different policies the receipts about actions name.
 pub(crate) fn policies(receipts: &[Value]) -> usize {
     let of_decisions = receipts
         .iter()
@@ -223,7 +223,7 @@ pub(crate) fn policies(receipts: &[Value]) -> usize {
     hashes.len()
 }
 
-/// Fails if a run has left a directory in the world's own state.
+/// Fails if a run has left a directory in the world's own state directory.
 #[track_caller]
 pub(crate) fn assert_nothing_left(world: &World) {
     let left: Vec<_> = runs(world);

@@ -38,7 +38,7 @@ fn allowed_names_are_reached_and_others_are_not() {
     assert_eq!(blocked.len(), 2, "{blocked:?}");
     assert_verified(&world, &run);
 
-    // The control: without the boundary, all four answer.
+    // The control: without the boundary, all four hosts answer.
     let control = world.shell(&agent);
     assert_eq!(control.stdout, "200\n200\n200\n200\n", "{control}");
     world.wire().assert_left(start, |packet| {
@@ -165,7 +165,7 @@ fn allowed_name_of_the_machine_or_its_platform_is_not_reached() {
         assert!(is_there, "{reason} {dst}: {denied:#?}");
     }
     assert_eq!(reasons(&run), "[]", "{run}");
-    // Pipelock 2.x signs nothing about a connection that failed.
+    // Pipelock 2.x signs no receipt for a connection that failed.
     if has_sessions(&run) {
         assert_verified(&world, &run);
     }

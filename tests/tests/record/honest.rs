@@ -1,5 +1,5 @@
-//! Honest runs with the built-in mediator keep their grade, whatever fails in them, and their record contains every
-//! byte that reached a server.
+//! Honest runs with the built-in mediator keep their grade, whatever fails in them. Their record contains every byte
+//! that reached a server.
 #![expect(
     clippy::expect_used,
     reason = "a test without the binary that it is about has failed"
@@ -22,7 +22,7 @@ const ROUND: Round = Round {
 };
 
 /// Makes a round in its own world, and returns the faults in its record. `clock` is the number of seconds by which the
-/// clock is set during the run, and the expected reasons of the grade.
+/// clock is set during the run, with the expected reasons for a lower grade.
 fn round(round: &Round, clock: Option<(i64, &[&str])>) -> Vec<String> {
     let world = World::new();
     let [key, boundary] = ["key", "boundary"].map(|name| world.key(name));
@@ -44,8 +44,8 @@ fn round(round: &Round, clock: Option<(i64, &[&str])>) -> Vec<String> {
     faults(&world, &output, &judged, &received, best, usual)
 }
 
-/// Returns a run whose clock is set. A preloaded library changes the supervisor's clock. The mediator starts without
-/// environment variables, so the times in its receipts are changed separately.
+/// Returns a run whose clock is set by `step` seconds. A preloaded library changes the supervisor's clock. The mediator
+/// starts without environment variables, so the times in its receipts are changed separately.
 fn set<'w>(world: &'w World, run: Run<'w>, step: i64) -> Run<'w> {
     let mediator = std::env::var_os("EGRESS_LYING_MEDIATOR_BIN").map(PathBuf::from);
     let mediator = mediator.expect("EGRESS_LYING_MEDIATOR_BIN: use cargo xtask test");

@@ -1,4 +1,4 @@
-//! Compares the counts of the kernel, the relay, and the mediator with what the origins received.
+//! Compares the counts of the kernel, the relay, and the mediator with the bytes that the origins received.
 #![forbid(unsafe_code)]
 
 mod carried;

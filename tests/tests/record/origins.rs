@@ -1,4 +1,4 @@
-//! Origins whose answers violate HTTP. The command receives each answer once, and the record shows that.
+//! Origins whose answers violate HTTP. The command receives each answer once, and the record shows that too.
 
 use std::fs;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use egress_tests::agents::NO_PROXY;
 use egress_tests::{Judged, World, wait_until};
 
-/// Sends the bytes that the path contains in hexadecimal, writes down the last part of the path, and closes the
+/// Sends the bytes that the path contains in hexadecimal, writes the last part of the path to a file, and closes the
 /// connection.
 const ORIGIN: &str = r"
 import socket
@@ -23,7 +23,7 @@ while True:
     stream.close()
 ";
 
-/// An answer: its name, an option of curl, the header fields, the body, and what the command receives (body and
+/// An answer: its name, an option of curl, the header fields, the body, and the output of curl in the command (body and
 /// status).
 type Answer = (
     &'static str,
@@ -63,7 +63,7 @@ fn answers() -> Vec<Answer> {
         ),
         ("head", "-I", length("5"), "", " 200"),
         ("head_twice", "-I", twice, "", " 200"),
-        // Together with the field that the mediator adds, this is one field more than the relay reads.
+        // The mediator adds one field. With it, the answer has one field more than the relay reads.
         ("fields", "", "X: y\r\n".repeat(100), "hello", " 502"),
     ]
 }
@@ -101,7 +101,7 @@ fn answers_against_the_rules_pass_once_and_are_recorded_as_they_passed() {
 
     let control = world.shell(&script);
     for (name, _, _, _, expected) in &answers {
-        // Without the boundary, curl itself rejects some of them.
+        // Without the boundary, curl itself rejects some of these answers.
         let is_taken = !matches!(*name, "nonsense" | "list" | "fields");
         let found = control.stdout.lines().any(|line| line == *expected);
         assert!(found || !is_taken, "{name}: {control}");

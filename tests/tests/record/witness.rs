@@ -13,11 +13,11 @@ use egress_tests::agents::NO_PROXY;
 use egress_tests::{INTERNET, Judged, RunOutput, Running, World, wait_until};
 use serde_json::Value;
 
-/// Bytes of each upload.
+/// Number of bytes of each upload.
 const UPLOAD: u64 = 2 << 20;
-/// More than the head of any request here, with the SYN and the FIN.
+/// An upper limit for the bytes of a request head in these tests, with the SYN and the FIN.
 const HEAD: u64 = 1 << 10;
-/// The port of the origin that counts.
+/// The port of the origin that counts received bytes.
 const COUNTER: &str = "7100";
 const SOON: Duration = Duration::from_secs(30);
 
@@ -57,7 +57,7 @@ while True:
     origin
 }
 
-/// Sends a whole upload to the counting origin. The Python code `end` then ends the connection, which is `stream`.
+/// Sends a whole upload to the counting origin. The Python code `end` then ends the connection `stream`.
 fn upload(end: &str) -> String {
     format!(
         "{NO_PROXY}exec python3 - <<'PROGRAM'\n\
@@ -71,12 +71,12 @@ fn upload(end: &str) -> String {
     )
 }
 
-/// Returns the bytes in a row of the kernel: sent, acknowledged, and received.
+/// Returns the byte counts in a row of the kernel: sent, acknowledged, and received.
 fn bytes(row: &Value) -> [u64; 3] {
     ["bytes_sent", "bytes_acked", "bytes_received"].map(|name| row[name].as_u64().unwrap())
 }
 
-/// Returns the kernel's row about the close of each connection of the command, with its row about the connect.
+/// Returns the kernel's row about the close of each connection of the command, with the row about the connect.
 #[track_caller]
 fn closes(run: &RunOutput) -> Vec<(Value, Value)> {
     let key = |row: &Value| (row["cookie"].as_u64(), row["connect_ns"].as_u64());
@@ -157,7 +157,7 @@ fn uploads_are_counted_on_both_sides_of_the_mediator() {
         assert_eq!(sent, acked, "{close:#}");
         assert!((100..HEAD).contains(&received), "{close:#}");
     }
-    // On the mediator's side, there is a row for every connection with its address, and their bytes add up.
+    // On the mediator's side, every connection has a row with its address, and the bytes of the rows add up.
     let upstream = of_mediator(&run, "80");
     let mut total = 0;
     for row in &upstream {
@@ -184,7 +184,7 @@ fn uploads_are_counted_on_both_sides_of_the_mediator() {
     let all = run.flows(&[("source", "kernel_mediator"), ("protocol", "tcp")]);
     assert_eq!(all.len(), upstream.len(), "{all:#?}");
 
-    // There is a row for each of the mediator's queries to the name server, and for no other query.
+    // Each of the mediator's queries to the name server has a row. There are no other rows about datagrams.
     let datagrams = run.flows(&[("source", "kernel_mediator"), ("protocol", "udp")]);
     let asked = world.queries();
     assert!(!asked.is_empty());
@@ -200,10 +200,10 @@ fn uploads_are_counted_on_both_sides_of_the_mediator() {
             (&53.into(), &true.into()),
             "{row:#}"
         );
-        // Header, name, type, and class of a query, and possibly an EDNS record.
+        // A query consists of a header, name, type, and class, and possibly an EDNS record.
         assert!((30..80).contains(&bytes(row)[0]), "{row:#}");
     }
-    // Nothing follows the last row.
+    // No row follows the row `last`.
     let last = run.lines("flows.jsonl").pop().unwrap();
     assert_eq!(last["event"], "end");
 }
@@ -330,7 +330,7 @@ while True:
     let (is_established, is_closed) = (&open[0]["established"], &open[0]["closed"]);
     assert_eq!((is_established, is_closed), (&true.into(), &false.into()));
     assert!(bytes(&open[0])[0] > HEAD, "{open:#?}");
-    // Nothing listens there. There is a row for each address that was tried.
+    // Nothing listens at this port. Each address that the mediator tried has a row.
     let refused = of_mediator(&run, "7101");
     assert!(!refused.is_empty(), "{run}");
     for row in &refused {
@@ -465,7 +465,7 @@ fn each_connect_has_one_close_whatever_the_command_does_with_the_socket() {
         let is_served = connect["port"] == 80 && bytes(close)[2] > 2;
         let [sent, acked, _] = bytes(close);
         assert!(sent >= acked && sent >= 1, "{close:#}");
-        // The head of the request, the SYN, and possibly the FIN.
+        // The bytes are the head of the request, the SYN, and possibly the FIN.
         assert!(!is_served || sent >= 39, "{close:#}");
     }
     assert_eq!(

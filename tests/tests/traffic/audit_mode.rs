@@ -6,7 +6,7 @@ use std::path::Path;
 
 use egress_tests::{RunOutput, World, evidence};
 
-/// Connects to two hosts, one of them also on another port, sends a datagram, and resolves a name.
+/// Connects to two hosts, and to one of them also on another port. Sends a datagram, and resolves a name.
 const AGENT: &str = r"
 curl -sS -m 20 -o /dev/null http://allowed.test/ && echo http
 curl -sS -m 20 -o /dev/null https://allowed.test/ && echo https
@@ -140,7 +140,7 @@ fn packet_proves_nothing_and_says_so_everywhere() {
         "{summary}"
     );
 
-    // The packet is verified with the key that signed it, and also after it was forged from a valid packet.
+    // The packet is verified with the key that signed it. It is also verified after an attacker has changed its mode.
     let mut public = key.clone().into_os_string();
     public.push(".pub");
     let verify = |dir: &Path| evidence::verify(&[dir.as_os_str(), "--key".as_ref(), &public]);

@@ -1,5 +1,5 @@
 //! The relay determines the right destination of every connection, even if another connection used the same local port
-//! before, or uses it now at another address.
+//! before, or uses it at another address at the same time.
 #![expect(
     clippy::indexing_slicing,
     clippy::panic,
@@ -51,9 +51,9 @@ fn run(world: &World) -> Run<'_> {
         .limit(Duration::from_mins(2))
 }
 
-/// Fails unless the records agree on every connection. The kernel's row states the destination address, the resolver's
-/// row states its host name, and the relay's row states the host name that the relay used. Returns the number of
-/// requests for each host.
+/// Fails unless the records agree about every connection. The kernel's row states the destination address, the
+/// resolver's row states the host name for it, and the relay's row states the host name that the relay used. Returns
+/// the number of requests by host.
 #[track_caller]
 fn assert_joined(run: &RunOutput) -> BTreeMap<String, usize> {
     let names: BTreeMap<u128, String> = run
@@ -69,8 +69,8 @@ fn assert_joined(run: &RunOutput) -> BTreeMap<String, usize> {
         .collect();
     let mut seen = BTreeMap::new();
     for row in run.flows(&[("source", "relay")]) {
-        // The connection came from an unexpected address, or it ended before the relay accepted it. There is no more
-        // information about either.
+        // The connection came from an unexpected address, or it ended before the relay accepted it. The relay has no
+        // more information about such a connection.
         if ["peer_address", "reset"].contains(&row["reason"].as_str().unwrap()) {
             assert!(row["host"].is_null(), "{row:#}");
             continue;
@@ -104,7 +104,7 @@ fn assert_joined(run: &RunOutput) -> BTreeMap<String, usize> {
     seen
 }
 
-/// Returns the number in which both addresses of a name end.
+/// Returns the number at the end of an address. The two addresses of a name end with the same number.
 fn number(address: &str) -> u128 {
     match address.parse::<IpAddr>().unwrap().to_canonical() {
         IpAddr::V4(address) => u128::from(address.to_bits() & 0x1_ffff),
@@ -120,8 +120,8 @@ fn text(value: &Value) -> Option<String> {
 #[test]
 fn one_port_on_two_loopback_addresses() {
     let world = World::new();
-    // The second connection comes from an address that redirected connections never have. It receives no answer, and in
-    // particular not the answer to the first one.
+    // The second connection comes from an address that redirected connections never have. It receives no answer, and
+    // certainly not the answer to the first one.
     let program = r"
 for first, second in [('127.0.0.1', '127.0.0.2'), ('127.0.0.2', '127.0.0.1')]:
     one = bound(first)
@@ -318,8 +318,8 @@ fn ports_that_were_not_allowed() {
 fn tls_that_names_another_host_or_none() {
     let world = World::new();
     let run = run(&world).file("authority.pem", fs::read(world.authority()).unwrap());
-    // Connects to an allowed name with a denied name in the `ClientHello`, with another allowed name, and with none.
-    // Also connects to the address itself with the allowed name.
+    // Connects to an allowed name with a denied name in the `ClientHello`, with another allowed name, and without a
+    // name. Also connects to the address itself with the allowed name in the `ClientHello`.
     let script = format!(
         "cd {} && unset HTTPS_PROXY https_proxy ALL_PROXY all_proxy
          to() {{ curl -sSf -m 10 --cacert authority.pem --connect-to ::\"$1\": \"$2\" || echo refused; }}
@@ -421,8 +421,8 @@ public class Ask {
     assert_eq!(mapped.count(), 9);
 }
 
-/// Fills the relay with idle connections to the proxy, so that the next connection has to wait. Meanwhile, connects to
-/// another destination from the same local port.
+/// Fills the relay with idle connections to the proxy, so that the next connection to the proxy has to wait. Meanwhile,
+/// connects to another destination from the local port of the waiting connection.
 const SAME_PORT: &str = r"
 import resource
 _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -448,7 +448,7 @@ fn connection_to_the_proxy_is_attributed_though_its_port_is_used_again() {
     let world = World::new();
     let run = run(&world).script(&python(SAME_PORT)).run();
     assert_eq!(run.status, Some(0), "{run}");
-    // The world's server has neither path.
+    // The world's server has neither of the two paths.
     assert_eq!(run.stdout, "HTTP/1.1 404\nHTTP/1.1 404\n", "{run}");
     let rows = run.flows(&[("source", "relay"), ("verdict", "forwarded")]);
     for (path, verdict) in [("/waiting", "proxy"), ("/other", "redirected")] {

@@ -1,5 +1,5 @@
-//! Programs that are not configured for a proxy. Their requests to an allowed name arrive, no packet for a denied name
-//! leaves, and both the flow log and the receipts show that.
+//! Programs that are not configured for a proxy. Their requests to an allowed name arrive, and no packet for a denied
+//! name leaves. The flow log and the receipts both show this.
 #![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -19,14 +19,15 @@ export SSL_CERT_FILE=$PWD/authority.pem CURL_CA_BUNDLE=$PWD/authority.pem
 export NODE_EXTRA_CA_CERTS=$PWD/authority.pem GIT_SSL_CAINFO=$PWD/authority.pem
 ";
 
-/// Requests an allowed and a denied name over HTTP and HTTPS. The script defines `get URL` before it.
+/// Requests an allowed and a denied name over HTTP and HTTPS. The script must define the function `get URL` before this
+/// text.
 const ASK: &str = r#"
 for url in http://allowed.test/ https://allowed.test/ http://denied.test/ https://denied.test/; do
     if get "$url" > page && grep -q hello page; then echo "got $url"; else echo "no $url"; fi
 done
 "#;
 
-/// Returns a run with the authority in its workspace.
+/// Returns a run with the certificate of the world's authority in its workspace.
 fn run(world: &World) -> Run<'_> {
     world
         .egress()
@@ -40,7 +41,7 @@ fn to_denied(packet: &Packet) -> bool {
     packet.destination.is_some_and(|to| denied.contains(&to))
 }
 
-/// Fails if a packet for `denied.test` left since `start`.
+/// Fails if a packet for `denied.test` has left since `start`.
 #[track_caller]
 fn assert_none_to_denied(world: &World, start: Snapshot) {
     let packets = world.wire().since(start);
@@ -81,7 +82,7 @@ fn assert_judged(world: &World, run: Run<'_>, get: &str) -> RunOutput {
     run
 }
 
-/// Fails unless the flow log and the receipts contain both hosts and the decisions about them.
+/// Fails unless the flow log and the receipts contain both hosts and the decisions about these hosts.
 #[track_caller]
 fn assert_both_witnesses(run: &RunOutput) {
     for (host, flow, receipt) in [
@@ -97,7 +98,7 @@ fn assert_both_witnesses(run: &RunOutput) {
         }
         run.assert_receipt(receipt, host);
     }
-    // The list of denied attempts contains what the program attempted, and no side effects of libraries.
+    // The list of denied attempts contains the program's own attempts, and no side effects of libraries.
     for denied in run.boundary("/denied").as_array().unwrap() {
         assert_eq!(denied["attempt"]["destination"], "denied.test", "{denied}");
     }
@@ -112,7 +113,7 @@ fn curl() {
 #[test]
 fn wget() {
     let world = World::new();
-    // Debian's wget does not read a variable for the certificate bundle.
+    // Debian's wget reads no environment variable for the certificate bundle.
     let get = r#"get() { wget -qO- --ca-certificate=authority.pem "$1"; }"#;
     assert_judged(&world, run(&world), get);
 }
@@ -300,7 +301,7 @@ done"#;
     run.assert_receipt("block", "denied.test");
 }
 
-/// Sends a request with the first word as its target, and prints the status of the answer.
+/// Sends a request with the first argument as its target, and prints the status of the answer.
 const TARGET: &str = r#"
 import socket, sys
 target, host, port = sys.argv[1:]
@@ -314,7 +315,7 @@ print(stream.recv(4096).split(b" ")[1].decode())
 fn websocket_to_a_url_without_a_path_asks_for_one() {
     let world = World::new();
     let run = run(&world).file("target.py", TARGET);
-    // The control: an origin rejects a request with an empty target.
+    // The control: without the boundary, an origin rejects a request with an empty target.
     let control = world.shell(&format!(
         "cd {} && {PLAIN} python3 target.py '' allowed.test 80; python3 target.py / allowed.test 80",
         run.directory().display()

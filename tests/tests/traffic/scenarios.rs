@@ -1,5 +1,5 @@
-//! Runs with the built-in mediator the scenarios that `real_pipelock` runs with a real Pipelock. docs/pipelock.md lists
-//! where the others are.
+//! Scenarios that `real_pipelock` runs with a real Pipelock, here with the built-in mediator. docs/pipelock.md lists
+//! the tests of the other scenarios.
 use std::collections::BTreeSet;
 use std::fs;
 use std::time::Duration;
@@ -20,7 +20,7 @@ fn run(world: &World, names: &[&str], agent: &str) -> RunOutput {
         .run()
 }
 
-/// Fails unless nothing is missing and all verifiers accept the packet.
+/// Fails unless the record is complete and all verifiers accept the packet.
 #[track_caller]
 fn assert_whole(world: &World, run: &RunOutput) {
     let hex = public_key_hex(&world.dir().join("key"));
@@ -39,7 +39,7 @@ fn thousand_tunnels_that_close_together_all_have_their_receipts() {
     let run = run(&world, &["allowed.test"], &tunnels(TUNNELS));
     assert_eq!(run.status, Some(0), "{run}");
     assert_eq!(run.stdout, format!("{TUNNELS}\n"), "{run}");
-    // An intent and an outcome for each.
+    // Each tunnel has an intent and an outcome.
     assert_eq!(run.receipts("allow").len(), 2 * TUNNELS);
     assert_whole(&world, &run);
 }

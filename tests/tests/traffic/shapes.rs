@@ -147,7 +147,7 @@ fn gibibyte_down_and_up() {
         format!("{{\"bytes\":{GIBIBYTE},\"sha256\":\"{}\"}}", lines[2]),
         "{run}"
     );
-    // The flow log contains both transfers with all their bytes.
+    // The flow log contains both transfers with the number of their bytes.
     let flows = run.flows(&[("source", "relay"), ("verdict", "forwarded")]);
     for field in ["bytes_down", "bytes_up"] {
         assert!(
@@ -176,7 +176,7 @@ fn body_by_tls_is_byte_exact() {
     assert_eq!(run.stdout.trim_end(), expected.join().unwrap(), "{run}");
     let rows = run.flows(&[("protocol", "tls"), ("host", "allowed.test")]);
     assert_eq!(rows.len(), 1, "{run}");
-    // The run may end before the relay has read that curl closed its side.
+    // The run may end before the relay has read the end of curl's data.
     let [verdict, reason] = ["verdict", "reason"].map(|name| rows[0][name].as_str().unwrap());
     let ended = [("forwarded", ""), ("unfinished", "stopped")];
     assert!(ended.contains(&(verdict, reason)), "{run}");
@@ -187,7 +187,7 @@ fn body_by_tls_is_byte_exact() {
 fn five_hundred_connections_at_once() {
     const CONNECTIONS: usize = 500;
     let world = World::new();
-    // All connections are open and have sent half a request before the first one continues.
+    // All connections are open and have sent half a request before the first one sends the rest.
     let program = format!(
         r"
 streams = [socket.create_connection(('allowed.test', 80), 30) for _ in range({CONNECTIONS})]
@@ -251,9 +251,9 @@ ask('2001:db8:1::10', '[2001:db8:1::10]', socket.AF_INET6)
         .map(|request| request.server.ip())
         .collect();
     let (outside, inside) = servers.split_at(8);
-    // Connections to an address, or to a name with only one address, reach exactly that address.
+    // A connection to an address, or to a name that has only one address, reaches exactly that address.
     assert_eq!(inside[2..], outside[2..], "{run}");
-    // Each connection has one row. The mapped form comes from an IPv6 socket.
+    // Each connection has one row. The address in mapped form comes from an IPv6 socket.
     for (hook, dst) in [
         ("connect4", "198.51.100.10"),
         ("connect6", "198.51.100.10"),

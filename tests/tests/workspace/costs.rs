@@ -1,4 +1,4 @@
-//! Limits on the time, memory, and disk space that a command's changes can cost the supervisor.
+//! Limits on the time, memory, and disk space that the supervisor needs for a command's changes.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be made has failed"
@@ -10,7 +10,7 @@ use std::path::Path;
 use egress_tests::World;
 use egress_tests::changes::{apply, assert_ran, assert_refused, changes, outcome};
 
-/// Writes a git index of version 4 that names one long path many times. Each name except the first takes only a few
+/// Writes a git index of version 4 that contains one long path many times. Each entry except the first takes only a few
 /// bytes.
 const SHORT_INDEX: &str = "python3 -c '
 import hashlib, struct, sys
@@ -116,7 +116,7 @@ fn list_of_changes_outlives_an_archive_that_finds_no_room() {
             .contains("cannot keep the changes that were not applied"),
         "{run}"
     );
-    // The list of changes still contains what was applied.
+    // The list of changes still contains the changes that were applied.
     let there = world.shell(&format!("ls -A {0} {0}/work", place.display()));
     assert!(there.stdout.contains("fine"), "{there}\n{run}");
     assert!(!there.stdout.contains(".egress-"), "{there}\n{run}");
@@ -124,7 +124,8 @@ fn list_of_changes_outlives_an_archive_that_finds_no_room() {
     assert_refused(&run, ".github/file", "held_back");
 }
 
-/// Moves directories so that each replaces the parent of the next one. The first one cannot be moved away.
+/// Makes moves of directories in which each directory takes the place of the parent of the next one. The first one
+/// cannot be moved.
 fn chain(world: &World, length: usize) -> (String, String) {
     let run = apply(world);
     let work = run.directory();

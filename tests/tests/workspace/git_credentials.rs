@@ -1,4 +1,5 @@
-//! Credentials in git's files: what the command sees of them, and how an earlier run could mislead the search for them.
+//! Credentials in git's files: which of them the command sees, and how an earlier run could mislead the search for
+//! them.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be made has failed"
@@ -111,7 +112,7 @@ chown -R 1000:1000 . "$CALLER"
 /// Number of planted credentials.
 const PLANTED: usize = 58;
 
-/// Searches for the credentials in all files and in git's output, also across continued lines.
+/// Searches for the credentials in all files and in git's output. It also finds them in continued lines.
 const LOOKS: &str = r#"
 cd "$WORK"
 { cat "$CALLER/inc"; find . -type f -exec cat {} +; git config --list; git remote -v; } 2> /dev/null |
@@ -220,7 +221,7 @@ fn contents(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     files
 }
 
-/// Files that every program needs, and that an include names.
+/// Host files that every program needs. The forged configuration includes them.
 const HOST: &str = "/etc/ssl/certs/ca-certificates.crt /usr/bin/git /lib64/ld-linux-x86-64.so.2 /lib/ld-linux-aarch64.so.1";
 
 /// Returns a script that leaves a directory whose `HEAD` makes it look like a git directory.
@@ -245,7 +246,8 @@ fn what_a_run_leaves_blanks_nothing_for_the_next() {
     assert_ran(&first);
     assert_eq!(outcome(&first, "x").0, "applied", "{first}");
     assert!(first.workdir.join("x/config").exists() && first.workdir.join("x/c0").exists());
-    // The test makes the rest of the chain. A run could do the same, but it would take half a minute.
+    // The test itself makes the rest of the chain of includes. A run could make it too, but that would take half a
+    // minute.
     for number in 1..25_000 {
         let text = format!("[include] path = c{}\n", number + 1);
         fs::write(first.workdir.join(format!("x/c{number}")), text).unwrap();
@@ -266,8 +268,8 @@ fn what_a_run_leaves_blanks_nothing_for_the_next() {
             .collect::<Vec<_>>()
     };
     assert_eq!(again("a forgery"), Vec::<String>::new());
-    // The same includes in a real git directory, which a run cannot make. Files of the workspace that it includes are
-    // hidden.
+    // The same includes are now in a real git directory, which a run cannot make. They hide the files of the workspace
+    // that they name.
     let made = world.shell(&format!(
         "cd {} && git init -q . && sed 's#path = c0#path = ../x/c0#' x/config >> .git/config && printf '[include] path = ../token\n' >> .git/config &&
          printf '[http] extraheader = x\n' > token",

@@ -11,10 +11,10 @@ use egress_tests::changes::{
 use egress_tests::{RunOutput, World};
 use nix::sys::signal::Signal;
 
-/// Time limit of a run that does nothing. A run that waits for a FIFO exceeds it.
+/// Time limit of a run whose command does nothing. A run that waits for a FIFO exceeds it.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Makes nested directories. Its arguments are their number and the length of their names.
+/// Makes nested directories. The arguments are the number of directories and the length of their names.
 const NEST: &str = "python3 -c '
 import os, sys
 for _ in range(int(sys.argv[1])):
@@ -113,7 +113,7 @@ fn what_the_next_run_rests_on_cannot_be_replaced_on_its_way() {
     for name in ["conf", "keys/boundary", "mine"] {
         assert_refused(&run, name, "protected");
     }
-    // Protecting a link also protects the file that it leads to.
+    // A protected link also protects the file that it leads to.
     let run = apply(&world)
         .workdir(&run.workdir)
         .arg("--protect")
@@ -180,7 +180,7 @@ fn links_to_packet_key_pipelock_and_program_cannot_be_replaced() {
     }
 }
 
-/// What root would do to a forged store if it trusted the name: open the lock file.
+/// The call that root would make in a forged store if it trusted the store's name: it opens the lock file.
 const FOLLOW: &str = "timeout 2 bash -c ': >>.egress-aa/lock'";
 
 /// Claims: read-stores, store-mark
@@ -229,7 +229,7 @@ fn nothing_is_followed_in_a_store_that_an_agent_forged() {
 fn nothing_of_a_forged_store_is_read_into_memory() {
     const SIZE: u64 = 512 << 20;
     let world = World::new();
-    // Runs its arguments, and writes down the memory of the largest process.
+    // Runs its arguments, and writes the memory of the largest process to a file.
     let meter = world.dir().join("meter");
     let peak = world.dir().join("peak");
     fs::write(
@@ -381,7 +381,7 @@ fn what_the_caller_names_is_not_waited_for() {
     }
 }
 
-/// Fails unless the command ran to its end and printed that. It may have left a directory that looks like a store.
+/// Fails unless the command ran to its end and printed that. A directory that looks like a store may be left.
 #[track_caller]
 fn assert_ran_beside(run: &RunOutput) {
     assert_eq!(run.status, Some(0), "{run}");

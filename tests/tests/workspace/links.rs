@@ -1,4 +1,5 @@
-//! Links that the command leaves so that later steps write through them. Without the rules on links, each attack works.
+//! Links that the command leaves so that later steps write through them. Without the rules about links, each attack
+//! succeeds.
 
 use std::fs;
 use std::path::Path;
@@ -6,13 +7,14 @@ use std::path::Path;
 use egress_tests::World;
 use egress_tests::changes::{apply, assert_ran, changes, outcome};
 
-/// Makes the host's files. `sub` is a link of the host, and a later run may move `deep/er`.
+/// Makes the files of the host. `sub` is a link that the host made, and a later run may move `deep/er`.
 const LAY: &str =
     "mkdir -p .github/workflows keep dir deep/er && echo 'mode: strict' >policy.yaml &&
     echo host >keep/file && git init -q --bare vendor.git && ln -s . sub &&
     ln -s ../.github/workflows/ci.yml deep/er/log";
 
-/// A chain of links: the script of each run, the path that a later step writes to, and the file that the path leads to.
+/// A chain of links: the script of each run, the path that a later step writes to, and the file to which the path
+/// leads.
 struct Case {
     runs: &'static [&'static str],
     write: &'static str,
@@ -193,7 +195,8 @@ fn no_way_of_links_leads_to_what_no_change_may_touch() {
 
 #[test]
 fn links_of_ordinary_programs_are_applied() {
-    // npm makes such links for workspaces, Python for virtual environments, and build tools for their newest result.
+    // npm makes such links for workspaces, Python makes them for virtual environments, and build tools make them for
+    // their newest result.
     const MADE: &str = "mkdir -p node_modules/.bin lib out/1; ln -s ../packages/p node_modules/p
         ln -s ../p/cli.js node_modules/.bin/p; ln -s lib lib64; ln -s 1 out/latest
         ln -s out/latest/file newest; ln -s missing dangling; ln -s \"$PWD/out\" here; ln -s loop loop; echo DONE";

@@ -91,7 +91,7 @@ fn what_the_host_took_away_meanwhile_does_not_come_back() {
     assert_eq!(output.status, Some(0), "{output}");
     assert!(output.stdout.ends_with("DONE\n"), "{output}");
     assert_eq!(stores(&work), Vec::<PathBuf>::new(), "{output}");
-    // The control: changes are applied, under either name, if the host did not change the file.
+    // The control: if the host did not change a file, the command's change is applied, under the old or the new name.
     let read = |name: &str| fs::read_to_string(work.join(name)).unwrap();
     assert_eq!(read("stays"), "before\nagent\n", "{output}");
     assert_eq!(read("new-name"), "before\nagent\n", "{output}");
@@ -194,7 +194,7 @@ fn links_lead_nowhere() {
         fs::read_to_string(outside.join("file")).unwrap(),
         "precious"
     );
-    // The command's own link is denied, and the directory that it would have replaced stays.
+    // The command's own link is not applied, and the directory that it would have replaced stays.
     assert_eq!(
         fs::read_to_string(work.join("linked/file")).unwrap(),
         "before"
@@ -217,7 +217,7 @@ fn killed_run_is_completed_or_undone_by_the_next() {
     assert_ran(&next);
     assert!(!work.join("new").exists(), "{next}");
 
-    // `egress doctor` does the same.
+    // `egress doctor --repair` does the same as the next run.
     let run = apply(&world).script("echo 1 >new; touch ready; sleep 60");
     let (running, _, work) = run.start();
     wait_for_change(&work, "ready");
@@ -258,8 +258,8 @@ for f in range({FILES}): open(f\"d/f{{f}}\", \"w\").write(str(f))'"
 /// Claims: read-stores*
 #[test]
 fn killed_run_inside_a_mount_point_is_completed_and_a_forged_one_is_not() {
-    // Makes the store that a run leaves if it is killed while it applies changes. With `marked`, the store has the
-    // attribute that only root can set.
+    // Makes the store that a run leaves behind if it is killed while it applies changes. With `marked`, the store has
+    // the attribute that only root can set.
     const LEAVE: &str = r"
 import json, os, sys
 work, marked = sys.argv[1], sys.argv[2] == 'marked'
@@ -321,7 +321,7 @@ fn link_that_comes_while_the_workspace_is_copied_is_not_written_through() {
             "cd .git && KEPT={} setpriv --reuid 1000 --regid 1000 --clear-groups sh -c '! echo owned >$KEPT/config && {swap}'",
             kept.display()
         );
-        // The control: a write to the path that was looked up before follows the new link.
+        // The control: a write to a path that was resolved before follows the new link.
         fs::create_dir(by_hand.join(what)).unwrap();
         let control = world.shell(&format!(
             "cd {} && {lay} && ({swap}) && echo owned >.git/config; cat {}/config",

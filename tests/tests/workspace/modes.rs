@@ -1,4 +1,4 @@
-//! The modes of `--workspace`: changes that are kept apart during the run and applied at its end, and the other modes.
+//! The modes of `--workspace`: with `apply`, changes are stored separately during the run and applied at its end.
 #![expect(
     clippy::unwrap_used,
     reason = "helpers of tests fail the test on the spot"
@@ -14,8 +14,8 @@ use egress_tests::changes::{apply, assert_ran, assert_refused, changes, listing,
 use egress_tests::{RunOutput, World};
 use serde_json::Value;
 
-/// Runs `before` in two directories of an ordinary user, then runs `script` in one of them directly and in the other
-/// behind the boundary. Fails unless both directories end up the same.
+/// Runs `before` in two directories of an ordinary user. Then runs `script` in one of them directly, and in the other
+/// one behind the boundary. Fails unless both directories are the same at the end.
 #[track_caller]
 fn assert_same_as_by_hand(before: &str, script: &str) -> (World, RunOutput) {
     const OWNER: u32 = 1000;
@@ -63,7 +63,7 @@ fn files_come_and_go_as_by_hand() {
     let boundary = run.json("boundary.json");
     assert_eq!(boundary["workspace"]["mode"], "apply");
     assert_eq!(boundary["workspace"]["changes"]["refused"], 0);
-    // The digest of an applied file is that of its content.
+    // The digest of an applied file is the digest of its content.
     let all = changes(&run);
     let file = all.iter().find(|change| change["path"] == "new/er/f");
     let digest = "f0b5c2c2211c8d67ed15e75e656c7862d086e9245420892a7de62cd9ec582a06";
@@ -210,7 +210,7 @@ fn workspace_that_is_a_mount_point_keeps_its_changes_inside() {
         ]);
         let run = run.run();
         assert_ran(&run);
-        // The command does not see its own store, and cannot read any other store.
+        // The command does not see the store of its own run, and cannot read any other store.
         assert_eq!(run.stdout, ".egress-ab\ndir\ngone\nold\nDONE\n", "{run}");
         // The mount exists only in the world's mount namespace, so the world's shell checks it.
         let there = world.shell(&format!(
@@ -354,7 +354,7 @@ fn discard_and_read_only_leave_the_workspace_alone() {
     let run = run.run();
     assert_ran(&run);
     assert_eq!(listing(&work), before);
-    // The control: with `--workspace direct`, both succeed.
+    // The control: with `--workspace direct`, both changes succeed.
     let run = world.egress().allow(&[]).arg("--workspace").arg("direct");
     let run = run.script("touch x && rm agent.sh && echo DONE").run();
     assert_ran(&run);

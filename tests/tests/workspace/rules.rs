@@ -16,7 +16,7 @@ fn what_is_never_applied() {
         cp /bin/true tool; chmod 4755 tool; ln -s /etc/passwd outside; ln -s ../x out/up
         echo 2 >kept/in/file; echo 3 >fine; echo DONE";
     let world = World::new();
-    // The control: made directly, all of the changes take effect.
+    // The control: all changes take effect if they are made directly.
     let by_hand = world.dir().join("by-hand");
     fs::create_dir(&by_hand).unwrap();
     let control = world.shell(&format!("cd {} && {ATTEMPT}", by_hand.display()));
@@ -57,7 +57,7 @@ fn what_is_never_applied() {
         run.stderr.contains("not applied  .github (.github)"),
         "{run}"
     );
-    // Denied changes are kept in the archive.
+    // Changes that were not applied are kept in the archive.
     let tar = world.runner([
         OsStr::new("tar"),
         OsStr::new("tf"),
@@ -106,7 +106,7 @@ fn packet_and_protected_paths_cannot_be_moved_away() {
 /// Claims: privileged-bits
 #[test]
 fn access_lists_are_not_applied() {
-    // Version 2 of the attribute: the owner, user 12345, the group, the mask, and others.
+    // The attribute has version 2 and these entries: the owner, user 12345, the group, the mask, and others.
     const ATTEMPT: &str = "echo 1 >file; python3 -c 'import os, struct
 entries = [(1, 6, -1), (2, 7, 12345), (4, 4, -1), (16, 7, -1), (32, 4, -1)]
 text = struct.pack(\"<I\", 2) + b\"\".join(struct.pack(\"<HHi\", *one) for one in entries)
@@ -138,7 +138,7 @@ const REPOSITORY: &str = "export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=protocol.fi
 /// Claims: git-directories
 #[test]
 fn nothing_planted_runs_on_the_next_git_status() {
-    // MARK is the file that the planted code makes. The last element is the directory in which `git status` runs.
+    // MARK is the file that the planted code makes. The last member is the directory in which `git status` runs.
     const FSMONITOR: &str = "[core]\\n fsmonitor = \"touch MARK; :\"\\n";
     let attempts: Vec<(&str, String, &str)> = vec![
         (

@@ -21,7 +21,8 @@ async fn an_origin_cannot_speak_for_the_mediator() {
         stream.write_all(&pattern(SIZE, 0)).await.unwrap();
         let (head, body) = read_answer(&mut stream).await;
         assert_eq!(body, b"blocked\n");
-        // The relay removes the origin's claims and its mark, even if the mark is correct.
+        // The relay removes the header fields with which the origin imitates the mediator, even if their mark is
+        // correct.
         let lower = head.to_ascii_lowercase();
         assert!(
             !lower.contains("pipelock") && !lower.contains(MARK),
@@ -34,7 +35,7 @@ async fn an_origin_cannot_speak_for_the_mediator() {
             ("forwarded", "", Some(status))
         );
         assert_eq!((row.bytes_up, row.bytes_down), (SIZE as u64, 8));
-        // The same for an answer to a WebSocket handshake.
+        // The relay does the same to an answer to a WebSocket handshake.
         let head = format!("GET {path} HTTP/1.1\r\nHost: {at}\r\n{UPGRADE}");
         stream.write_all(head.as_bytes()).await.unwrap();
         let (head, _) = read_answer(&mut stream).await;
@@ -94,7 +95,7 @@ async fn the_mediators_own_answers_are_no_origins() {
             "unfinished stopped",
         ]
     );
-    // Each forwarded request has exactly one action, so the receipts and the flow log agree.
+    // Each forwarded request is exactly one action, so the receipts and the flow log agree.
     let asked = left
         .rows
         .iter()

@@ -11,7 +11,7 @@ use crate::relay::world::{PATIENCE, pattern, read_answer, read_to_end};
 /// More bytes than all buffers on the way can hold.
 const HUGE: usize = 200 << 20;
 
-/// Writes until the other side stops reading, at most `HUGE` bytes. Returns the number of written bytes.
+/// Writes until the other side stops reading, at most `HUGE` bytes. Returns the number of bytes that were written.
 async fn pour(stream: &mut (impl AsyncWriteExt + Unpin), is_chunked: bool) -> usize {
     let piece = pattern(1 << 16, 0);
     let mut sent = 0;

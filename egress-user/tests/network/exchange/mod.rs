@@ -1,5 +1,5 @@
-//! Runs the relay and the built-in mediator in this process, on loopback only, and compares three counts of the same
-//! bytes: those of the origin, of the relay's row, and of the receipt.
+//! Runs the relay and the built-in mediator in this process, on loopback only. The tests compare three counts of the
+//! same bytes: the origin's, the one in the relay's row, and the one in the receipt.
 mod answered;
 mod cut;
 mod early;

@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use crate::mediator::support::{self, Evidence, KEY, MARK, Receipt, Setup, origin, read_head};
 use crate::relay::world::{PATIENCE, RelayWorld};
 
-/// Number of bytes of the request after which an early answer is sent.
+/// Number of bytes of a request that the origin reads before it sends an early answer.
 pub(crate) const SOME: usize = 64 << 10;
 
 /// The relay, the built-in mediator, and an origin, connected in this order.
@@ -25,7 +25,7 @@ pub(crate) struct Run {
     received: Arc<AtomicU64>,
 }
 
-/// The record of a run.
+/// What a run left behind: its rows, its receipts, and the count of the origin.
 pub(crate) struct Left {
     pub(crate) rows: Vec<FlowReport>,
     pub(crate) evidence: Evidence,
@@ -38,7 +38,7 @@ impl Run {
         Self::with("").await
     }
 
-    /// Starts all three, with these lines added to the policy.
+    /// Starts the origin, the mediator, and the relay. The lines of `policy` are added to the policy.
     pub(crate) async fn with(policy: &str) -> Self {
         let mediator = support::MediatorWorld::with(Setup {
             policy: policy.to_owned(),
@@ -153,14 +153,14 @@ impl Left {
     }
 }
 
-/// Sends the answer that the path selects.
+/// Serves a connection with the answer that the path selects.
 async fn serve(mut stream: TcpStream, received: Arc<AtomicU64>) -> io::Result<()> {
     let mut first = [0];
     if stream.peek(&mut first).await? == 0 {
         return Ok(());
     }
     if first == [0x16] {
-        // A tunnel that never returns data.
+        // This is a tunnel that never returns data.
         return count(&mut stream, &received, u64::MAX).await.map(drop);
     }
     loop {
@@ -187,7 +187,7 @@ async fn serve(mut stream: TcpStream, received: Arc<AtomicU64>) -> io::Result<()
                 return count(&mut stream, &received, u64::MAX).await.map(drop);
             }
             "/413" => {
-                // The connection is closed with unread bytes, as many servers do, so the kernel resets it.
+                // Like many servers, this one closes the connection with unread bytes, so the kernel resets it.
                 let body = "x".repeat(20_000);
                 let answer = format!(
                     "HTTP/1.1 413 Content Too Large\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
@@ -218,7 +218,7 @@ async fn serve(mut stream: TcpStream, received: Arc<AtomicU64>) -> io::Result<()
         }
         let answer = match path {
             "/hang" => {
-                // The request is complete but gets no answer.
+                // The request is complete, but it gets no answer.
                 return count(&mut stream, &received, u64::MAX).await.map(drop);
             }
             "/cut" => "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nonly this".to_owned(),
@@ -237,7 +237,7 @@ async fn serve(mut stream: TcpStream, received: Arc<AtomicU64>) -> io::Result<()
     }
 }
 
-/// Reads and counts up to `most` bytes.
+/// Reads and counts up to `most` bytes of the stream.
 async fn count(stream: &mut TcpStream, received: &AtomicU64, most: u64) -> io::Result<u64> {
     let mut room = vec![0; 64 << 10];
     let mut left = most;
@@ -273,8 +273,8 @@ async fn chunks(stream: &mut TcpStream, received: &AtomicU64, most: u64) -> io::
     Ok(())
 }
 
-/// Reads masked frames, and counts the payload of messages. The relay may send a message in more fragments than the
-/// command did.
+/// Reads masked frames, and counts the payload bytes of messages. The relay may send a message in more fragments than
+/// the command did.
 async fn frames(stream: &mut TcpStream, received: &AtomicU64) -> io::Result<()> {
     loop {
         let mut head = [0; 2];

@@ -1,4 +1,4 @@
-//! The target of a row equals that of its receipt, and neither contains a query.
+//! The target of a row is the same as the target of its receipt, and neither contains a query.
 use tokio::io::AsyncWriteExt;
 
 use super::origin::Run;

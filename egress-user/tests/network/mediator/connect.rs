@@ -1,4 +1,4 @@
-//! Tunnels.
+//! Tests tunnels through the built-in mediator.
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -1,4 +1,4 @@
-//! If evidence cannot be written, no request is served.
+//! Tests that the mediator serves no request if it cannot write the evidence.
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -131,13 +131,13 @@ async fn open_tunnels_end_with_the_service() {
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
 
-/// A very small file system, which is removed when dropped.
+/// A very small file system. Dropping the value removes it.
 struct SmallDisk {
     directory: TempDir,
 }
 
 impl SmallDisk {
-    /// Returns `None` without root, which is needed to mount it.
+    /// Makes the file system. Returns `None` without root, because mounting needs root.
     fn new() -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             assert!(

@@ -1,4 +1,4 @@
-//! Absolute-form requests, and all other requests that are not tunnels.
+//! Tests requests in absolute form, and all other requests that are not tunnels.
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::timeout;
 
@@ -60,7 +60,7 @@ async fn a_request_goes_through_cleaned_of_the_hop() {
 #[tokio::test]
 async fn big_bodies_are_byte_exact_both_ways() {
     let world = MediatorWorld::new();
-    // Sends the request's chunked body back unchanged.
+    // The origin sends the request's chunked body back unchanged.
     let at = origin(|mut stream| async move {
         let head = read_head(&mut stream).await;
         assert!(
@@ -71,7 +71,7 @@ async fn big_bodies_are_byte_exact_both_ways() {
             .write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
             .await?;
         let (mut read, mut write) = stream.split();
-        // Chunks have the same form in both directions, so they are copied until the last one.
+        // The body is copied chunk by chunk until the last one, because chunks have the same form in both directions.
         let mut tail = Vec::new();
         let mut buffer = vec![0; 65_536];
         while !tail.ends_with(b"\r\n0\r\n\r\n") {

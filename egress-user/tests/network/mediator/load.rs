@@ -1,4 +1,4 @@
-//! Many simultaneous requests, and the cost of a durable receipt.
+//! Tests many simultaneous requests, and measures the cost of a durable receipt.
 use std::time::{Duration, Instant};
 
 use egress_mediator::Capacity;
@@ -118,7 +118,7 @@ async fn one_connection_too_many_waits_its_turn() {
     world.stop().await;
 }
 
-/// Sends `total` bytes after `first`, and reads them back.
+/// Sends `first` and then `total` bytes, and reads the `total` bytes back.
 async fn bounce(stream: tokio::net::TcpStream, first: Vec<u8>, total: usize) {
     let (mut read, mut write) = stream.into_split();
     let expected = first.len() + total;
@@ -157,7 +157,8 @@ async fn a_busy_tunnel_keeps_up() {
     bounce(tunnel, hello("allowed.test"), TOTAL).await;
     let through = started.elapsed();
     println!("64 MiB there and back: {direct:?} directly, {through:?} through");
-    // Here, the client, the mediator, and the origin share one thread, so twice as many copies take twice the time.
+    // In this test, the client, the mediator, and the origin share one thread, so twice as many copies take twice the
+    // time.
     assert!(through < direct * 8, "{through:?} against {direct:?}");
     world.stop().await;
 }

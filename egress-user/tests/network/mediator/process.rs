@@ -1,4 +1,4 @@
-//! The mediator as a process of a run: plan, privileges, control socket, and end. All tests need root, because the
+//! The mediator as a process of a run: its plan, privileges, control socket, and end. All tests need root, because the
 //! process drops root's privileges.
 use egress_mediator::plan::{MediatorPlan, Status};
 use egress_policy::runtime::{OwnedKeys, build, policy_hash};
@@ -35,7 +35,7 @@ struct Process {
 }
 
 impl Process {
-    /// Starts the binary as the supervisor does. Returns `None` without root, unless root is required.
+    /// Starts the mediator as the supervisor does. Returns `None` without root, unless root is required.
     fn start(prepare: impl FnOnce(&mut MediatorPlan)) -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             let is_required = std::env::var_os("EGRESS_TEST_REQUIRE").is_some();

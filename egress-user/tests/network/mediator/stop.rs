@@ -1,4 +1,4 @@
-//! The end of a session, and the records of a session other than decisions.
+//! The end of a session, and the records of a session that are not about actions.
 use std::time::Duration;
 
 use egress_mediator::Capacity;

@@ -31,15 +31,15 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// The mark of the mediator's own answers.
+/// The mark that the mediator adds to its own answers.
 pub const MARK: &str = "0123456789abcdef0123456789abcdef";
-/// The key of digests.
+/// The key of the digests that replace queries.
 pub const KEY: &str = "key of the digests";
 
-/// Time limit for everything here.
+/// Time limit for each step of a test.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Names that exist in the tests.
+/// Host names that exist in the tests, with their addresses.
 #[derive(Debug, Clone, Default)]
 pub struct Names(pub BTreeMap<&'static str, Vec<IpAddr>>);
 
@@ -356,7 +356,7 @@ pub async fn echo() -> SocketAddr {
     .await
 }
 
-/// Starts an origin that answers every request with `answer`. Returns a receiver of the request heads as well.
+/// Starts an origin that answers every request with `answer`. Also returns a channel that receives the request heads.
 pub async fn canned(
     answer: &'static str,
 ) -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<String>) {
@@ -374,7 +374,7 @@ pub async fn canned(
     (address, seen)
 }
 
-/// The fields of a receipt that tests check.
+/// The members of a receipt that tests check.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     pub action_id: String,
@@ -464,7 +464,7 @@ impl Evidence {
         report
     }
 
-    /// Returns the receipts that are not session records.
+    /// Returns the receipts about actions, without session records.
     pub fn actions(&self) -> Vec<Receipt> {
         let mut actions = self.receipts.clone();
         actions.retain(|receipt| receipt.transport != "receipt_session");

@@ -15,7 +15,7 @@ async fn names_are_answered_over_udp_and_tcp_and_reported_once() {
     assert_eq!(over_udp.answers[0].data.to_string(), "198.18.0.1");
     assert!(over_udp.answers[0].ttl <= 60);
     let mut stream = TcpStream::connect(world.dns_tcp).await.unwrap();
-    // Two queries in a row, cut at any place.
+    // The bytes are two consecutive queries, and are cut at any place.
     let mut bytes = Vec::new();
     for name in ["A.test.", "b.test."] {
         let question = question(name, RecordType::A).to_vec().unwrap();

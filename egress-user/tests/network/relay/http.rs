@@ -1,4 +1,4 @@
-//! Redirected HTTP/1.1.
+//! Tests redirected HTTP/1.1.
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -60,8 +60,8 @@ async fn a_request_goes_on_in_absolute_form_and_is_reported() {
 async fn every_request_of_a_connection_is_judged_by_itself() {
     let mut world = RelayWorld::new().await;
     let mut client = world.connect("a.test", 80).await;
-    // Pipelined requests for the connection's own name, another name, and its own name again. A denial does not close
-    // the connection.
+    // Three pipelined requests name the connection's host, another host, and the connection's host again. A denial does
+    // not close the connection.
     let requests = [
         get("a.test", "/1"),
         get("b.test", "/2"),
@@ -409,7 +409,7 @@ async fn literal_destinations_are_judged_as_literals() {
             "GET http://[2001:db8::7]:8080/ HTTP/1.1"
         ]
     );
-    // A literal synthetic address means its host name.
+    // A synthetic address in place of a host name means the host name.
     let ip = world.resolve("a.test").await;
     let mut client = world.connect_to(SocketAddr::new(ip, 80)).await;
     client
@@ -452,7 +452,7 @@ async fn a_connection_reset_before_it_is_served_is_reported_and_consumes_nothing
     let mut world = RelayWorld::new().await;
     let to = "198.18.0.1:80".parse().unwrap();
     let slot = world.slot(to, egress_common::abi::SLOT_REDIRECTED);
-    // These calls block, so that the relay does not run before the reset.
+    // These calls block the thread, so the relay does not run before the reset.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket
         .bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into())
@@ -490,7 +490,7 @@ async fn five_hundred_connections_are_served_at_once() {
         assert!(read_answer(client).await.0.starts_with("HTTP/1.1 200"));
     }
     let world = reports.await.unwrap();
-    // Idle keep-alive connections end when the relay stops, without their own reports.
+    // When the relay stops, idle keep-alive connections end without a report.
     let (_, rest) = world.stop().await;
     assert_eq!(rest, []);
 }
@@ -498,7 +498,7 @@ async fn five_hundred_connections_are_served_at_once() {
 #[tokio::test]
 async fn beyond_the_limit_connections_wait() {
     let world = RelayWorld::with(|config| config.limits.connections = 6).await;
-    // Each of the 4 listening sockets takes one place while it waits, so 2 places are left.
+    // Each of the 4 listening sockets takes one of the places while it waits, so 2 places are left.
     let mut clients = Vec::new();
     for _ in 0..4 {
         let mut client = world.connect("a.test", 80).await;

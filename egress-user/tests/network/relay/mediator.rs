@@ -1,4 +1,4 @@
-//! A minimal mediator, which allows all hosts except those that begin with `blocked.` or `down.`.
+//! A minimal mediator that allows all hosts except those that begin with `blocked.` or `down.`.
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +13,7 @@ pub(crate) struct MockMediator {
     tunnelled: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
-/// The mark of the mediator's own answers.
+/// The mark that the mediator adds to its own answers.
 pub(crate) const MARK: &str = "0123456789abcdef0123456789abcdef";
 
 pub(crate) const BLOCK: &str = "HTTP/1.1 403 Forbidden\r\nX-Egress-Mediator: 0123456789abcdef0123456789abcdef\r\n\
@@ -56,7 +56,7 @@ impl MockMediator {
         self.seen.lock().unwrap().clone()
     }
 
-    /// Waits until the first tunnel has ended, and returns its bytes.
+    /// Waits until the first tunnel has ended, and returns the bytes that it carried to the mediator.
     pub(crate) async fn tunnelled(&self) -> Vec<u8> {
         let ended = async {
             loop {
@@ -160,7 +160,7 @@ async fn serve(
     }
 }
 
-/// The start of a `ServerHello`, after which a tunnel carries any bytes.
+/// The start of a `ServerHello`. After it, a tunnel carries any bytes.
 pub(crate) const SERVER_HELLO: [u8; 43] = {
     let mut hello = [0; 43];
     [hello[0], hello[1], hello[2], hello[4]] = [22, 3, 3, 38];
@@ -168,8 +168,8 @@ pub(crate) const SERVER_HELLO: [u8; 43] = {
     hello
 };
 
-/// Serves a tunnel: sends SIZE bytes for a host `source.SIZE.…`, discards all bytes for `sink.…`, and echoes otherwise.
-/// Returns the received bytes.
+/// Serves a tunnel. A host `source.SIZE.…` sends SIZE bytes, a host `sink.…` discards all bytes, and any other host
+/// echoes them. Returns the received bytes.
 async fn tunnel(wire: &mut Wire, host: &str) -> Vec<u8> {
     let mut through = std::mem::take(&mut wire.held);
     let (mut reader, mut writer) = wire.stream.split();
@@ -186,7 +186,7 @@ async fn tunnel(wire: &mut Wire, host: &str) -> Vec<u8> {
         drop(writer.write_all(&through).await);
     }
     let mut room = vec![0; 64 * 1024];
-    // A sink checks only the bytes after the hello.
+    // A sink checks only the bytes after the `ClientHello`.
     let mut taken = 0;
     while let Ok(read) = reader.read(&mut room).await {
         if read == 0 {

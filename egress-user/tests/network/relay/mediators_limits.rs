@@ -1,4 +1,5 @@
-//! Limits of the mediator: the number of tunnels, answers that it truncates, and plain HTTP that it does not scan.
+//! Limits of the mediator that the relay respects: the number of tunnels, answers that it truncates, and plain HTTP
+//! that it does not scan.
 use std::time::Duration;
 
 use egress_relay::plan::PlainHttp;
@@ -21,7 +22,7 @@ async fn tunnels_wait_in_order_for_a_place_and_give_it_back() {
     let asked = |world: &RelayWorld| world.mediator.lines().len();
     assert_eq!(asked(&world), 1, "{:?}", world.mediator.lines());
     let last = clients.pop().unwrap();
-    // A client that stops waiting is reported and frees its place.
+    // If a client stops waiting, the relay reports this and frees its place.
     drop(clients.remove(1));
     assert_eq!(world.short().await, "tls b.test failed client_closed");
     for name in ["a.test", "c.test"] {
@@ -42,7 +43,7 @@ async fn tunnels_wait_in_order_for_a_place_and_give_it_back() {
 /// Claims: cut-answers
 #[tokio::test]
 async fn answer_that_ends_where_the_mediator_cuts_is_broken_for_the_client() {
-    // "hello world", in chunks.
+    // The body is "hello world", in chunks.
     for (cut, whole, expected) in [
         (11, false, "http a.test unfinished answer_cut"),
         (12, true, "http a.test forwarded"),
@@ -56,7 +57,7 @@ async fn answer_that_ends_where_the_mediator_cuts_is_broken_for_the_client() {
         assert_eq!(answer.ends_with("\r\n0\r\n\r\n"), whole, "{answer}");
         assert_eq!(world.short().await, expected);
     }
-    // An answer that states its length cannot have been truncated without notice.
+    // If an answer states its length, the client can detect that it was truncated.
     let mut world = RelayWorld::with(|config| config.answer_cut = Some(11)).await;
     let mut client = world.connect("a.test", 80).await;
     let get = "GET /bytes/11 HTTP/1.1\r\nHost: a.test\r\n\r\n";
@@ -72,7 +73,7 @@ async fn plain_http_gets_a_tunnel_for_each_request() {
     let get =
         "GET /x?y HTTP/1.1\r\nHost: A.test\r\nProxy-Connection: z\r\nAccept-Encoding: br\r\n\r\n";
     client.write_all(get.as_bytes()).await.unwrap();
-    // The fake mediator echoes the request, which is not a valid answer. The connection can still be used.
+    // The fake mediator echoes the request. The echo is not a valid answer, but the connection can still be used.
     let (answer, _) = read_answer(&mut client).await;
     assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     let other = "GET / HTTP/1.1\r\nHost: b.test\r\nConnection: close\r\n\r\n";

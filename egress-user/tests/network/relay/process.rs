@@ -1,4 +1,4 @@
-//! The relay as a process of a run, with its own user, its own filter, and inherited descriptors.
+//! The relay as a process of a run, with its own user, its own system call filter, and inherited descriptors.
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -33,7 +33,7 @@ struct Process {
     cookie: u64,
 }
 
-/// Starts the binary as the supervisor does.
+/// Starts the relay as the supervisor does.
 #[expect(clippy::disallowed_methods, reason = "the test is the supervisor here")]
 fn start(mediator: SocketAddr) -> Process {
     let _inheriting = crate::inheriting();
@@ -89,7 +89,7 @@ fn start(mediator: SocketAddr) -> Process {
         slots_v6.into(),
         slots_proxy.into(),
     ];
-    // These are the numbers in the plan. The clone above has another number.
+    // These descriptors have the numbers in the plan. The clone above has another number.
     for fd in [
         &inherited[0],
         &inherited[1],

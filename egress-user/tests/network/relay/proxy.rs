@@ -1,4 +1,4 @@
-//! The explicit proxy port.
+//! Tests the port of the explicit proxy.
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::tls::{ACCESS_DENIED, UNRECOGNIZED_NAME};

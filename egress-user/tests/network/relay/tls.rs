@@ -1,10 +1,10 @@
-//! Redirected TLS.
+//! Tests redirected TLS.
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::world::{RelayWorld, exchange, read_to_end, short};
 use egress_test_support::client_hello::{hello, records};
 
-/// Fatal alerts, as records.
+/// Fatal TLS alerts, as whole records.
 pub(crate) const ACCESS_DENIED: [u8; 7] = [21, 3, 3, 0, 2, 2, 49];
 pub(crate) const DECODE_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 50];
 pub(crate) const INTERNAL_ERROR: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
@@ -16,7 +16,7 @@ async fn a_tunnel_carries_the_hello_and_all_that_follows() {
     let mut world = RelayWorld::new().await;
     let mut client = world.connect("a.test", 443).await;
     let hello = hello("a.test");
-    // Sends the hello in two pieces, the second of which also contains early data.
+    // The client sends its first flight in two pieces. The second piece also contains early data.
     let (start, rest) = hello.split_at(100);
     client.write_all(start).await.unwrap();
     tokio::time::sleep(std::time::Duration::from_millis(20)).await;

@@ -7,8 +7,8 @@ use tokio::net::TcpListener;
 use super::world::{RelayWorld, exchange, pattern, read_answer, short};
 use egress_test_support::client_hello::hello;
 
-/// Starts a mediator that reads `takes` bytes, sends `answer`, and closes the connection, with a reset if `is_reset` is
-/// set.
+/// Starts a mediator that reads `takes` bytes, sends `answer`, and closes the connection. With `is_reset`, it resets
+/// the connection instead.
 async fn curt(takes: usize, answer: &'static [u8], is_reset: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -44,7 +44,7 @@ async fn a_mediator_that_closes_without_an_answer() {
     let flow = world.flow().await;
     assert_eq!(short(&flow), "http a.test unfinished mediator_closed");
     assert!(flow.bytes_up >= 100_000 - 200, "{}", flow.bytes_up);
-    // The head of a request without a body may have reached the mediator.
+    // The mediator may have received the head of a request without a body.
     let mediator = curt(10, b"", false).await;
     let mut world = RelayWorld::with(|config| config.mediator = mediator).await;
     let mut client = world.connect("a.test", 80).await;

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use super::mediator::MockMediator;
 
-/// Time limit for everything here.
+/// Time limit for each step of a test.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A running relay.
@@ -36,7 +36,7 @@ pub(crate) struct RelayWorld {
     cookies: AtomicU64,
 }
 
-/// Slots that the test writes.
+/// Slots that the test writes in place of the kernel programs.
 #[derive(Clone, Default)]
 pub(crate) struct Slots(Arc<Mutex<HashMap<(SlotTable, u16), Slot>>>);
 
@@ -135,13 +135,13 @@ impl RelayWorld {
         }
     }
 
-    /// Opens the connection to which the boundary would redirect a connect to `name:port`.
+    /// Opens the connection that the boundary would make from a connect to `name:port`.
     pub(crate) async fn connect(&self, name: &str, port: u16) -> TcpStream {
         let ip = self.resolve(name).await;
         self.connect_to(SocketAddr::new(ip, port)).await
     }
 
-    /// Opens the connection to which the boundary would redirect a connect to `to`, over the same address family.
+    /// Opens the connection that the boundary would make from a connect to `to`, over the same address family.
     pub(crate) async fn connect_to(&self, to: SocketAddr) -> TcpStream {
         let slot = self.slot(to, SLOT_REDIRECTED);
         match to.ip() {
@@ -195,7 +195,7 @@ impl RelayWorld {
         socket.connect(relay).await.unwrap()
     }
 
-    /// Returns the next flow. Skips reports about names.
+    /// Returns the next report about a flow. Reports about names are skipped.
     pub(crate) async fn flow(&mut self) -> FlowReport {
         loop {
             match timeout(PATIENCE, self.reports.recv())
@@ -210,12 +210,12 @@ impl RelayWorld {
         }
     }
 
-    /// Returns the next flow in short form: protocol, host, verdict, and reason.
+    /// Returns the next report about a flow in short form: protocol, host, verdict, and reason.
     pub(crate) async fn short(&mut self) -> String {
         short(&self.flow().await)
     }
 
-    /// Stops the relay and returns its last reports.
+    /// Stops the relay, and returns its mediator and its last reports about flows.
     pub(crate) async fn stop(mut self) -> (MockMediator, Vec<FlowReport>) {
         drop(self.stop.take());
         let mut flows = Vec::new();
