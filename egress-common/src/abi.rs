@@ -216,7 +216,7 @@ pub struct Traffic {
     pub bytes_received: u64,
     /// Number of bytes that were sent and not acknowledged. For a datagram, the size of its payload.
     pub in_flight: u32,
-    /// Destination port; 0 for [`TRAFFIC_COMMAND`], and if the packet does not contain one.
+    /// Destination port; 0 for [`TRAFFIC_COMMAND`], and if the packet contains no port.
     pub port: u32,
     /// One of the `TRAFFIC_*` values.
     pub kind: u32,
@@ -266,7 +266,7 @@ const _: () = assert!(size_of::<Config>() == 28);
 const _: () = assert!(size_of::<Event>() == 88);
 const _: () = assert!(size_of::<UnixEvent>() == 160);
 
-/// Index of a counter in `COUNTERS`. Each CPU has its own counters, which the supervisor adds.
+/// Index of a counter in `COUNTERS`. Each CPU has its own counters, which the supervisor adds up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Counter {

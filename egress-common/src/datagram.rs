@@ -15,9 +15,11 @@ const AUTHENTICATION: u32 = 51;
 /// The destination of a datagram.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Datagram {
-    /// Destination address as two numbers, with IPv4 as `::ffff:a.b.c.d`. Zero if the packet does not contain one.
+    /// Destination address as two numbers, with IPv4 as `::ffff:a.b.c.d`. Zero if the packet
+    /// contains no address.
     pub addr: [u64; 2],
-    /// Destination port. 0 if the packet does not contain one, so that the packet is conspicuous in the record.
+    /// Destination port. 0 if the packet contains no port, so that the packet is conspicuous in the
+    /// record.
     pub port: u32,
     /// Offset of the payload in the packet; 0 if the packet contains no port.
     pub payload: usize,

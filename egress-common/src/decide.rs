@@ -146,7 +146,7 @@ pub fn datagram(attempt: &Attempt) -> Decision {
     }
 }
 
-/// Facts of a run about an address and a port that the mediator connects to.
+/// Properties, in one run, of an address and a port that the mediator connects to.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
     /// The policy lists the address (`ssrf.ip_allowlist`).

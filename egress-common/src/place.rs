@@ -173,7 +173,7 @@ const fn is_zero(number: u64) -> u64 {
 #[inline(always)]
 pub fn embedded([high, low]: [u64; 2]) -> [u32; EMBEDDED] {
     let nat64 = is_same(high >> 32, NAT64_HIGH) as u32;
-    // RFC 3056, and RFC 5214, section 6.1.
+    // 6to4 (RFC 3056), and ISATAP (RFC 5214, section 6.1).
     let six_to_four = is_same(high >> 48, 0x2002) as u32;
     let isatap = is_same(low >> 32 & !0x0200_0000, 0x5efe) as u32;
     let readings = [

@@ -74,7 +74,8 @@ wire_enum! {
         Deny = 1 => "denied",
         /// Allowed, because it stays on the boundary's loopback.
         Local = 2 => "local",
-        /// Denied, but only a resolver made it, to sort its answers, and would have sent nothing.
+        /// Denied. Only a resolver makes such an attempt, to sort its answers, and it would have
+        /// sent nothing.
         Probe = 3 => "probe",
         /// Allowed to the explicit proxy port.
         Proxy = 4 => "proxy",

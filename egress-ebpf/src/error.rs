@@ -22,7 +22,7 @@ pub const PASS: i32 = 1;
 /// Return value of a hook that makes the call fail with `EPERM`.
 pub const REFUSE: i32 = 0;
 
-/// Returns the return value of a hook for a verdict.
+/// Returns the value that a hook returns for a verdict.
 #[inline(always)]
 pub fn answer(verdict: Verdict) -> i32 {
     if decide::passes(verdict) {
@@ -35,7 +35,7 @@ pub fn answer(verdict: Verdict) -> i32 {
 /// Why a program could not reach a decision.
 #[derive(Clone, Copy)]
 pub enum Error {
-    /// The settings are empty, or the loader of another version filled them.
+    /// The settings are empty, or a loader of another version filled them.
     Config,
     /// The socket has no storage, and none could be created.
     Storage,

@@ -64,7 +64,7 @@ static TEXTS: RingBuf<UnixEvent, { 1 << 18 }> = RingBuf::new();
 #[btf_map]
 static TRAFFIC: RingBuf<Traffic, { 1 << 20 }> = RingBuf::new();
 
-/// Returns the settings, or an error if the loader of another version filled them.
+/// Returns the settings, or an error if a loader of another version filled them.
 #[inline(always)]
 pub fn config() -> Result<Config, Error> {
     let config = settings();

@@ -325,8 +325,8 @@ unsafe fn copy_words<T: IntoBytes>(from: *const T, to: *mut T) {
 /// Returns the cookie of the socket in a context.
 #[inline(always)]
 pub fn cookie(ctx: &impl EbpfContext) -> u64 {
-    // SAFETY: the helper takes the program's own context. The kernel refuses programs of kinds that have no such
-    // helper.
+    // SAFETY: the helper takes the program's own context. The kernel does not load programs of
+    // kinds that have no such helper.
     unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }
 
@@ -389,7 +389,7 @@ pub fn stored<T>(map: &SkStorage<T>, Socket(sk): Socket, create: bool) -> Option
 #[inline(always)]
 pub fn add_one<const N: usize>(counters: &PerCpuArray<u64, N>, index: u32) {
     if let Some(value) = counters.get_ptr_mut(index) {
-        // SAFETY: the look-up gave a counter, which is this CPU's alone while the program runs.
+        // SAFETY: the lookup returned a counter, which is this CPU's alone while the program runs.
         unsafe { *value += 1 };
     }
 }

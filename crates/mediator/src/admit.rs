@@ -1,5 +1,5 @@
-//! Decides every request in the same order: allow-list, addresses, durable intent. The mediator connects only after
-//! that.
+//! Decides every request in the same order: allow-list, addresses, durable intent. The mediator
+//! connects only after the intent is durable.
 use std::net::SocketAddr;
 
 use http::Response;
@@ -12,7 +12,7 @@ use super::target::Destination;
 
 /// An allowed and recorded request.
 pub(super) struct Admitted {
-    /// Judged addresses. The mediator connects to no others.
+    /// Judged addresses. The mediator connects to no other addresses.
     pub(super) addresses: Vec<SocketAddr>,
     /// The intent of the action.
     pub(super) intent: Intent,
@@ -21,8 +21,8 @@ pub(super) struct Admitted {
 /// Judges `to` and records the decision.
 ///
 /// # Errors
-/// The answer for the client if the request is denied, after the denial was recorded, or if a receipt cannot be
-/// written.
+/// Returns the answer for the client if the request is denied or a receipt cannot be written. A
+/// denial is recorded first.
 pub(super) async fn admit(
     mediator: &BuiltinMediator,
     to: &Destination,
@@ -48,7 +48,8 @@ pub(super) async fn admit(
     }
 }
 
-/// Records a denial and returns its page. If the receipt cannot be written, returns the page for that.
+/// Records a denial and returns its page. If the receipt cannot be written, returns the page for
+/// that failure.
 pub(super) fn refuse(
     mediator: &BuiltinMediator,
     facts: &Facts,

@@ -1,4 +1,4 @@
-//! Bodies of requests and answers. Counts their bytes as they pass.
+//! Passes on the bodies of requests and answers, and counts their bytes.
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -27,8 +27,8 @@ type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of a request.
 ///
-/// If it is dropped before its end, the rest is read and discarded for a limited time. A connection that is closed with
-/// unread bytes is reset, and the client would lose the answer.
+/// If the body is dropped before its end, the rest is read and discarded for a limited time. A
+/// connection that is closed with unread bytes is reset, and the client would lose the answer.
 #[derive(Debug)]
 pub(super) struct RequestBody {
     inner: Option<Incoming>,
@@ -157,7 +157,8 @@ impl Drop for OriginTask {
     }
 }
 
-/// The body of an answer to the client. The action ends with it, so an upload that is not complete by then is stopped.
+/// The body of an answer to the client. The action ends with the body, so an upload that is not
+/// complete by then is stopped.
 pub(super) struct MeteredBody {
     inner: Incoming,
     meter: Arc<Meter>,
@@ -188,7 +189,7 @@ impl std::fmt::Debug for MeteredBody {
 }
 
 impl MeteredBody {
-    /// Wraps `inner`. Cuts it after `most` bytes, or when nothing arrives for `idle`.
+    /// Wraps `inner`. Cuts the body after `most` bytes, or when nothing arrives for `idle`.
     pub(super) fn new(inner: Incoming, idle: Duration, most: Option<u64>, ending: Ending) -> Self {
         Self {
             inner,

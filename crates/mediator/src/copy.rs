@@ -12,7 +12,7 @@ use super::phase::Phases;
 
 /// Initial size of a buffer. Most exchanges are small.
 const SMALL: usize = 8 << 10;
-/// Maximum size of a buffer. A larger one does not increase the throughput.
+/// Maximum size of a buffer. A larger buffer does not increase the throughput.
 const LARGE: usize = 256 << 10;
 /// Number of small reads after which a buffer shrinks to its initial size.
 const QUIET_READS: u32 = 64;
@@ -60,7 +60,8 @@ async fn total(limit: Option<Duration>) {
     }
 }
 
-/// Writes all of `bytes`. Counts each piece as it is written, because a write that is cut has sent some of them.
+/// Writes all of `bytes`. Counts each piece as it is written, because a write that is cut has sent
+/// a part of `bytes`.
 pub(super) async fn write(
     to: &mut (impl AsyncWrite + Unpin),
     mut bytes: &[u8],

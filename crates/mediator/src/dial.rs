@@ -11,10 +11,10 @@ const DIAL_LIMIT: Duration = Duration::from_secs(10);
 /// Time for one address if others remain.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(3);
 
-/// Connects to the first address that accepts.
+/// Connects to the first address that accepts the connection.
 ///
 /// # Errors
-/// The error of the last address, or a timeout.
+/// Returns the error of the last address, or a timeout.
 pub(super) async fn dial(addresses: &[SocketAddr]) -> io::Result<TcpStream> {
     let end = Instant::now() + DIAL_LIMIT;
     let mut last = io::Error::new(io::ErrorKind::AddrNotAvailable, "no address to dial");

@@ -23,7 +23,7 @@ use super::reply::{self, Payload, Refusal};
 use super::state::BuiltinMediator;
 use super::target::Destination;
 
-/// Maximum length of a URL, which is in two receipts.
+/// Maximum length of a URL in bytes, because two receipts contain the URL.
 const MAX_URL: usize = 8 << 10;
 
 /// Answers an absolute-form request with the origin's answer.

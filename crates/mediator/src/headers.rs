@@ -22,7 +22,8 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|name| name.trim().parse().ok())
         .collect();
     for name in named {
-        // If `Connection` names the length or the host, the message itself does not change, only how it is parsed.
+        // These two fields stay even if `Connection` names them, because the same message would be
+        // parsed differently without them.
         if name != http::header::CONTENT_LENGTH && name != http::header::HOST {
             headers.remove(name);
         }

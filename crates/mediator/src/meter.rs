@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep_until};
 /// Flag in the count of an action whose outcome was written.
 const ENDED: u64 = 1 << 63;
 
-/// The bytes of one action in both directions, and the time of the last one.
+/// The bytes of one action in both directions, and the time of the last byte.
 #[derive(Debug)]
 pub(super) struct Meter {
     start: Instant,
@@ -36,7 +36,7 @@ impl Meter {
         before & ENDED == 0
     }
 
-    /// Returns the final number of bytes. No more may move.
+    /// Returns the final number of bytes. After this call, no more bytes may move.
     pub(super) fn end(&self) -> u64 {
         self.bytes.fetch_or(ENDED, Ordering::Relaxed) & !ENDED
     }

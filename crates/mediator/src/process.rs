@@ -30,7 +30,8 @@ use super::state::{BuiltinMediator, Capacity, Secrets};
 use super::store::Directory;
 use crate::plan::{MediatorPlan, Status};
 
-/// The mediator's end of its control socket. It receives no message, only the end of the stream.
+/// The mediator's end of its control socket. The mediator receives no message on this socket, only
+/// the end of the stream.
 type Control = Channel<Status, ()>;
 
 /// Maximum number of threads for lookups. The service itself uses one thread.
@@ -157,8 +158,8 @@ fn session_config(
 /// Completes at SIGTERM, or when the supervisor closes or shuts down its end of the control socket.
 fn stop(control: &Control) -> io::Result<impl Future<Output = ()> + use<>> {
     let mut terminate = signal(SignalKind::terminate())?;
-    // The terminal sends these signals to all processes of the run, but only the supervisor acts on them. They are
-    // caught here so that they do not end this process.
+    // The terminal sends these signals to all processes of the run, but only the supervisor acts on
+    // them. They are caught here, so that they do not end this process.
     let ignored = (
         signal(SignalKind::interrupt())?,
         signal(SignalKind::hangup())?,

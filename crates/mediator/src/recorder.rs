@@ -1,9 +1,10 @@
 //! The I/O of the receipt recorder: appends its lines, makes them durable, and stops the service when that fails.
 //!
-//! Lines are appended under one lock, in the order in which they were signed. A separate thread calls `fdatasync`.
-//! Every intent that was appended before a call is durable after it, so requests that arrive together share one call.
-//! Each intent gets an outcome, because [`Intent`] writes one when it is dropped. The first failure is final, because
-//! the chain cannot continue after a line that was signed and not written.
+//! Lines are appended under one lock, in the order in which they were signed. A separate thread
+//! calls `fdatasync`. A call makes every intent durable that was appended before it, so requests
+//! that arrive together share one call. Each intent gets an outcome, because [`Intent`] writes one
+//! when it is dropped. The first failure is final, because the chain cannot continue after a line
+//! that was signed and not written.
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -200,7 +201,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Records intents that end from now on as ended by the stop.
+    /// Makes intents that end from now on record that the stop ended them.
     pub fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
@@ -218,7 +219,7 @@ impl Ledger {
                 return error;
             }
             if progress.changed().await.is_err() {
-                // Cannot happen: `self` holds the sender.
+                // This cannot happen, because `self` holds the sender.
                 std::future::pending::<()>().await;
             }
         }
@@ -383,9 +384,9 @@ impl Intent {
         let (status, bytes) = (self.status, self.meter.end());
         let pattern = format!("status={status} bytes={bytes} reason={reason}");
         let action = allow(&self.facts, &self.action_id, Phase::Outcome, &pattern);
-        // Nothing waits for a durable outcome, so no sync is requested, which would delay that of the next intent. If
-        // the append fails, the ledger keeps the error and stops the service. The intent then stays open in the
-        // evidence, where a reader finds it.
+        // Nothing waits for a durable outcome. No sync is requested, because it would delay the
+        // sync of the next intent. If the append fails, the ledger keeps the error and stops the
+        // service. The intent then stays open in the evidence, where a reader finds it.
         drop(ledger.append(|recorder, time| recorder.action(&action, time)));
     }
 }
@@ -418,7 +419,7 @@ fn allow<'a>(facts: &'a Facts, action_id: &'a str, phase: Phase, pattern: &'a st
 
 fn sync_loop(woken: &Receiver<()>, sync: impl Fn()) {
     while woken.recv().is_ok() {
-        // The next call serves all requests until now.
+        // The next sync serves all requests that have arrived until now.
         while woken.try_recv().is_ok() {}
         sync();
     }

@@ -13,7 +13,7 @@ pub trait Resolve: Send + Sync {
     fn resolve<'a>(&'a self, name: &'a str) -> Lookup<'a>;
 }
 
-/// The resolver of the machine, as every program on it uses it.
+/// The machine's own resolver, which every program on the machine uses.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemResolver;
 
@@ -38,8 +38,9 @@ async fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok(found.map(|address| address.ip()).collect())
 }
 
-/// The lookup with musl, whose resolver ignores `LOCALDOMAIN`. A trailing dot keeps it from adding the machine's search
-/// domains, but also from using `/etc/hosts`, which is therefore read here.
+/// The lookup with musl, whose resolver ignores `LOCALDOMAIN`. A trailing dot keeps the resolver
+/// from adding the machine's search domains. It also keeps the resolver from using `/etc/hosts`, so
+/// this function reads that file.
 #[cfg(target_env = "musl")]
 async fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
     if let Ok(address) = name.parse() {

@@ -28,12 +28,12 @@ use super::state::BuiltinMediator;
 use super::target::url_parameter;
 use super::{admit, forward, health, tunnel, websocket};
 
-/// Maximum length of a request head: 64 KiB of fields and 64 KiB of target. The HTTP library rejects a longer head
-/// without a receipt, so the limit must exceed that of the relay.
+/// Maximum length of a request head: 64 KiB of fields and 64 KiB of target. The HTTP library
+/// rejects a longer head without a receipt, so the limit must exceed the relay's limit.
 const MAX_HEAD: usize = 132 << 10;
 /// Maximum number of header fields of a request.
 const MAX_HEADERS: usize = 128;
-/// Time until a head is complete. A connection is kept this long between requests.
+/// Time until a head is complete. An idle connection is kept for this time between requests.
 const HEAD_LIMIT: Duration = Duration::from_mins(1);
 /// Time to send the last denials after a failure.
 const FAREWELL: Duration = Duration::from_millis(200);

@@ -18,9 +18,9 @@ use super::resolve::Resolve;
 /// Limits of the mediator.
 #[derive(Debug, Clone, Copy)]
 pub struct Capacity {
-    /// Maximum number of connections at a time. More wait in the listen backlog.
+    /// Maximum number of connections at a time. Further connections wait in the listen backlog.
     pub connections: usize,
-    /// Maximum number of tunnels at a time. One more is answered with 503.
+    /// Maximum number of tunnels at a time. A further tunnel is answered with 503.
     pub tunnels: usize,
     /// Time that activities have to end at a stop.
     pub drain: Duration,

@@ -1,4 +1,5 @@
-//! The files that Pipelock reads. They belong to root, and Pipelock's user can read but not write them.
+//! The files that Pipelock reads. The files belong to root. Pipelock's user can read but not write
+//! them.
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
@@ -24,17 +25,17 @@ pub(super) struct Files {
     pub(super) key: PathBuf,
     /// The posture capsule.
     pub(super) capsule: PathBuf,
-    /// Root certificates for its own TLS connections.
+    /// Root certificates for Pipelock's own TLS connections.
     pub(super) roots: PathBuf,
     /// The certificate and the key of the authority that intercepts TLS.
     pub(super) authority: [PathBuf; 2],
     /// The resolver configuration.
     pub(super) resolver: PathBuf,
-    /// The log of its standard output and standard error.
+    /// The log of Pipelock's standard output and standard error.
     pub(super) log: PathBuf,
     /// The output of `pipelock --version`.
     pub(super) version: PathBuf,
-    /// The only directory that it writes to.
+    /// The only directory that Pipelock writes to.
     pub(super) evidence: PathBuf,
 }
 

@@ -1,5 +1,6 @@
-//! Stops Pipelock in an order that loses no receipt. The relay has closed its connections. The supervisor waits until
-//! Pipelock has finished its scans and written its receipts, reads its counters, and only then sends it a signal.
+//! Stops Pipelock in an order that loses no receipt. By then, the relay has closed its connections.
+//! The supervisor waits until Pipelock has finished its scans and written its receipts, reads its
+//! counters, and only then sends it a signal.
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -21,8 +22,9 @@ const DRAIN_EACH: Duration = Duration::from_millis(10);
 const WAITS_AT_MOST: Duration = Duration::from_secs(6);
 /// Total time to drain.
 const DRAIN_AT_MOST: Duration = Duration::from_mins(1);
-/// Number of consecutive checks in which a Pipelock that intercepts TLS must be idle, because a thread may pause for a
-/// moment. Only with interception can a request outlive its connection, inside HTTP/2.
+/// Number of consecutive checks in which a Pipelock that intercepts TLS must be idle. One check is
+/// not enough, because a thread may pause for a moment. Only with interception can a request
+/// outlive its connection, inside HTTP/2.
 const IDLE_LOOKS: u32 = 3;
 /// Interval between two checks.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -35,7 +37,7 @@ const STOPPED: &str = "Pipelock stopped.";
 /// Type of the last entry of a session that ended normally.
 const LAST_ENTRY: &str = "checkpoint";
 
-/// Numbers of actions that Pipelock allowed, from the relay's flows.
+/// Numbers of actions that Pipelock allowed, as counted in the relay's flows.
 #[derive(Debug, Clone, Copy)]
 pub struct LetThrough {
     /// Actions that ended normally. Each has a receipt.
@@ -50,7 +52,7 @@ pub struct LetThrough {
 pub struct Ended {
     /// The record for `boundary.json`.
     pub facts: Facts,
-    /// What is missing in the evidence.
+    /// The gaps in the evidence, one text for each.
     pub incomplete: Vec<String>,
     /// Whether Pipelock failed while it was stopped.
     pub failed: bool,
@@ -65,8 +67,8 @@ struct Owed {
     intents: u64,
     /// Number of receipts without the same receipt in version 2.
     twins: u64,
-    /// Number of the relay's connections that Pipelock has not closed. It closes one when it has finished the request.
-    /// The relay has already ended.
+    /// Number of the relay's connections that Pipelock has not closed. Pipelock closes a connection
+    /// when it has finished the request. The relay has already ended.
     requests: u64,
 }
 
@@ -99,7 +101,7 @@ impl Owed {
 enum Undone {
     /// Receipts are missing, and no request is left that could produce them.
     Missing(String),
-    /// Requests are left, for which it may still write receipts.
+    /// Requests are left, for which Pipelock may still write receipts.
     Requests { count: u64, is_at_work: bool },
 }
 

@@ -1,5 +1,5 @@
-//! Reads Pipelock's evidence during the run: its `session_open`, its missing receipts, and the free space on its disk.
-//! Nothing is verified here; the verification follows at the end.
+//! Reads Pipelock's evidence during the run: its `session_open`, its missing receipts, and the free
+//! space on its disk. Nothing is verified here. The verification follows at the end of the run.
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -115,7 +115,7 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// Reads the lines that were added.
+    /// Reads the lines that were added since the last call.
     pub(super) fn read_on(&mut self, dir: &Path) -> io::Result<()> {
         for path in files(dir)? {
             let from = self.read.get(&path).copied().unwrap_or_default();

@@ -10,7 +10,7 @@ use super::start::Binding;
 /// The record of one Pipelock in `boundary.json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Facts {
-    /// Path of the binary as it was named or found.
+    /// Path of the binary, as the caller gave it or as it was found on `PATH`.
     pub given: PathBuf,
     /// SHA-256 of the copy that was executed.
     pub binary_sha256: Option<String>,
@@ -18,19 +18,19 @@ pub struct Facts {
     pub version: Option<String>,
     /// SHA-256 of the file with root certificates, if one was given.
     pub roots_sha256: Option<String>,
-    /// Whether its session binds the posture capsule.
+    /// Whether Pipelock's session binds the posture capsule.
     pub posture: Option<Binding>,
     /// Limits that were raised.
     pub raised: Vec<String>,
-    /// Whether it was configured to redact secrets in its evidence.
+    /// Whether Pipelock was configured to redact secrets in its evidence.
     pub redact: bool,
-    /// Configuration keys that it does not know.
+    /// Configuration keys that this Pipelock does not support.
     pub left_out: Vec<String>,
     /// Effects of the keys in the caller's policy.
     pub notices: Vec<Notice>,
-    /// Number of allowed actions in the relay's flows, and of those with a receipt.
+    /// Numbers of allowed actions: in the relay's flows, and with a receipt.
     pub allowed: [u64; 2],
-    /// Whether it was killed.
+    /// Whether Pipelock was killed.
     pub killed: bool,
     /// Irregularities that lost no evidence.
     pub notes: Vec<String>,
@@ -54,7 +54,8 @@ impl Facts {
                 "this Pipelock does not support {key}, which was left out"
             ));
         }
-        // Versions 2.x do this. They are the versions that do not support `require_receipts`.
+        // Versions 2.x redact a receipt after they have signed it. These are the versions that do
+        // not support `require_receipts`.
         if self.redact && self.left_out.iter().any(|key| key == RECEIPT_GATE) {
             lines.push(String::from(
                 "this Pipelock may redact a receipt after it has signed it: a secret in a URL then makes \

@@ -1,8 +1,9 @@
 //! Writes Pipelock's resolver configuration: the machine's name servers without its search domains.
 //!
-//! With a search domain, the resolver may look up another name than the one that was judged. For example, with
-//! `ndots:5`, which Kubernetes sets, `api.example.com` is first looked up below the search domain. `LOCALDOMAIN` does
-//! not help, because Go's resolver ignores it, unlike that of a C library.
+//! With a search domain, the resolver may look up another name than the one that was judged. For
+//! example, with `ndots:5`, which Kubernetes sets, `api.example.com` is first looked up below the
+//! search domain. `LOCALDOMAIN` does not help, because Go's resolver ignores it, unlike the
+//! resolver of a C library.
 use std::io;
 use std::path::Path;
 
@@ -27,8 +28,9 @@ pub(super) fn write(path: &Path, id: u32) -> Result<(), PipelockError> {
     config::write_for(path, text.as_bytes(), id)
 }
 
-/// Replaces the search domains with `onion`, in which Go looks up no name, and in which no name server has a name (RFC
-/// 7686). Without any search domain, a resolver would use the domain of the machine's own name.
+/// Replaces the search domains with `onion`. Go does not look up names below `onion`, and no name
+/// server has any (RFC 7686). Without any search domain, a resolver would use the domain of the
+/// machine's own name.
 fn without_search(text: &str) -> String {
     let mut found: String = text
         .lines()

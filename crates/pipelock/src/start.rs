@@ -1,5 +1,5 @@
-//! Starts Pipelock and waits until it is ready. It is ready if its process runs, its sockets belong to its user,
-//! `/health` reports `healthy`, and its `session_open` binds the boundary.
+//! Starts Pipelock and waits until it is ready. Pipelock is ready if its process runs, its sockets
+//! belong to its user, `/health` reports `healthy`, and its `session_open` binds the boundary.
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
@@ -30,7 +30,7 @@ use super::resolver;
 
 /// Time for Pipelock to become ready, and for a check of its configuration.
 const READY_WITHIN: Duration = Duration::from_secs(10);
-/// Interval between two checks of whether it is ready.
+/// Interval between two checks for readiness.
 const ASK_EVERY: Duration = Duration::from_millis(2);
 /// Time for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
@@ -49,9 +49,9 @@ pub struct Setup<'a> {
     pub id: u32,
     /// The mediator's cgroup.
     pub cgroup: BorrowedFd<'a>,
-    /// Path of the binary as it was named or found.
+    /// Path of the binary, as the caller gave it or as it was found on `PATH`.
     pub binary: &'a Path,
-    /// Root certificates for its own TLS connections, in place of the system's.
+    /// Root certificates for Pipelock's own TLS connections, in place of the system's.
     pub roots: Option<&'a Path>,
     /// The authority that intercepts TLS, if the caller's policy has one.
     pub authority: Option<&'a Authority>,
@@ -90,7 +90,7 @@ pub struct Pipelock {
     pub(super) gate: Box<dyn Gate>,
     pub(super) tally: Tally,
     attempt: Attempt,
-    /// Whether it intercepts TLS.
+    /// Whether Pipelock intercepts TLS.
     pub(super) intercepts: bool,
     policy: PipelockPolicy,
     caller_yaml: Option<String>,
@@ -161,8 +161,8 @@ impl Pipelock {
         })
     }
 
-    /// Waits until Pipelock is ready. If it does not know a key that egress added to the policy, it is started again
-    /// without the key.
+    /// Waits until Pipelock is ready. If Pipelock rejects a key that egress added to the policy,
+    /// this function starts it again without the key.
     ///
     /// # Order
     /// Call it while this process has one thread.
@@ -252,7 +252,8 @@ impl Pipelock {
         )
     }
 
-    /// Checks whether Pipelock exited because of a key that it does not know, and starts it again without the key.
+    /// Checks whether Pipelock exited because it does not support a key, and starts it again
+    /// without the key.
     fn fall_back(&mut self, setup: &Setup<'_>, ended: PipelockError) -> Result<(), PipelockError> {
         if self.check(setup)?.is_ok() {
             return Err(ended);
@@ -327,7 +328,8 @@ impl Pipelock {
         &self.capsule
     }
 
-    /// Returns whether the session binds the posture capsule. `None` before Pipelock is ready.
+    /// Returns whether the session binds the posture capsule. Returns `None` before Pipelock is
+    /// ready.
     pub fn binding(&self) -> Option<Binding> {
         self.binding
     }
@@ -361,12 +363,12 @@ impl Pipelock {
         Some(format!("Pipelock is gone{}: {words}", how(&status)))
     }
 
-    /// Returns the SHA-256 of the executed binary. Works only once.
+    /// Returns the SHA-256 of the executed binary. Only the first call returns it.
     pub(super) fn digest(&mut self) -> Option<String> {
         self.digest.take()?.join().ok()?.ok()
     }
 
-    /// Returns the output of `pipelock --version`. Works only once.
+    /// Returns the output of `pipelock --version`. Only the first call returns it.
     pub(super) fn version(&mut self) -> Option<String> {
         let (child, mut log) = self.version.take()?;
         let status = child.wait_for(5_000).ok().flatten();

@@ -69,12 +69,12 @@ impl PartialEq for MappingEntry {
 }
 
 impl Node {
-    /// A node without a place in a document.
+    /// A node that was not read from a document.
     pub fn of(value: Value) -> Self {
         Self { line: 0, value }
     }
 
-    /// A text node without a place in a document.
+    /// A text node that was not read from a document.
     pub fn text(text: &str) -> Self {
         Self::of(Value::Text(text.to_owned()))
     }
@@ -117,7 +117,7 @@ impl Node {
 }
 
 impl MappingEntry {
-    /// An entry without a place in a document.
+    /// An entry that was not read from a document.
     pub fn of(key: &str, value: Node) -> Self {
         Self {
             key: key.to_owned(),

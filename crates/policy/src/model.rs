@@ -29,12 +29,13 @@ pub struct Policy {
 /// Keys of the `fetch_proxy` section.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FetchKeys {
-    /// `listen`. The supervisor opens the listener and passes it on, so this only names it.
+    /// `listen`: the address of the listener. The supervisor opens the listener and passes it on,
+    /// so the mediator does not open this address itself.
     pub listen: Option<String>,
     /// `timeout_seconds`: how long to wait for the head of a response.
     pub timeout: Duration,
-    /// `max_response_mb`. There is no limit when the key is absent, because bodies are streamed and
-    /// not buffered.
+    /// `max_response_mb`, converted to bytes. There is no limit when the key is absent, because
+    /// bodies are streamed and not buffered.
     pub max_response_bytes: Option<u64>,
 }
 

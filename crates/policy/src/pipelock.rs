@@ -1,8 +1,8 @@
-//! Builds the runtime policy of a real Pipelock from the caller's document. Keys that the run
-//! decides are forced, and limits that would end a run are raised unless the caller set them.
+//! Builds the runtime policy of a real Pipelock from the caller's document. Keys that the run sets
+//! are forced, and limits that would end a run are raised unless the caller set them.
 //!
 //! Pipelock rejects unknown keys, and its versions have different keys. [`Attempt`] is the order in
-//! which keys that an older version rejects are left out.
+//! which such keys are left out when an older version rejects them.
 use super::document::{self, MappingEntry, Node, Value};
 use super::error::PolicyError;
 use super::notices::{self, Notice};
@@ -59,7 +59,8 @@ impl Attempt {
         keys.iter().map(|key| (*key).to_owned()).collect()
     }
 
-    /// Whether a Pipelock that accepts this variant signs its boundary in a `session_open`.
+    /// Whether a Pipelock that accepts this variant binds the posture capsule in its
+    /// `session_open`.
     pub fn binds_posture(self) -> bool {
         self == Self::Whole
     }
@@ -89,8 +90,8 @@ const RAISED: [(&str, i64); 9] = [
 /// The section that configures TLS interception.
 const INTERCEPTION: &str = "tls_interception";
 
-/// The longest response. Pipelock 2.x truncates a longer one without an error. Every version has
-/// this key.
+/// The key that limits the length of a response. Pipelock 2.x truncates a longer response without
+/// an error. Every version has this key.
 const LONGEST_ANSWER: &str = "fetch_proxy.max_response_mb";
 
 /// The policy that a real Pipelock receives.
@@ -210,7 +211,8 @@ fn forced(keys: &PipelockKeys, attempt: Attempt) -> Vec<(String, Node)> {
             "" => (key.to_owned(), value),
             _ => (format!("{section}.{key}"), value),
         })
-        // Redaction makes Pipelock 2.x rewrite what it has signed, so the caller may switch it off.
+        // Redaction makes Pipelock 2.x rewrite receipts that it has signed, so the caller may
+        // switch redaction off.
         .filter(|(path, _)| path != REDACT)
         .collect();
     let own = [
@@ -229,7 +231,7 @@ fn forced(keys: &PipelockKeys, attempt: Attempt) -> Vec<(String, Node)> {
     forced
 }
 
-/// Sets the key `path` unless the caller set it. Returns whether it was set.
+/// Sets the key `path` unless the caller set it. Returns whether this call set it.
 fn set_if_absent(
     entries: &mut Vec<MappingEntry>,
     path: &str,

@@ -1,8 +1,8 @@
 //! Writes the target of a request without its query and credentials.
 //!
 //! The relay and the built-in mediator both call [`target`] with the same key. The flow log and the
-//! receipts of a run therefore contain the same text for a request and can be compared without
-//! revealing what the request carried.
+//! receipts of a run therefore contain the same text for a request. A reader can compare them
+//! without learning the query or the credentials.
 use std::borrow::Cow;
 use std::fmt;
 
@@ -24,8 +24,8 @@ const LONGEST_TAIL: usize = 64;
 
 /// The key for a run's digests.
 ///
-/// It is random and never written to the packet. Without it, nobody can confirm a guess of a short
-/// query.
+/// It is random and never written to the packet. Without the key, nobody can confirm a guess of a
+/// short query.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key(String);
 

@@ -93,7 +93,7 @@ impl SsrfGuard {
                 .any(|range| range.contains(plain(whole))),
             opens_private: self.trusted_domains.allows(host),
             is_own: meanings.any(|meaning| is_own(plain(meaning))),
-            // The relay and the kernel programs check ports.
+            // The relay and the kernel programs check ports, so this guard does not.
             opens_port: true,
         };
         let reason = decide::reach(place::of(whole), known);

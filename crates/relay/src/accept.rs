@@ -14,7 +14,8 @@ use super::tls;
 
 /// Serves one redirected connection: judges its destination and its protocol, and passes it on.
 pub(super) async fn transparent(relay: Arc<Relay>, mut stream: TcpStream, peer: SocketAddr) {
-    let is_open = || stream.peer_addr().is_ok(); // The call fails with ENOTCONN once the TCP state is CLOSE.
+    // `peer_addr` fails with ENOTCONN once the TCP state is CLOSE.
+    let is_open = || stream.peer_addr().is_ok();
     let (origin, orig_dst) = match relay.destinations.take(peer, is_open) {
         Ok(found) => found,
         Err(discarded) => {
@@ -64,7 +65,8 @@ pub(super) async fn transparent(relay: Arc<Relay>, mut stream: TcpStream, peer: 
 
 /// Serves one connection to the proxy port.
 pub(super) async fn proxy(relay: Arc<Relay>, mut stream: TcpStream, peer: SocketAddr) {
-    let is_open = || stream.peer_addr().is_ok(); // The call fails as in `transparent`.
+    // `peer_addr` fails as in `transparent`.
+    let is_open = || stream.peer_addr().is_ok();
     let origin = match relay.destinations.take_proxy(peer, is_open) {
         Ok(origin) => origin,
         Err(discarded) => {

@@ -60,7 +60,8 @@ pub fn perf_event() -> io::Result<OwnedFd> {
 /// # Errors
 /// Returns the error of `userfaultfd(2)`.
 pub fn userfaultfd() -> io::Result<OwnedFd> {
-    // SAFETY: the call takes one number and returns a new descriptor. No memory is registered with it.
+    // SAFETY: the call takes one number and returns a new descriptor. No memory is registered with
+    // the descriptor.
     unsafe { raw::open(libc::SYS_userfaultfd, [raw::sign_extended(libc::O_CLOEXEC)]) }
 }
 
@@ -112,7 +113,7 @@ pub fn call_32bit() -> io::Result<i64> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Calls `getpid` in the way of x32 programs.
+/// Calls `getpid` as x32 programs do.
 ///
 /// # Errors
 /// Returns `ENOSYS` if the kernel lacks x32, or `Unsupported` on other architectures.
@@ -142,7 +143,7 @@ pub fn trace_me() -> io::Result<()> {
     Ok(ptrace::traceme()?)
 }
 
-/// A System V segment of one page that every user may read. It is removed when this is dropped.
+/// A System V segment of one page that every user may read. Dropping this removes the segment.
 #[derive(Debug)]
 pub struct SharedSegment(i32);
 
@@ -164,7 +165,7 @@ impl Drop for SharedSegment {
     }
 }
 
-/// Looks up the segment of `key`.
+/// Looks up the segment with the key `key`.
 ///
 /// # Errors
 /// Returns the error of `shmget(2)`.

@@ -62,8 +62,9 @@ pub fn load_sock_addr<I: Copy>(
         raw::pointer(&raw const attributes),
         size_of::<ProgLoad>(),
     ];
-    // SAFETY: `attributes` is a block of the given size in the layout of this command. It points to `insn_cnt` whole
-    // instructions and to a string with its NUL, both borrowed. The call returns a new descriptor.
+    // SAFETY: `attributes` is a block of the given size in the layout of this command. The block
+    // points to `insn_cnt` whole instructions and to a string with its NUL, both borrowed. The call
+    // returns a new descriptor.
     unsafe { raw::open(libc::SYS_bpf, arguments) }
 }
 

@@ -20,8 +20,8 @@ pub fn open_dir(dir: &impl AsFd, name: &OsStr) -> io::Result<OwnedFd> {
     Ok(openat(dir, name, flags, Mode::empty())?)
 }
 
-/// Opens the directory `path`. The path had no links when it was resolved, but an agent that owns
-/// one of its directories may have added one since.
+/// Opens the directory `path`. The path had no links when it was resolved, but the owner of one of
+/// its directories may have added a link since.
 ///
 /// # Errors
 /// Returns the error of `openat2(2)`; `ELOOP` means that the path contains a link.
@@ -29,7 +29,7 @@ pub fn hold(path: &Path) -> io::Result<OwnedFd> {
     without_links(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
 }
 
-/// Finds `path` by the same rule, without opening the file itself.
+/// Finds `path` as [`hold`] does, but without opening the file itself.
 ///
 /// # Errors
 /// Returns the error of `openat2(2)`; `ELOOP` means that the path contains a link.
@@ -69,7 +69,7 @@ pub fn names(dir: &impl AsFd, most: usize) -> io::Result<(Vec<OsString>, bool)> 
     const ADDED: usize = 64;
     let mut names = Vec::new();
     let mut left = most;
-    // A new descriptor, because the offset of a duplicated one would be shared.
+    // A new descriptor is needed, because a duplicate would share its offset with `dir`.
     let fresh = open_dir(dir, OsStr::new("."))?;
     for entry in Dir::from_fd(fresh)?.iter() {
         let name = entry?.file_name().to_bytes().to_vec();

@@ -16,8 +16,8 @@ use rustix::net::{
 use crate::raw;
 
 /// Lists the descriptors that the caller left open, as number and `readlink` text. The list
-/// contains every descriptor from 3 up, and a standard stream if it is a socket, because data
-/// written to it leaves through its peer. The text of a socket includes the peer's address.
+/// contains every descriptor from 3 up, and a standard stream if it is a socket, because data that
+/// is written to a socket goes to its peer. The text of a socket includes the peer's address.
 ///
 /// # Errors
 /// Fails when `/proc/self/fd` cannot be read.
@@ -148,7 +148,8 @@ pub fn receive(socket: &impl AsFd, flags: MsgFlags) -> io::Result<Received> {
     Ok(Received { bytes, fds })
 }
 
-/// Creates a rewound memory file that holds `bytes`. It is sealed, so nobody can change it.
+/// Creates a rewound memory file that holds `bytes`. The file is sealed, so that nobody can change
+/// it.
 ///
 /// # Errors
 /// Returns the error of `memfd_create(2)`, `write(2)` or `fcntl(2)`.

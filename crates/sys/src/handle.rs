@@ -31,7 +31,7 @@ pub fn open(mount: &impl AsFd, kind: u8, bytes: &[u8]) -> io::Result<OwnedFd> {
         .copy_from_slice(bytes);
     let flags = raw::sign_extended(libc::O_PATH | libc::O_CLOEXEC);
     let arguments = [raw::fd(mount), raw::pointer(&raw mut handle), flags];
-    // SAFETY: `handle` has the kernel's layout, and its length is within it (checked above). The call returns a new
-    // descriptor.
+    // SAFETY: `handle` has the kernel's layout, and the length of `bytes` fits into it (checked
+    // above). The call returns a new descriptor.
     unsafe { raw::open(libc::SYS_open_by_handle_at, arguments) }
 }

@@ -1,4 +1,5 @@
-//! Passes a plan to the supervisor's helper processes, and messages back.
+//! Passes a plan to each helper process of the supervisor, and messages from the helper to the
+//! supervisor.
 //!
 //! A helper is the same binary with a hidden first argument and two descriptor numbers: a sealed
 //! memory file with its plan as JSON, and a `SOCK_SEQPACKET` socket that carries one JSON text per
@@ -35,8 +36,9 @@ pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
         }
         _ => {}
     }
-    // SAFETY: the descriptor is open. It was inherited through `execve` and not taken before, because it would have the
-    // flag otherwise, so no object owns it. The lock keeps other threads from taking it meanwhile.
+    // SAFETY: the descriptor is open. It was inherited through `execve` and not taken before,
+    // because a taken descriptor has the flag. No object therefore owns it. The lock keeps other
+    // threads from taking it meanwhile.
     let taken = unsafe { OwnedFd::from_raw_fd(fd) };
     fcntl_setfd(&taken, FdFlags::CLOEXEC)?;
     Ok(taken)

@@ -1,4 +1,5 @@
-//! Drops every privilege of a helper process, and reads back from the kernel that it did.
+//! Drops every privilege of a helper process, and checks the result with the values that the kernel
+//! reports.
 //!
 //! Claims: not-root, read-proc
 use std::fmt;
@@ -46,7 +47,7 @@ impl fmt::Display for Enforced {
 ///
 /// # Order
 /// Call this after everything that needs root is open, and before reading the first byte from the
-/// agent.
+/// command.
 ///
 /// # Errors
 /// Fails when a system call fails, a capability is left, the process has more than one thread

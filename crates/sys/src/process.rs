@@ -138,9 +138,8 @@ pub(crate) fn alone() -> io::Result<()> {
     Err(io::Error::other("the process has more than one thread"))
 }
 
-/// Starts this same binary with `args` in `placement`. The process gets only the descriptors in
-/// `keep` in addition to the standard streams, an environment with just `LOCALDOMAIN`, and no
-/// blocked signals.
+/// Starts this same binary with `args` in `placement`. The process gets the descriptors in `keep`
+/// and the standard streams, an environment with just `LOCALDOMAIN`, and no blocked signals.
 ///
 /// # Errors
 /// Returns the error of `clone3(2)` or `execve(2)`, or an error while this process has more than
@@ -158,7 +157,7 @@ pub fn spawn_self(
         fd::cloexec_from(3)?;
         keep.iter().try_for_each(fd::keep_over_exec)?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-        // Keeps the C library from trying the host's search domains on a name.
+        // This keeps the C library from adding the host's search domains to a name.
         let environment: [&CStr; 1] = [c"LOCALDOMAIN=."];
         Ok(nix::unistd::execve(c"/proc/self/exe", args, &environment)?)
     };

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 /// Makes a system call and returns its result.
 ///
 /// # Safety
-/// Every argument must be what the call expects in its place. A pointer must stay valid for
+/// Every argument must be valid for its position in the call. A pointer must stay valid for
 /// everything that the call reads or writes through it. A descriptor that the call closes or
 /// replaces must not belong to an object that is used afterwards.
 pub(crate) unsafe fn call<const N: usize>(
@@ -14,8 +14,8 @@ pub(crate) unsafe fn call<const N: usize>(
 ) -> io::Result<usize> {
     const { assert!(N <= 6) };
     let at = |index| arguments.get(index).copied().unwrap_or_default();
-    // SAFETY: the caller guarantees that the arguments are valid. The kernel ignores those that the
-    // call does not have.
+    // SAFETY: the caller guarantees that the arguments are valid. The kernel ignores arguments that
+    // the call does not have.
     let result = unsafe { libc::syscall(number, at(0), at(1), at(2), at(3), at(4), at(5)) };
     usize::try_from(result).map_err(|_negative| io::Error::last_os_error())
 }

@@ -13,7 +13,8 @@ const GET_ROUTE: u16 = 26;
 const LOCAL_TABLE: u8 = 255;
 /// `RTA_DST`.
 const DESTINATION: u16 = 1;
-/// Offsets of the prefix length, the table and the kind in an `rtmsg`, and its length.
+/// Offsets of the prefix length, the table and the kind in an `rtmsg`, and the length of an
+/// `rtmsg`.
 const BITS_AT: usize = 1;
 const TABLE_AT: usize = 4;
 const KIND_AT: usize = 7;

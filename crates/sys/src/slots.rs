@@ -52,7 +52,7 @@ impl SlotArray {
         Ok(Self { words })
     }
 
-    /// Reads the slot of a local port as the kernel wrote it in one piece.
+    /// Reads the slot of a local port without mixing two writes of the kernel.
     ///
     /// The kernel writes a slot before the SYN is sent, so the slot is stable when the connection
     /// is accepted. If the port is already in use again, two reads differ and the slot is read
@@ -80,7 +80,7 @@ impl SlotArray {
         for (to, word) in words.iter_mut().zip(slot) {
             *to = word.load(Ordering::Relaxed);
         }
-        // These loads must complete before those of the next read.
+        // These loads must complete before the loads of the next read.
         fence(Ordering::Acquire);
         words
     }

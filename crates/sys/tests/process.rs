@@ -1,4 +1,5 @@
-//! Tests functions that need a process with one thread. The usual test harness starts several.
+//! Tests functions that need a process with one thread. The usual test harness starts several
+//! threads.
 #![cfg(target_os = "linux")]
 #![forbid(unsafe_code)]
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test")]
@@ -52,7 +53,7 @@ fn child_keeps_one_descriptor() {
     let received = fd::receive(&ours, MsgFlags::empty()).unwrap();
     assert_eq!(received.bytes, br#"["given",true,false]"#);
     assert_eq!(ended(child), WaitStatus::Exited(child, 0));
-    // It is still open here.
+    // `other` is still open in this process.
     assert!(other.metadata().is_ok());
     let failing = fork_with(theirs, &0, |_, _: i32| Err(io::Error::other("x"))).unwrap();
     assert_eq!(ended(failing), WaitStatus::Exited(failing, 1));
@@ -85,7 +86,8 @@ fn socket_or_error_comes_from_the_cgroup() {
     assert_eq!(odd.unwrap_err().raw_os_error(), Some(libc::EIO));
     let gone = made_in_cgroup(cgroup, || exit_now(3));
     assert!(gone.unwrap_err().to_string().contains("exit status 3"));
-    // The number that the descriptor has in the child does not matter.
+    // With many open files, the descriptor has a high number in this process. That number must not
+    // matter in the child.
     let _many: Vec<_> = (0..300).map(|_| File::open("/dev/null").unwrap()).collect();
     let parent = getpid();
     let made = made_in_cgroup(cgroup, || {

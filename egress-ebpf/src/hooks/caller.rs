@@ -15,7 +15,7 @@ use crate::read::{self, AF_INET};
 
 /// Offset of the source address in an IPv4 header.
 const SOURCE_ADDRESS: usize = 12;
-/// Offset of the protocol in an IPv4 header, and of the next header in an IPv6 one.
+/// Offset of the protocol in an IPv4 header, and of the next header in an IPv6 header.
 const PROTOCOL_V4: usize = 9;
 const NEXT_HEADER_V6: usize = 6;
 /// `IPPROTO_UDP`.

@@ -24,8 +24,9 @@ pub fn agent_getpeername6(ctx: SockAddrContext) -> i32 {
     PASS
 }
 
-/// Returns the original destination if the socket was redirected. Otherwise the command gets the real peer. This hook
-/// cannot deny, because the kernel admits no return value other than [`PASS`].
+/// Returns the original destination if the socket was redirected. Returns `None` otherwise, so that
+/// the command receives the real peer. This hook cannot deny, because the kernel admits no return
+/// value other than [`PASS`].
 #[inline(always)]
 fn redirected(ctx: &SockAddrContext) -> Option<Slot> {
     let slot = read::stored(&STORAGE, read::socket_of(ctx), false)?.read();

@@ -40,13 +40,14 @@ fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
         established: 0,
     };
     opened.write(value);
-    // The connection is reported even if its later states cannot be.
+    // The connection is reported even if its later states cannot be reported.
     record(ctx, &value, TCP_SYN_SENT);
     watch(ctx, true)
 }
 
-/// Writes a record for each relevant state: established, closed by the process (when its bytes are known, in case the
-/// run ends before the peer has acknowledged them), and closed.
+/// Writes a record for each relevant state: established, closed by the process, and closed. The
+/// second record contains the bytes so far, in case the run ends before the peer has acknowledged
+/// them.
 #[inline(always)]
 fn changes(ctx: &SockOpsContext, state: u32) -> Result<(), Error> {
     if !matches!(
@@ -101,8 +102,9 @@ fn storage(ctx: &SockOpsContext, create: bool) -> Option<Place<Opened>> {
 /// Denies packets to addresses of the machine, and records datagrams to name servers.
 #[cgroup_skb(egress)]
 pub fn mediator_skb_egress(ctx: SkBuffContext) -> i32 {
-    // The protocol comes from the socket, so no extension header can hide a datagram. Sockets that are not full sockets
-    // are TCP sockets of a handshake that the mediator did not start, or after a close.
+    // The protocol comes from the socket, so no extension header can hide a datagram. A socket that
+    // is not a full socket is a TCP socket, either of a handshake that the mediator did not start
+    // or after a close.
     let Some(sender) = read::sender(&ctx) else {
         return PASS;
     };

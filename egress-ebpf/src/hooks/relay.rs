@@ -1,5 +1,6 @@
-//! Hooks on the relay's cgroup. The relay may only open TCP connections to the mediator. It parses hostile bytes in the
-//! host's network namespace, so a bug in it must not open other connections.
+//! Hooks on the relay's cgroup. The relay may only open TCP connections to the mediator. The relay
+//! parses hostile bytes in the host's network namespace, so a bug in it must not open other
+//! connections.
 //!
 //! Claims: relay-bug
 use aya_ebpf::macros::{cgroup_sock, cgroup_sock_addr};

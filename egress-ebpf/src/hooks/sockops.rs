@@ -39,8 +39,9 @@ pub fn agent_sockops(ctx: SockOpsContext) -> u32 {
     1
 }
 
-/// Turns the state callbacks of a socket on or off. The command cannot do so, because no option of `setsockopt(2)`
-/// changes these flags; only `bpf_setsockopt` in a kernel program does.
+/// Turns the state callbacks of a socket on or off. The command cannot turn them on or off, because
+/// no option of `setsockopt(2)` changes these flags; only `bpf_setsockopt` in a kernel program
+/// does.
 #[inline(always)]
 pub fn watch(ctx: &SockOpsContext, is_on: bool) -> Result<(), Error> {
     let others = ctx.cb_flags() & !STATE_CB_FLAG;
@@ -83,9 +84,10 @@ fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
     }
 }
 
-/// Returns the slot of a connection's local port, in the array of its listener. Returns `None` if the address is not
-/// exactly 127.0.0.1 or `::1`: a socket on 127.0.0.2 may have the same local port as another one, and the relay closes
-/// it without reading a slot. The close of that connection is still recorded.
+/// Returns the slot of a connection's local port, in the array of its listener. Returns `None` if
+/// the address is not exactly 127.0.0.1 or `::1`. A socket on 127.0.0.2 may have the same local
+/// port as another socket, so the relay closes such a connection without reading a slot. The close
+/// of that connection is still recorded.
 #[inline(always)]
 fn slot(
     ctx: &SockOpsContext,
@@ -117,8 +119,9 @@ fn storage(ctx: &SockOpsContext) -> Result<Place<Slot>, Error> {
     read::stored(&STORAGE, socket, false).ok_or(Error::Storage)
 }
 
-/// Records the traffic of a redirected or proxied connection. Every end of a connection calls it: `close(2)`, the end
-/// of its process, a reset by either side, `connect(2)` with `AF_UNSPEC`, and the step to TIME_WAIT.
+/// Records the traffic of a redirected or proxied connection. Every end of a connection calls this
+/// function: `close(2)`, the end of its process, a reset by either side, `connect(2)` with
+/// `AF_UNSPEC`, and the step to TIME_WAIT.
 #[inline(always)]
 fn closes(ctx: &SockOpsContext) -> Result<(), Error> {
     // There is one record for each connect, because the same socket may then listen or connect again.
@@ -159,8 +162,8 @@ fn wire(ctx: &SockOpsContext, ends: &Ends) -> Wire {
     }
 }
 
-/// Returns 0 if both are equal. It has no branches, because the kernel's verifier walks the code after a branch once
-/// for each path.
+/// Returns 0 if both are equal. This function has no branches, because the kernel's verifier walks
+/// the code after a branch once for each path.
 #[inline(always)]
 fn differs(one: [u32; 4], other: [u32; 4]) -> u32 {
     (one[0] ^ other[0]) | (one[1] ^ other[1]) | (one[2] ^ other[2]) | (one[3] ^ other[3])

@@ -3,7 +3,7 @@ use egress_test_support::client_hello::hello;
 
 use super::*;
 
-/// The same with another name of equal length in the SNI.
+/// Returns a `ClientHello` whose SNI holds the bytes of `raw`.
 fn hello_with(raw: &str) -> Vec<u8> {
     let plain: String = raw
         .chars()
