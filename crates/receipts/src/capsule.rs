@@ -33,7 +33,8 @@ mod tests;
 
 /// The only supported schema version.
 pub const SCHEMA_VERSION: &str = "1";
-/// The mechanism that encloses the agent. Pipelock defines words for other mechanisms.
+/// The word for the mechanism that encloses the command. Pipelock defines other words for other
+/// mechanisms.
 pub const MODE: &str = "kernel_ebpf_cgroup";
 
 /// The statements of a new capsule.
@@ -47,7 +48,7 @@ pub struct Claims {
     pub config_hash: String,
     /// The measured boundary.
     pub containment: Containment,
-    /// The launch of the agent, with the digest of `identity.json`.
+    /// The launch of the command, with the digest of `identity.json`.
     pub launch: Option<ContainLaunch>,
 }
 
@@ -93,7 +94,8 @@ impl Capsule {
     /// Reads a capsule.
     ///
     /// # Errors
-    /// A description of the first member that is unknown, missing, duplicate, or of another case or type.
+    /// Returns a description of the first member that is unknown, missing, duplicate, or of another
+    /// case or type.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         read_document(bytes)
     }
@@ -183,10 +185,11 @@ pub struct KernelRule<'a> {
     pub tag: &'a str,
 }
 
-/// Returns the hash of everything that the kernel enforces, which anybody can compute from `boundary.json`: the
-/// lowercase hex SHA-256 of the canonical text of
-/// `{"programs":[{"attach_type":N,"name":S,"tag":S},…],"seccomp_sha256":S,"version":1}`. The programs are sorted by
-/// name, attach type, and tag. `seccomp_sha256` is the digest of the agent's seccomp filter.
+/// Returns the hash of everything that the kernel enforces. Anybody can compute it from
+/// `boundary.json`: it is the lowercase hex SHA-256 of the canonical text of
+/// `{"programs":[{"attach_type":N,"name":S,"tag":S},…],"seccomp_sha256":S,"version":1}`. The
+/// programs are sorted by name, attach type, and tag. `seccomp_sha256` is the digest of the
+/// command's seccomp filter.
 pub fn kernel_rule_hash(programs: &[KernelRule<'_>], seccomp_sha256: &str) -> String {
     let mut programs = programs.to_vec();
     programs.sort_unstable();
@@ -199,7 +202,7 @@ pub fn kernel_rule_hash(programs: &[KernelRule<'_>], seccomp_sha256: &str) -> St
 /// The facts that a capsule is compared with.
 #[derive(Debug, Clone, Copy)]
 pub struct Against<'a> {
-    /// Pinned keys of the boundary. Without one, no signer is trusted.
+    /// Pinned keys of the boundary. Without a pinned key, no signer is trusted.
     pub keys: &'a [VerifyingKey],
     /// Facts of `session_open`, if there is one.
     pub session: Option<&'a SessionFacts>,
@@ -207,7 +210,8 @@ pub struct Against<'a> {
     pub first_time: &'a str,
     /// Time of the last receipt.
     pub last_time: &'a str,
-    /// By how much the system clock was set during the run. A receipt may be earlier than the capsule by this much.
+    /// The amount by which the system clock was set during the run. A receipt may be earlier than
+    /// the capsule by this much.
     pub clock_set: Duration,
 }
 
@@ -220,7 +224,7 @@ pub struct CapsuleReport {
     pub is_trusted: bool,
     /// Whether `session_open` binds exactly this capsule.
     pub is_bound: bool,
-    /// Findings, the cause before its consequences.
+    /// Findings, causes before their consequences.
     pub findings: Vec<Finding>,
 }
 
@@ -321,7 +325,7 @@ fn instant(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok()
 }
 
-/// Checks that the hashes that `session_open` signed are those of this capsule.
+/// Checks that the hashes that `session_open` signed are the hashes of this capsule.
 fn check_binding(
     capsule: &Capsule,
     session: Option<&SessionFacts>,

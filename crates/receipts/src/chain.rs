@@ -16,10 +16,12 @@ use super::rules;
 use super::session::{Link, Sessions};
 use super::signatures::{Job, Message, Queue};
 
-/// Number of keys whose multiples are cached. Each takes a quarter of a megabyte, and few keys sign evidence.
+/// Number of keys whose multiples are cached. The multiples of one key take a quarter of a
+/// megabyte, and few keys sign evidence.
 const READY_KEYS: usize = 16;
 
-/// The public keys that a reviewer pins. Without any, a check can only find that the evidence is self-consistent.
+/// The public keys that a reviewer pins. Without a pinned key, a check can only find that the
+/// evidence is self-consistent.
 #[derive(Debug, Clone, Default)]
 pub struct Trust {
     /// Pinned keys.
@@ -27,7 +29,7 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Whether `key` is pinned, or no key is.
+    /// Whether `key` is pinned, or no key is pinned.
     fn accepts(&self, key: &VerifyingKey) -> bool {
         self.keys.is_empty() || self.keys.contains(key)
     }
@@ -207,8 +209,8 @@ impl ActionChain {
         self.gap = true;
     }
 
-    /// Makes the receipt's key the key of the chain. An untrusted key is a finding. It is still used, so that one cause
-    /// makes one finding.
+    /// Makes the receipt's key the key of the chain. An untrusted key is a finding. The key is
+    /// still used, so that one cause makes one finding.
     fn set_signer(
         &mut self,
         receipt: &Receipt<'_, '_>,

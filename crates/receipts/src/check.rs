@@ -1,9 +1,9 @@
 //! Checks the evidence of one recorder session: lines, outer chain, checkpoints, both receipt chains, sessions, and the
 //! end (evidence protocol, sections 4, 8, and 9).
 //!
-//! Bad evidence is data. Each error becomes a finding in the report, and the check continues until one rule has made
-//! enough errors. Each line is read and parsed once. Memory grows by 16 bytes for each intent, and with the lists of
-//! the report: hosts, policies, actors.
+//! Bad evidence does not make the check fail. Each error becomes a finding in the report, and the
+//! check continues until one rule has made enough errors. Each line is read and parsed once. Memory
+//! grows by 16 bytes for each intent, and with the lists of the report: hosts, policies, actors.
 use std::io::{self, Read};
 
 use super::chain::Trust;
@@ -50,8 +50,9 @@ impl<'t> EvidenceCheck<'t> {
         Self(Checker::new(trust, several_files))
     }
 
-    /// Checks the next file. `name`, without directories, may name a session. Returns `false` if the findings are
-    /// enough to reject the evidence, so that the rest was not read.
+    /// Checks the next file. `name` has no directories. It may contain the name of a session.
+    /// Returns `false` if the findings are enough to reject the evidence, so that the rest was not
+    /// read.
     ///
     /// # Errors
     /// If the file cannot be read to its end. The part before the error was checked.

@@ -30,8 +30,8 @@ const DIGITS: usize = 43;
 
 static BASE: LazyLock<Multiples> = LazyLock::new(|| Multiples::of(ED25519_BASEPOINT_POINT));
 
-/// For each digit, the multiples of a point by 1 to [`LARGEST`] at the place of the digit. Which of them are read
-/// depends on the scalar, so all values must be public.
+/// For each digit, the multiples of a point by 1 to [`LARGEST`] at the place of the digit. The
+/// scalar determines which of the multiples are read, so all values must be public.
 struct Multiples(Vec<[EdwardsPoint; LARGEST]>);
 
 #[expect(

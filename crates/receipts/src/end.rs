@@ -26,7 +26,8 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// Notes a version 1 receipt. `closes` is `Some` for a close, and `Some(true)` for that of a clean stop.
+    /// Notes a version 1 receipt. `closes` is `Some` for a close, and `Some(true)` for the close of
+    /// a clean stop.
     pub(crate) fn receipt(&mut self, closes: Option<bool>) {
         self.checkpoint_is_last = false;
         self.progress = match closes {

@@ -13,7 +13,7 @@ const KEPT_CHARACTERS: usize = 160;
 pub enum Severity {
     /// The evidence is invalid.
     Error,
-    /// The evidence may be valid, but the reader needs to know.
+    /// The evidence may be valid, but the reader needs to know about the finding.
     Warning,
 }
 

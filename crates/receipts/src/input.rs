@@ -10,7 +10,7 @@ pub struct EvidenceFile<'a> {
     pub bytes: &'a [u8],
 }
 
-/// One receipt, as a visitor compares it with other records. Its texts are those of the file, which count only if the
+/// One receipt, as a visitor receives it. Its texts come from the file, and count only if the
 /// report is consistent.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {

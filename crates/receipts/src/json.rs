@@ -16,7 +16,7 @@ pub use value::{JsonError, JsonProblem, Node, Value};
 
 /// Limit of nesting in a single receipt or a packet, including the root.
 pub const MAX_DEPTH: usize = 128;
-/// Limit of nesting in a recorder entry. Pipelock's verifier rejects one level more.
+/// Limit of nesting in a recorder entry. Pipelock's verifier rejects an entry with one level more.
 pub const MAX_ENTRY_DEPTH: usize = 127;
 
 /// Parses one value with optional white space around it.
@@ -30,7 +30,7 @@ pub fn parse(text: &str, max_depth: usize) -> Result<Node<'_>, JsonError> {
 /// Reads a document as a type. The document must be strict JSON, and an array is not accepted in place of an object.
 ///
 /// # Errors
-/// A description of the first deviation, with its place.
+/// Returns a description of the first deviation, with its place.
 pub fn read_document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
     let node = parse_bytes(bytes, MAX_DEPTH).map_err(|error| error.to_string())?;
     node.typed().map_err(|error| error.to_string())

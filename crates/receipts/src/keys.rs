@@ -31,7 +31,7 @@ pub enum KeyError {
     /// The file cannot be read or written.
     #[error("cannot {action} key file {}", path.display())]
     Io {
-        /// What failed: `read`, `write`, or `inspect`.
+        /// The operation that failed: `read`, `write`, or `inspect`.
         action: &'static str,
         /// Path of the file.
         path: PathBuf,
@@ -216,8 +216,9 @@ pub enum Replace {
     Yes,
 }
 
-/// Writes `path` (0600) and `path.pub` (0644), each completely or not at all, and returns the path of the second. The
-/// public key is written first, because a private key without a public key is useless.
+/// Writes `path` (0600) and `path.pub` (0644), each completely or not at all, and returns the path
+/// of the public key. The public key is written first, because a private key without a public key
+/// is useless.
 ///
 /// # Errors
 /// If a file exists and must not be replaced, or a file cannot be written.
@@ -284,7 +285,7 @@ fn create_private(path: &Path, mode: u32) -> io::Result<File> {
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    // The umask applies to the mode of open.
+    // The umask reduces the mode that `open` sets.
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     Ok(file)
 }

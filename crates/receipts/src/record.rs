@@ -29,7 +29,7 @@ pub enum ActionType {
 }
 
 impl ActionType {
-    /// Returns Pipelock's kind of an HTTP method. CONNECT counts as reading.
+    /// Returns the kind that Pipelock assigns to an HTTP method. CONNECT counts as reading.
     pub fn for_method(method: &str) -> Self {
         match method {
             "CONNECT" | "GET" | "HEAD" | "OPTIONS" | "TRACE" => Self::Read,
@@ -47,7 +47,7 @@ impl ActionType {
         }
     }
 
-    /// Returns the wire word for what such an action changes at the destination.
+    /// Returns the wire word for the kind of change that such an action makes at the destination.
     pub fn side_effect_class(self) -> &'static str {
         match self {
             Self::Read => "external_read",
@@ -167,7 +167,7 @@ pub struct Posture {
     pub signer_key_id: String,
     /// The capsule's signature, lowercase hex.
     pub containment_nonce: String,
-    /// User id of the agent, decimal.
+    /// User id of the command, decimal.
     pub contained_uid: String,
 }
 

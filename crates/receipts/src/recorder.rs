@@ -164,7 +164,7 @@ impl Recorder {
         Ok((recorder, line))
     }
 
-    /// Records a decision of `time` about an action: a denial, an intent, or an outcome.
+    /// Records a decision about an action, made at `time`: a denial, an intent, or an outcome.
     ///
     /// # Errors
     /// If the target or the identifier is empty, the line is too long, an intent is repeated, or an outcome has no
@@ -307,7 +307,8 @@ impl Recorder {
         })
     }
 
-    /// Returns the sequence number of the next entry, after which a new file of the session is named.
+    /// Returns the sequence number of the next entry, which also is in the name of a new file that
+    /// starts with this entry.
     pub fn next_seq(&self) -> u64 {
         self.entries.next_seq
     }

@@ -37,7 +37,7 @@ impl EvidenceVerdict {
 pub enum End {
     /// `session_close`, a matching `transcript_root`, and a signed checkpoint as the last entry.
     Proven,
-    /// A part of the end is missing, which the text describes.
+    /// A part of the end is missing. The text describes that part.
     Unproven(&'static str),
 }
 
@@ -115,7 +115,7 @@ pub struct Counts {
     pub domains: BTreeSet<String>,
     /// Policy hashes of all receipts.
     pub policy_hashes: BTreeSet<String>,
-    /// Policy hashes of decisions, which session records are not.
+    /// Policy hashes of decisions. Session records are not decisions.
     pub decision_policy_hashes: BTreeSet<String>,
     /// Number of actions. An intent and its outcome count once, and session records do not count.
     pub actions: u64,

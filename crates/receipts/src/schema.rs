@@ -294,7 +294,7 @@ pub(crate) fn canonical(
     Ok(())
 }
 
-/// Finds a member. It is looked up first at its place in canonical order.
+/// Finds a member. The function first tries the member's place in canonical order.
 fn find<'n, 'a>(
     members: &'n [(Cow<'a, str>, Node<'a>)],
     cursor: usize,

@@ -30,7 +30,7 @@ pub struct SessionFacts {
     pub posture_signer_key_id: String,
     /// The capsule's signature.
     pub containment_nonce: String,
-    /// User id of the agent that the session binds.
+    /// User id of the command that the session binds.
     pub contained_uid: String,
     /// Reason of the close, or "" if the session is open.
     pub close_reason: String,

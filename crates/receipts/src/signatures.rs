@@ -1,7 +1,8 @@
 //! Checks many signatures in other threads while the caller continues to read. The caller helps when the threads fall
 //! behind.
 //!
-//! The verdicts are those of `verify_strict`. Batch verification is not used, because it accepts other signatures.
+//! Each verdict is equal to the verdict of `verify_strict`. Batch verification is not used, because
+//! it accepts other signatures.
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -17,7 +18,7 @@ const BATCH: usize = 64;
 const BATCH_BYTES: usize = 1 << 20;
 /// Number of batches for each thread that may wait before the caller helps.
 const WAITING: usize = 4;
-/// Limit of threads. The caller does not read fast enough for more.
+/// Limit of threads. The caller does not read fast enough for more threads.
 const MAX_THREADS: usize = 7;
 
 #[derive(Debug)]
@@ -125,7 +126,7 @@ struct Pool {
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<PoolState>,
-    /// Signals that a batch waits, or that there will be no more.
+    /// Signals that a batch waits, or that no more batches will come.
     waits: Condvar,
     /// Signals that a batch was checked.
     checked: Condvar,
@@ -150,7 +151,7 @@ impl Shared {
         self.checked.notify_one();
     }
 
-    /// Checks batches until there will be no more. Runs in each thread.
+    /// Checks batches until no more will come. Runs in each thread.
     fn work(&self) {
         loop {
             let mut state = self.lock();
@@ -208,7 +209,7 @@ impl Pool {
         }
     }
 
-    /// Checks the waiting batches, and waits for those that the threads check.
+    /// Checks the waiting batches, and waits for the batches that the threads check.
     fn finish(&mut self) {
         loop {
             let next = self.shared.lock().waiting.pop_front();

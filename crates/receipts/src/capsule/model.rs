@@ -24,7 +24,7 @@ pub struct Capsule {
     pub config_hash: String,
     /// The measurements.
     pub evidence: Evidence,
-    /// Ed25519 over the canonical text without this member and the next, 128 hex digits.
+    /// Ed25519 over the canonical text without `signature` and `signer_key_id`, 128 hex digits.
     pub signature: String,
     /// Public key of the signer, 64 hex digits.
     pub signer_key_id: String,
@@ -46,7 +46,7 @@ pub struct Evidence {
     /// Launch under Pipelock's own container.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub contain_launch: Option<ContainLaunch>,
-    /// The boundary around the agent.
+    /// The boundary around the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub containment: Option<Containment>,
 }
@@ -66,7 +66,8 @@ pub struct Discover {
     pub parse_errors: i64,
 }
 
-/// State of a Pipelock installation. egress makes the capsule before any traffic and leaves it empty.
+/// State of a Pipelock installation. egress makes the capsule before any traffic and leaves this
+/// object empty.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -148,7 +149,7 @@ pub struct ContainLaunch {
     pub env_sha256: String,
 }
 
-/// The boundary around the agent.
+/// The boundary around the command.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -162,6 +163,6 @@ pub struct Containment {
     /// Hash of everything that the kernel enforces.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub kernel_rule_hash: String,
-    /// User id of the agent, decimal.
+    /// User id of the command, decimal.
     pub target_uid: String,
 }

@@ -157,7 +157,8 @@ impl<'t> Checker<'t> {
         if self.first_time.is_empty() {
             time.clone_into(&mut self.first_time);
         }
-        // Up to the fraction, times in the form of the writers and in UTC compare like their texts.
+        // For times in UTC and in the form of the writers, the texts up to the fraction compare
+        // like the times.
         if let (Some(now), Some(before)) = (time.get(..19), self.last_time.get(..19))
             && time.ends_with('Z')
             && now < before

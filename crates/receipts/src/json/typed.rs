@@ -51,7 +51,7 @@ impl Node<'_> {
     /// Reads the value as a type. An array is not accepted in place of an object.
     ///
     /// # Errors
-    /// The first member that does not match.
+    /// Returns the first member that does not match.
     pub fn typed<'de, T: Deserialize<'de>>(&'de self) -> Result<T, TypeError> {
         T::deserialize(self)
     }
