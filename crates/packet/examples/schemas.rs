@@ -13,15 +13,14 @@ const INTRODUCTION: &str = "\
 # Members: every document and row of the supervisor
 
 This page is for an engineer who writes a second verifier. At its end you know every member of `packet.json`, `identity.json`,
-`posture-capsule.json`, `attestation.json`, `boundary.json`, `changes.json`, and of each row of `flows.jsonl`, and what each may
-hold. `cargo xtask schemas` writes it, and the JSON Schemas in
-[docs/schema](../schema), from the types with which this program writes the files. [Rows](rows.md#closed-forms) states what follows
-from a deviation.
+`posture-capsule.json`, `attestation.json`, `boundary.json`, `changes.json`, and of each row of `flows.jsonl`, and the values that
+each member may have. `cargo xtask schemas` writes this page and the JSON Schemas in [docs/schema](../schema) from the types with
+which egress writes the files. [Rows](rows.md#closed-forms) states how a verifier treats a deviation.
 
-| type | what the value is |
+| type | value |
 |---|---|
 | text | a string |
-| number | an unsigned integer of at most 2^53 − 1, or of the bits that stand beside it |
+| number | an unsigned integer of at most 2^53 − 1, or of the number of bits given beside it |
 | flag | `true` or `false` |
 | list of X | an array of any number of X |
 | map of X | an object with any names, every value an X |

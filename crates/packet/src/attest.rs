@@ -1,7 +1,8 @@
 //! `attestation.json`: one signature over all other files of a packet.
 //!
-//! The file is a DSSE envelope around an in-toto Statement v1. The subjects of the statement are the files with their
-//! SHA-256, and the boundary's key signs it. Other tools for in-toto can verify it with that key alone.
+//! The file is a DSSE envelope around an in-toto Statement v1. The subjects of the statement are
+//! the files with their SHA-256, and the boundary's key signs it. Other in-toto tools can verify
+//! the file with the boundary's key alone.
 //!
 //! Claims: files-attested
 use std::collections::BTreeMap;
@@ -171,7 +172,7 @@ pub struct AttestationReport {
     pub predicate: Option<Predicate>,
     /// Whether the signer is pinned.
     pub is_trusted: bool,
-    /// Whether the signature is valid and every file is the signed one.
+    /// Whether the signature is valid and every file has the signed digest.
     pub holds: bool,
     /// Findings, causes before their consequences.
     pub findings: Vec<Finding>,
@@ -198,7 +199,7 @@ pub fn open(bytes: &[u8], keys: &[VerifyingKey]) -> Opened {
     }
 }
 
-/// An attestation whose signature was checked, but not yet its files.
+/// An attestation whose signature is checked and whose files are not checked yet.
 #[derive(Debug)]
 pub struct Opened {
     signed: Result<(Statement, VerifyingKey), Refusal>,
@@ -207,7 +208,7 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Whether a pinned key signed it.
+    /// Whether a pinned key signed the attestation.
     pub fn is_trusted(&self) -> bool {
         self.is_pinned && self.signed.is_ok()
     }
@@ -287,7 +288,8 @@ fn read(bytes: &[u8], keys: &[VerifyingKey]) -> Result<(Statement, VerifyingKey)
     Ok((statement, key))
 }
 
-/// Returns the key of a valid signature: a pinned key, or the named key if none is pinned.
+/// Returns the key of a valid signature: a pinned key, or the key that the envelope names if no key
+/// is pinned.
 fn signed_by(
     signature: &EnvelopeSignature,
     message: &[u8],

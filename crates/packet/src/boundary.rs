@@ -45,7 +45,7 @@ impl BoundaryReport {
 pub struct BoundaryReport {
     /// The grade of the boundary, and the reasons why it is not higher.
     pub graded: Graded,
-    /// The grade with the keys that the writer of the packet had pinned.
+    /// The grade for a verifier that pins the same keys as the writer of the packet.
     pub as_written: Graded,
     /// `boundary.json`, if it can be read.
     pub boundary_document: Option<BoundaryDocument>,
@@ -53,8 +53,8 @@ pub struct BoundaryReport {
     pub signer: Option<String>,
     /// Whether a pinned key of the boundary signed the attestation.
     pub is_attested: bool,
-    /// Whether a pinned key signed the digest of `identity.json`: the boundary's key in the attestation, or the key of
-    /// the receipts, which sign the capsule that holds the digest.
+    /// Whether a pinned key signed the digest of `identity.json`. That key is either the boundary's
+    /// key in the attestation, or the key of the receipts, which sign the capsule with the digest.
     pub is_identity_signed: bool,
     /// Comparison of the flow log with the receipts, if there is a flow log.
     pub reconciliation: Option<Reconciliation>,
@@ -191,7 +191,8 @@ fn read_capsule(
     check_capsule(bytes, CAPSULE_FILE, against)
 }
 
-/// Collects the findings in all files. If one is an error, the grade is at most `unproven`.
+/// Collects the findings in all files. If one of the findings is an error, the grade is at most
+/// `unproven`.
 fn all_findings(
     findings: Findings,
     capsule: Option<CapsuleReport>,

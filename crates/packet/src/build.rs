@@ -25,7 +25,7 @@ pub struct PacketInputs {
     pub runtime_config_path: Option<String>,
     /// SHA-256 of the file that the mediator read, lowercase hex.
     pub config_snapshot_sha256: Option<String>,
-    /// What the policy scans.
+    /// The scanners of the policy.
     pub scanner_config_snapshot: Option<ScannerConfig>,
     /// The measured enforcement.
     pub posture: Posture,
@@ -65,7 +65,7 @@ pub fn build(inputs: PacketInputs, report: &EvidenceReport) -> Packet {
     }
 }
 
-/// Makes the part of the verifier, which is trusted and has a key only if the evidence is valid.
+/// Makes the member `verifier`, which is trusted and has a key only if the evidence is valid.
 fn verifier(report: &EvidenceReport) -> Verifier {
     let verdict = match report.verdict {
         EvidenceVerdict::Valid => PacketVerdict::Valid,

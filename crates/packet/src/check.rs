@@ -59,7 +59,7 @@ pub struct PacketReport {
 /// Reads `packet.json` and checks the rules that need no other file (section 6.1).
 ///
 /// # Errors
-/// The findings that make the file unusable.
+/// Returns the findings that make the file unusable.
 pub fn read_packet(bytes: &[u8]) -> Result<Packet, Vec<Finding>> {
     let mut findings = Findings::default();
     let node = match parse_bytes(bytes, MAX_DEPTH) {
@@ -411,7 +411,8 @@ fn check_artifacts(packet: &Packet, pages: &Found<'_>, findings: &mut Findings) 
     }
 }
 
-/// Checks that the pages of a packet with an attestation are those that follow from the packet.
+/// Checks that the pages of a packet with an attestation are the pages that egress renders from the
+/// packet.
 fn check_pages(
     packet: &Packet,
     (pages, packet_sha256): (&Found<'_>, &str),
@@ -422,7 +423,7 @@ fn check_pages(
     if boundary.signer.is_none() {
         return;
     }
-    // The writer had its own key.
+    // The writer of the packet had its own key.
     let verdict = if packet.verifier.verdict == PacketVerdict::Valid {
         EvidenceVerdict::Valid
     } else {

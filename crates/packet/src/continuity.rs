@@ -11,7 +11,8 @@ use super::format::rows::BeatRow;
 use super::format::{BeatEvent, Row};
 
 const KEPT: usize = 10;
-/// The longest interval between heartbeats that a log may state, s. A longer one would show too little.
+/// The longest interval between heartbeats that a log may state, s. A longer interval would show
+/// too little.
 const LONGEST_INTERVAL: u64 = 60;
 /// A heartbeat may be this many intervals late, because the machine may be busy.
 const LATE_FACTOR: i64 = 3;
@@ -99,7 +100,7 @@ impl Continuity {
         }
     }
 
-    /// Reads the time of a check of the enforcement. If `is_prompt`, it must not be late.
+    /// Reads the time of a check of the enforcement. If `is_prompt`, the check must not be late.
     fn time(&mut self, row: &BeatRow, is_prompt: bool) -> Option<OffsetDateTime> {
         let time = OffsetDateTime::parse(&row.ts, &Rfc3339).ok();
         match (time, self.last_beat) {

@@ -1,4 +1,4 @@
-//! Counts the rows of the flow log, and compares the counts with those of `boundary.json`.
+//! Counts the rows of the flow log, and compares the counts with the counts in `boundary.json`.
 use std::collections::{BTreeMap, BTreeSet};
 
 use egress_policy::allowed::Allowed;
@@ -27,8 +27,8 @@ pub(super) struct Counted {
     allowed: BTreeMap<(String, u16), u64>,
     /// Destination ports of the requests to the mediator.
     ports: BTreeSet<u16>,
-    /// Number of denied attempts, and their possible destinations. Several are possible, because an address gets its
-    /// name later.
+    /// Number of denied attempts, and their possible destinations. Several destinations are
+    /// possible, because an address gets its name later.
     denied: BTreeMap<DeniedAlike, (u64, BTreeSet<String>)>,
     answered: BTreeMap<Denied, u64>,
     unclear: Attempts,
@@ -399,7 +399,8 @@ fn alike(port: u16, protocol: &str, reason: &str, process: &str) -> DeniedAlike 
     (port, protocol, reason, process)
 }
 
-/// Returns the possible destinations of a denied attempt: its name, and its address unless that is unspecified.
+/// Returns the possible destinations of a denied attempt: its name, and its address unless the
+/// address is unspecified.
 fn places(name: Option<&str>, place: &str) -> BTreeSet<String> {
     let is_unspecified = place
         .parse()

@@ -28,7 +28,7 @@ pub struct Denied {
 }
 
 impl Denied {
-    /// Returns the status of an answer that looks like a denial, if this is one.
+    /// Returns the status of the answer, if this is an answer that looks like a denial.
     pub fn answered_with(&self) -> Option<u16> {
         let rest = self.reason.strip_prefix("answered_")?;
         rest.get(..3)?.parse().ok()
@@ -81,8 +81,9 @@ pub fn sort(attempts: &mut Attempts) {
     attempts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
 }
 
-/// Reasons for which the relay denies a later `ClientHello` of an open tunnel, which it does not send on. Bytes that are
-/// no `ClientHello` name no server, so a tunnel that ends with them was cut and not denied.
+/// Reasons for which the relay denies a later `ClientHello` in an open tunnel. The relay does not
+/// send that `ClientHello` on. Bytes that are not a `ClientHello` name no server, so a tunnel that
+/// ends with such bytes was cut and not denied.
 const LATER_HELLO: [&str; 2] = ["encrypted_client_hello", "name_mismatch"];
 
 impl RelayRow {

@@ -60,8 +60,8 @@ fn lists(packet: &Packet, report: &EvidenceReport, findings: &mut Findings) {
     }
 }
 
-/// Checks that the times of start, end, and packet are valid and in this order. `clock_set` is by how much the system
-/// clock was set during the run.
+/// Checks that the times of start, end, and packet are valid and in this order. `clock_set` is the
+/// amount by which the system clock was set during the run.
 pub(super) fn times(packet: &Packet, clock_set: Duration, findings: &mut Findings) {
     let run = &packet.run;
     let order = [

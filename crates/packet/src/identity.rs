@@ -220,7 +220,7 @@ impl Identity {
     /// Reads the file.
     ///
     /// # Errors
-    /// A description of the first deviation.
+    /// Returns a description of the first deviation.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
         let identity: Self = read_document(bytes)?;
         if identity.schema_version == SCHEMA {
@@ -257,7 +257,7 @@ pub fn digest(bytes: &[u8]) -> String {
 /// Reads the argument `KEY=VALUE` of `--bind` and `--expect`.
 ///
 /// # Errors
-/// The reason why the text is not valid.
+/// Returns the reason why the text is not valid.
 pub fn pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("expected KEY=VALUE")?;
     let is_word = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
@@ -272,7 +272,7 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
 /// Reads a nonce of at least [`SHORTEST_NONCE`] bytes in hex.
 ///
 /// # Errors
-/// The reason why the text is not valid.
+/// Returns the reason why the text is not valid.
 pub fn nonce(text: &str) -> Result<String, String> {
     let bytes = hex::decode(text).map_err(|error| error.to_string())?;
     if bytes.len() < SHORTEST_NONCE {

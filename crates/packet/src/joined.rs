@@ -19,9 +19,10 @@ mod tests;
 
 use alike::Alike;
 
-/// How much later than the event a record may be written, ns. A busy machine writes late.
+/// The maximum time between an event and its record, in ns. A busy machine writes late.
 const RECORDED_WITHIN: i128 = 15_000_000_000;
-/// How much earlier than the row before it a row may be, if both were written when they were made, ns.
+/// The maximum time by which a row may be earlier than the row before it, in ns, if both rows were
+/// written as soon as they were made.
 const AT_ONCE: i128 = 1_000_000_000;
 /// The port of name servers.
 const DNS: u16 = 53;
@@ -69,7 +70,8 @@ pub(super) struct Joined {
     uids: BTreeSet<u64>,
     /// Ports of the attempts to the explicit proxy.
     proxies: BTreeSet<i64>,
-    /// The latest time of rows that are written at once, and how far such times went back.
+    /// The latest time of the rows that are written as soon as they are made, and how far such
+    /// times went back.
     last_written: Option<i128>,
     went_back: i128,
     /// First and last time of the heartbeats, and of all other rows.
@@ -87,7 +89,7 @@ pub(super) struct RunTimes {
     /// Time at which no process of the command was left.
     pub(super) gone: Option<i128>,
     pub(super) last: Option<i128>,
-    /// How far two records of one event may be apart.
+    /// The maximum time between two records of one event, in ns.
     pub(super) slack: i128,
 }
 
@@ -228,7 +230,7 @@ impl Joined {
         self.require(fits, "a datagram of the mediator was acknowledged");
     }
 
-    /// Notes the time of a row that is written at once.
+    /// Notes the time of a row that is written as soon as it is made.
     fn written(&mut self, at: i128) {
         let back = self.last_written.map_or(0, |last| last.saturating_sub(at));
         self.went_back = self.went_back.max(back);
@@ -259,7 +261,7 @@ impl Joined {
                 row.reason
             ),
         );
-        // The status of plain HTTP through a tunnel is that of the origin.
+        // The status of plain HTTP through a tunnel comes from the origin.
         let is_plain = matches!(&*row.protocol, "http" | "websocket");
         let status = match (asked, &row.verdict) {
             (Some(Transport::Connect), RelayVerdict::Forwarded) if !is_plain => {
@@ -402,7 +404,7 @@ impl Joined {
     }
 }
 
-/// Whether the target of a request is the host and port of its row.
+/// Whether the target of a request names the host and port of its row.
 fn leads_where_it_says(row: &RelayRow) -> bool {
     let (Some(target), Some(host), Some(port)) = (&row.target, &row.host, row.port) else {
         return false;

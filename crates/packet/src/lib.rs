@@ -50,7 +50,8 @@ fn as_stated(value: &impl Serialize) -> String {
     }
 }
 
-/// Returns every rule of the checks of packets, evidence, and receipts. `docs/rules.md` explains each.
+/// Returns every rule of the checks of packets, evidence, and receipts. `docs/rules.md` explains
+/// each rule.
 pub fn all_rules() -> impl Iterator<Item = &'static Rule> {
     let lists = [
         pipelock_receipts::rules::ALL,

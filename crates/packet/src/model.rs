@@ -335,7 +335,7 @@ pub struct Posture {
     /// File name of the command.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script_basename: Option<String>,
-    /// Number of its arguments.
+    /// Number of the command's arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script_arg_count: Option<u64>,
     /// Kinds of traffic that the boundary does not deny, and host sockets that the caller opened (`unix:PATH`).

@@ -25,7 +25,8 @@ pub const CHANGES_ARCHIVE: &str = "workspace-changes.tar";
 pub const IDENTITY_FILE: &str = "identity.json";
 /// The signature over all other files.
 pub const ATTESTATION_FILE: &str = "attestation.json";
-/// The time stamp over the attestation. The attestation does not name this file, because it is older.
+/// The time stamp over the attestation. The attestation does not name this file, because the
+/// attestation is older.
 pub const TIMESTAMP_FILE: &str = "timestamp.tsr";
 
 /// All files of a packet. A directory with any other file is not replaced.

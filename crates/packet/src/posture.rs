@@ -8,7 +8,8 @@ use super::model::{
 
 /// Probes that look for an interface or a route other than loopback.
 pub const NO_WAY_OUT: [&str; 2] = ["interface_other_than_lo", "route"];
-/// Probes that connect to a destination directly. They are denied if the connection ends at the relay.
+/// Probes that connect to a destination directly. Such a probe counts as denied if its connection
+/// ends at the relay.
 const REDIRECTED: [&str; 4] = [
     "direct_tcp_ipv4",
     "direct_tcp_mapped",

@@ -24,7 +24,7 @@ pub struct Source<'a> {
     pub packet_sha256: &'a str,
     /// The check of the receipts.
     pub report: &'a EvidenceReport,
-    /// Verdict for the writer, who has its own key.
+    /// The verdict with the writer's own key.
     pub verdict: EvidenceVerdict,
     /// Check of the boundary.
     pub boundary: &'a BoundaryReport,
@@ -89,8 +89,8 @@ pub fn render(source: &Source<'_>) -> Pages {
     }
 }
 
-/// Compares the pages of a packet with those that this version renders. Pages of another version are not compared, and
-/// a finding reports that.
+/// Compares the pages of a packet with the pages that this version renders. Pages of another
+/// version are not compared, and a finding reports that.
 pub fn check(source: &Source<'_>, found: &Found<'_>, findings: &mut Findings) {
     let version = source.boundary.boundary_document.as_ref();
     let version = version.map_or("", |boundary_document| {

@@ -42,7 +42,7 @@ impl Through {
         self.head_bytes = self.head_bytes.saturating_add(row.head_bytes);
     }
 
-    /// Returns the counts without those that no row of the flow log has.
+    /// Returns only the counts that can be computed from the rows of the flow log.
     pub(super) fn in_rows(self) -> Self {
         Self {
             target_bytes: 0,

@@ -1,7 +1,7 @@
 //! Compares the statements that two files of a packet have in common.
 //!
-//! A difference is an error, because one of the files is wrong and a verifier cannot know which. A single statement
-//! that is not that of an enforced boundary caps the grade.
+//! A difference is an error, because one of the files is wrong and a verifier cannot decide which.
+//! A statement that does not describe an enforced boundary caps the grade.
 use std::collections::BTreeSet;
 
 use egress_policy::allowed::Allowed;
@@ -148,7 +148,7 @@ impl<'a> Statements<'a> {
         }
     }
 
-    /// Checks that every probe of this version was made, and that the counts are those of the results.
+    /// Checks that every probe of this version was made, and that the counts match the results.
     fn probes(self, findings: &mut Findings, caps: &mut Caps) {
         let probes = &self.boundary_document.probes;
         let made: BTreeSet<&str> = probes

@@ -282,8 +282,8 @@ fn map(out: &mut String, title: &str, map: &BTreeMap<String, u64>) -> std::fmt::
     more(out, map.len(), 0)
 }
 
-/// Writes the number of rows that are not shown: those over the limit of this page, and those that the source
-/// `left_out`.
+/// Writes the number of rows that are not shown: the rows over the limit of this page, and the rows
+/// that the source `left_out`.
 fn more(out: &mut String, rows: usize, left_out: u64) -> std::fmt::Result {
     let rows = u64::try_from(rows.saturating_sub(MAX_ROWS)).unwrap_or(u64::MAX);
     match rows.saturating_add(left_out) {

@@ -78,7 +78,7 @@ pub fn request(attestation: &[u8], nonce: &[u8]) -> Result<Vec<u8>, String> {
 /// token.
 ///
 /// # Errors
-/// The first check that fails.
+/// Returns the problem of the first check that fails.
 pub fn check(
     reply: &[u8],
     attestation: &[u8],

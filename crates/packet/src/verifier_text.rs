@@ -11,9 +11,9 @@ use super::format::boundary::BoundaryDocument;
 use super::identity::Identity;
 use super::model::Packet;
 
-/// Renders the report of a check: verdict and grade, then the findings, then the subject of the check and its numbers.
-/// For a whole packet, `verdict` and `findings` are those of the packet, and there is a `boundary`. Evidence alone has
-/// none.
+/// Renders the report of a check: verdict and grade, then the findings, then the subject of the
+/// check and its numbers. For a whole packet, `verdict` and `findings` are those of the packet, and
+/// there is a `boundary`. Evidence alone has no boundary.
 pub fn render(
     verdict: EvidenceVerdict,
     report: &EvidenceReport,
@@ -263,7 +263,7 @@ fn write_actions(out: &mut String, report: &EvidenceReport) -> std::fmt::Result 
     Ok(())
 }
 
-/// Writes the chain of version 2 receipts, if it is not the main one.
+/// Writes the chain of version 2 receipts, if it is not the main chain.
 fn write_version_2(out: &mut String, report: &EvidenceReport) -> std::fmt::Result {
     if report.evidence_receipts == 0 {
         return Ok(());

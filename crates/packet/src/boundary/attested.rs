@@ -19,7 +19,7 @@ pub enum Attestation {
     Absent,
     /// The supervisor makes the attestation after this check.
     Pending {
-        /// Whether the caller supplied the key.
+        /// Whether the caller supplied the key that will sign.
         pinned: bool,
     },
     /// The packet has an attestation.
@@ -51,12 +51,12 @@ impl Attestation {
         }
     }
 
-    /// Whether a pinned key signed it.
+    /// Whether a pinned key signed the attestation.
     pub(super) fn is_pinned(&self) -> bool {
         matches!(self, Self::Present { opened, .. } if opened.is_trusted())
     }
 
-    /// Whether the packet has a file of this name. `None` if that is unknown.
+    /// Whether the packet has a file of this name. Returns `None` if that is unknown.
     pub(super) fn has(&self, name: &str) -> Option<bool> {
         match self {
             Self::Present { files, .. } => Some(files.iter().any(|file| file.name == name)),
@@ -82,8 +82,8 @@ impl IdentityDigest {
         }
     }
 
-    /// Returns whether a pinned key signed the digest: the boundary's key, or that of the receipts, which sign the
-    /// capsule.
+    /// Returns whether a pinned key signed the digest: the boundary's key, or the key of the
+    /// receipts, which sign the capsule.
     pub(super) fn is_signed(
         &self,
         report: &EvidenceReport,
@@ -152,8 +152,8 @@ pub(super) fn check_attestation(
     }
 }
 
-/// Checks that the statements of the signer are those that follow from the packet. Which keys are pinned is not
-/// compared, because that is the verifier's choice.
+/// Checks that the statements of the signer follow from the packet. The pinned keys are not
+/// compared, because each verifier chooses them.
 pub(super) fn check_predicate(
     predicate: &Predicate,
     report: &EvidenceReport,

@@ -1,4 +1,4 @@
-//! Reads the flow log of a packet, and compares it with the statements of the packet about it.
+//! Reads the flow log of a packet, and compares the log with the packet's statements about it.
 use std::io;
 
 use pipelock_receipts::findings::{Findings, Place};

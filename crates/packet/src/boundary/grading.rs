@@ -1,4 +1,5 @@
-//! Finds the reasons in the capsule, the measurements, and the receipts why the grade is not higher.
+//! Finds the reasons why the grade is not higher, in the capsule, the measurements, and the
+//! receipts.
 use pipelock_receipts::capsule::CapsuleReport;
 use pipelock_receipts::findings::{Findings, Place};
 use pipelock_receipts::report::{End, EvidenceReport, EvidenceVerdict};

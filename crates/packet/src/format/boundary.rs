@@ -34,7 +34,7 @@ documents! {
             probes: Probes,
             /// The flow log.
             flows: Flows,
-            /// Reasons why the record is not complete. Empty if it is.
+            /// Reasons why the record is not complete. Empty if the record is complete.
             incomplete: Vec<Name>,
         ]
         /// `egress.boundary.v0`.
@@ -77,9 +77,10 @@ documents! {
         command_files: Vec<CommandFile>,
         /// How the command's output was passed on.
         output: Output,
-        /// `NUMBER: TARGET` of each descriptor above 2 that the caller left open, which no process of the run gets, and
-        /// of each standard stream of the caller that is a socket. `TARGET` is the text of the link in `/proc/self/fd`;
-        /// a socket has ` connected to ADDRESS` or ` not connected` after it.
+        /// `NUMBER: TARGET` of each descriptor above 2 that the caller left open, and of each
+        /// standard stream of the caller that is a socket. No process of the run receives the
+        /// descriptors above 2. `TARGET` is the text of the link in `/proc/self/fd`; a socket has `
+        /// connected to ADDRESS` or ` not connected` after it.
         inherited_descriptors: Vec<Name>,
         /// The policy that the mediator read.
         policy: Policy,
@@ -326,7 +327,7 @@ documents! {
         keys: Vec<String>,
     }
 
-    /// What the command wrote for the runner.
+    /// A file that the command wrote for the runner.
     CommandFile {
         /// Variable that names the file.
         name: Name,
@@ -340,11 +341,11 @@ documents! {
         keys: Vec<String>,
     }
 
-    /// What was passed on of the command's output.
+    /// How the command's output was passed on.
     Output {
         /// Whether the caller is a CI system that executes commands in its log. Such commands were then defused.
         guarded: bool,
-        /// Whether the runner was told to ignore commands while the command ran.
+        /// Whether the runner was set to ignore commands in its log while the command ran.
         stop_commands: bool,
         /// Bytes that the command wrote.
         bytes: u64,
@@ -366,7 +367,7 @@ documents! {
     Counters {
         /// Kernel events that were lost because the ring buffer was full.
         ring_full: u64,
-        /// Denials because a program could not read or store what it needs.
+        /// Denials because a program could not read or store data that it needs.
         internal: u64,
         /// Network packets that were dropped on their way to an interface other than loopback.
         skb_dropped: u64,
@@ -428,7 +429,8 @@ documents! {
     AttestationKey {
         /// Public key, 64 lowercase hexadecimal digits.
         key: Sha256,
-        /// Whether the caller supplied it. Otherwise it was made for this run, and no reviewer can pin it.
+        /// Whether the caller supplied the key. Otherwise the key was made for this run, and no
+        /// reviewer can pin it.
         pinned: bool,
     }
 

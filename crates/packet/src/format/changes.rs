@@ -1,4 +1,5 @@
-//! `changes.json`: every change of the command to its workspace, if changes were kept apart.
+//! `changes.json`: every change of the command to its workspace, if the command did not work on the
+//! workspace itself.
 use serde::{Deserialize, Serialize};
 
 use super::value::{Name, OctalMode, Sha256};
@@ -71,7 +72,7 @@ words! {
         LooksLikeGitDirectory = "looks_like_git_directory",
         /// It is a new `.git`.
         NewGitDirectory = "new_git_directory",
-        /// The owner of the workspace may not do it.
+        /// The owner of the workspace lacks the permission.
         NotPermitted = "not_permitted",
         /// Another file system is mounted there.
         OtherFileSystem = "other_file_system",

@@ -8,13 +8,15 @@ use serde::ser::{self, Impossible, Serialize, Serializer};
 
 /// Number of deviations that are kept.
 const KEPT: usize = 5;
-/// Number of members up to which an object is searched for each name. No object with fixed members has more.
+/// An object with at most this many members is searched for each name. No object with fixed members
+/// is longer.
 const SHORT: usize = 64;
 /// Number of characters of a value that a deviation shows.
 const SHOWN: usize = 40;
 
-/// Describes the differences between the document and the text that `read` is written as. `read` was read from the
-/// document. Members of the outermost object that are in `beside` belong to another type.
+/// Describes the differences between the document and the text that this version would write for
+/// `read`. `read` was read from the document. Members of the outermost object that are in `beside`
+/// belong to another type.
 pub(crate) fn deviations(
     read: &impl Serialize,
     document: &Node<'_>,
@@ -120,8 +122,8 @@ struct Object<'p, 'f> {
     walk: Walk<'p, 'f>,
     /// Probable place of the next member.
     next: usize,
-    /// Bits of the members that were compared, by place. Places from 128 on have no bit. No format has that many
-    /// members, so a longer object has an unknown member before.
+    /// Bits of the members that were compared, by place. Places from 128 on have no bit. No format
+    /// has so many members, so a longer object has an unknown member before place 128.
     seen: u128,
     /// Places by name. Made for a long object whose members are not in order, because searching each member would take
     /// quadratic time.

@@ -1,4 +1,4 @@
-//! Schemas of strings.
+//! Makes the JSON Schemas of strings and of sets of words.
 use schemars::{Schema, json_schema};
 use serde_json::{Value, json};
 

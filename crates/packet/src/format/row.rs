@@ -60,7 +60,8 @@ pub enum Row {
     Unknown(String),
 }
 
-/// The attempts of the command that one row stands for. Those at `AF_UNIX` addresses have no port and no name.
+/// The attempts of the command that one row stands for. Attempts at `AF_UNIX` addresses have no
+/// port and no name.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tried<'r> {
     /// Verdict of the kernel.
@@ -77,7 +78,8 @@ pub struct Tried<'r> {
     pub name: Option<&'r str>,
     /// Name of the process.
     pub process: &'r str,
-    /// Number of attempts without those of earlier rows. The first of repeated attempts has its own row.
+    /// Number of attempts, without attempts that earlier rows stand for. The first of repeated
+    /// attempts has its own row.
     pub count: u64,
 }
 

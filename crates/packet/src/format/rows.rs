@@ -34,7 +34,7 @@ documents! {
         dst: Name,
         /// Destination port.
         port: u16,
-        /// Host name, if the address is a synthetic one of the stub resolver.
+        /// Host name, if the address is a synthetic address of the stub resolver.
         name: Option<Name>,
         /// Process id in the host's namespaces.
         pid: u64,
@@ -122,9 +122,9 @@ documents! {
         process: String,
         /// Number of all attempts, including the first.
         count: u64,
-        /// Time of the first one.
+        /// Time of the first attempt.
         first: Time,
-        /// Time of the last one.
+        /// Time of the last attempt.
         last: Time,
     }
 
@@ -146,9 +146,9 @@ documents! {
         process: String,
         /// Number of all uses, including the first.
         count: u64,
-        /// Time of the first one.
+        /// Time of the first use.
         first: Time,
-        /// Time of the last one.
+        /// Time of the last use.
         last: Time,
     }
 
@@ -274,9 +274,9 @@ documents! {
         port: u16,
         /// Number of all calls, including the first.
         count: u64,
-        /// Time of the first one.
+        /// Time of the first call.
         first: Time,
-        /// Time of the last one.
+        /// Time of the last call.
         last: Time,
     }
 
@@ -384,7 +384,8 @@ documents! {
         relay_denied: u64,
         /// Number of kernel events that could not be read.
         malformed: u64,
-        /// By how much the system clock was set during the run, forward and back added, ms.
+        /// Sum of the amounts by which the system clock was set during the run, forward and back,
+        /// ms.
         clock_set_ms: u64,
     }
 }

@@ -1,4 +1,4 @@
-//! The words of the rows, and those that two documents share.
+//! The words of the rows, and the words that two documents share.
 words! {
     /// The kernel hook that recorded an attempt.
     Hook {
@@ -52,7 +52,7 @@ words! {
         NoIpv6 = "ipv6_unavailable",
         /// The network packet would have left by another interface.
         NotLoopback = "not_loopback",
-        /// The kernel program could not read or store what it needs.
+        /// The kernel program could not read or store data that it needs.
         Internal = "internal",
     }
 
@@ -84,7 +84,7 @@ words! {
         None = "",
         /// Nothing is at that path inside the boundary.
         NotInside = "not_in_the_boundary",
-        /// The kernel program could not read or store what it needs.
+        /// The kernel program could not read or store data that it needs.
         Internal = "internal",
     }
 
@@ -116,7 +116,7 @@ words! {
         OwnAddress = "own_address",
         /// The address belongs to a service of the cloud platform for the machine.
         PlatformAddress = "platform_address",
-        /// The address is not a public one.
+        /// The address is not public.
         NotPublic = "not_public",
         /// The run does not allow the TCP port.
         PortNotAllowed = "port_not_allowed",

@@ -25,7 +25,7 @@ impl Joined {
         };
         self.reason(fits, verdict.as_str(), row.reason.as_str());
         let is_connect = matches!(hook, Hook::Connect4 | Hook::Connect6);
-        // The socket type may differ from that of the protocol, because the socket may be a raw one.
+        // The socket type may differ from the type of the protocol, because the socket may be raw.
         let is_sent = is_connect || matches!(hook, Hook::Sendmsg4 | Hook::Sendmsg6);
         let is_other = row.protocol == "udp" && row.sock_type != DATAGRAM;
         self.socket_type(!(is_sent && is_other));

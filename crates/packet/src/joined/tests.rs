@@ -14,7 +14,8 @@ fn beat(second: u64) -> Value {
     json!({"source": "supervisor", "event": "heartbeat", "ts": time(second)})
 }
 
-/// A name, an attempt at its address with a repetition, one at the explicit proxy, and the bytes of both sides.
+/// Returns rows about a name, an attempt at its address with a repetition, an attempt at the
+/// explicit proxy, and the bytes of both sides.
 fn sound() -> Vec<Value> {
     let attempt = json!({
         "source": "kernel", "ts": time(2), "hook": "connect4", "verdict": "denied", "protocol": "udp", "sock_type": 2,

@@ -15,7 +15,8 @@ pub fn confirmed(
 ) -> (Attempts, Attempts) {
     let mut answers = answers;
     answers.sort_by_key(|(answer, _)| (answer.claimed().is_none(), answer.clone()));
-    // Number of denials of each host that have confirmed an answer: those by the allow-list, and all of them.
+    // Number of denials of each host that have confirmed an answer: the denials by the allow-list,
+    // and all denials.
     let mut used: BTreeMap<String, (u64, u64)> = BTreeMap::new();
     let mut denied = Vec::new();
     let mut unclear = Vec::new();

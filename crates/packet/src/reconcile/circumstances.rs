@@ -6,15 +6,15 @@ use crate::format::boundary::BoundaryDocument;
 /// The kernel program that counts bytes.
 const WITNESS: &str = "mediator_sockops";
 
-/// The kind of mediator that signed.
+/// The kind of mediator that signed the receipts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Writer {
     /// The built-in mediator, which signs an intent and an outcome for each allowed action.
     Builtin,
     /// A Pipelock whose receipts have sessions (3.x).
     Pipelock,
-    /// An older Pipelock. It signs an action only if the action was denied or ended without an error, and no port of a
-    /// tunnel.
+    /// An older Pipelock. It signs an action only if the action was denied or ended without an
+    /// error. It does not sign the port of a tunnel.
     #[default]
     OldPipelock,
 }
@@ -36,7 +36,8 @@ pub struct Circumstances {
 }
 
 impl Circumstances {
-    /// Reads the facts from `boundary.json`. Without it, the facts are those under which the least is expected.
+    /// Reads the facts from `boundary.json`. Without that document, the returned facts make the
+    /// comparison expect as little as possible.
     pub fn of(
         boundary_document: Option<&BoundaryDocument>,
         session: Option<&SessionFacts>,

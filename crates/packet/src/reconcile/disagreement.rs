@@ -1,6 +1,6 @@
 //! The kinds of disagreements between recorders. The table of `docs/reconciliation.md` has one row for each.
 
-/// One kind of disagreement. Each lowers the grade to `kernel_observed`.
+/// One kind of disagreement. Each kind lowers the grade to `kernel_observed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Disagreement {
     /// A request went through according to the relay, but the mediator signed a denial.

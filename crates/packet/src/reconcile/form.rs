@@ -17,7 +17,8 @@ pub(super) fn has_method(receipt: &Receipt<'_>) -> bool {
     }
 }
 
-/// Whether type and side effects of an action belong to its method. Pipelock before 3.0 does not know QUERY.
+/// Whether type and side effects of an action belong to its method. Pipelock before 3.0 does not
+/// support QUERY.
 pub(super) fn is_classified(receipt: &Receipt<'_>) -> bool {
     let is = |class: ActionType| {
         receipt.action_type == class.as_str() && receipt.side_effects == class.side_effect_class()

@@ -9,8 +9,8 @@ use crate::format::rows::{
 };
 use crate::format::{KernelVerdict, MediatorProtocol, RelayVerdict, Transport};
 
-/// Bytes that may be unread in the buffers of one connection, or in a process that carries it. The default of
-/// `tcp_rmem` is at most 6 MiB.
+/// Bytes that may be unread in the buffers of one connection, or in a process that carries the
+/// connection. The default of `tcp_rmem` is at most 6 MiB.
 pub(super) const IN_BUFFERS: u64 = 16 << 20;
 /// Bytes that the head of a request and the framing of its body may take.
 const HEAD: u64 = 128 << 10;
@@ -49,7 +49,7 @@ struct Bytes {
 /// The kernel's records, which are collected row by row.
 #[derive(Debug, Default)]
 pub(super) struct Kernel {
-    /// Connections by cookie and time. The row of the kernel or that of the relay may come first.
+    /// Connections by cookie and time. The kernel's row or the relay's row may come first.
     connections: BTreeMap<(u64, u64), Connection>,
     /// Bytes of closed connections by cookie and time.
     closes: BTreeMap<(u64, u64), Bytes>,
@@ -157,8 +157,8 @@ impl Kernel {
         tally::some(&mut self.verdicts, verdict.to_owned(), count);
     }
 
-    /// Compares the command's connections in the kernel's rows and in the relay's rows. `has_witness` is whether the
-    /// kernel programs of this run count bytes.
+    /// Compares the command's connections in the kernel's rows and in the relay's rows.
+    /// `has_witness` states whether the kernel programs of this run count bytes.
     pub(super) fn finish(self, has_witness: bool, result: &mut Reconciliation) {
         let mut missing = 0_u64;
         let mut unknown = 0_u64;

@@ -1,9 +1,10 @@
 //! Compares the recorders of a run: the requests of the relay in the flow log, the receipts of the mediator, and the
 //! kernel's counts on both sides of the mediator.
 //!
-//! No receipt names the client, so requests and actions are paired by the members that both have. A record without its
-//! counterpart is a loss, and a difference is a [`Disagreement`]. `docs/reconciliation.md` describes what each
-//! comparison catches, and what none of them can catch.
+//! No receipt names the client, so requests and actions are paired by the members that both have. A
+//! record without its counterpart is a loss, and a difference is a [`Disagreement`].
+//! `docs/reconciliation.md` describes which differences each comparison finds, and which
+//! differences no comparison can find.
 mod answers;
 mod circumstances;
 mod disagreement;
@@ -77,7 +78,8 @@ impl Reconciler {
                 self.clock(&row.ts);
                 self.clock_set_ms = self.clock_set_ms.max(row.clock_set_ms);
             }
-            // The hooks denied these before anything was sent, and no receipt names an address.
+            // The hooks denied these destinations before anything was sent, and no receipt names an
+            // address.
             Row::KernelMediatorDenied(_)
             | Row::KernelMediatorDeniedRepeats(_)
             | Row::Resolver(_)
@@ -91,7 +93,7 @@ impl Reconciler {
         }
     }
 
-    /// Notes the time of a row that is written at once.
+    /// Notes the time of a row that is written as soon as it is made.
     fn clock(&mut self, text: &str) {
         if let Some(now) = millis(text) {
             self.times.see(now);

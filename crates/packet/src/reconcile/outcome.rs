@@ -1,12 +1,12 @@
-//! Reads what the outcome of an action states.
+//! Reads the outcome of an action from its receipt.
 
-/// The reason of an action that ended in order.
+/// The reason of an action that ended normally.
 pub(super) const COMPLETE: &str = "complete";
-/// Reason of an outcome of which a Pipelock knows neither the status nor the bytes.
+/// Reason of an outcome in which a Pipelock may leave out both the status and the bytes.
 const INCOMPLETE: &str = "incomplete";
 /// Reason with which a Pipelock ends a WebSocket because of a message.
 const BY_POLICY: &str = "policy_blocked";
-/// Stands for a number that a Pipelock does not know.
+/// The word that replaces a number that a Pipelock cannot state.
 const UNKNOWN: &str = "unknown";
 
 /// The parsed pattern of an outcome, such as `status=200 bytes=47 reason=complete`.
@@ -15,7 +15,7 @@ pub(super) struct OutcomeReceipt {
     pub(super) status: Option<u16>,
     pub(super) bytes: Option<u64>,
     pub(super) reason: String,
-    /// Whether each number is a number, or the word with which a Pipelock leaves it out.
+    /// Whether the status and the bytes are each a number or [`UNKNOWN`].
     is_readable: bool,
 }
 
@@ -37,9 +37,10 @@ impl OutcomeReceipt {
         }
     }
 
-    /// Whether no mediator writes such an outcome, and otherwise, whether it leaves out a number. A Pipelock knows both
-    /// numbers of what was complete, and a status of everything that did not end before its answer. The built-in
-    /// mediator always knows both numbers.
+    /// Returns two flags: whether no mediator writes such an outcome, and whether an outcome that a
+    /// mediator does write leaves out a number. A Pipelock states both numbers of a complete
+    /// action, and the status of every action that did not end before its answer. The built-in
+    /// mediator always states both numbers.
     pub(super) fn faults(&self) -> [bool; 2] {
         let has_its_numbers = match (self.status, self.bytes) {
             (Some(_), Some(_)) => true,
@@ -52,7 +53,8 @@ impl OutcomeReceipt {
         [!is_possible, is_possible && !has_numbers]
     }
 
-    /// Returns whether the close of a WebSocket after this outcome is a denial. `None` if no close follows.
+    /// Returns whether the close of a WebSocket after this outcome is a denial. Returns `None` if
+    /// no close follows.
     pub(super) fn close_is_denial(&self) -> Option<bool> {
         match self.reason.as_str() {
             BY_POLICY => Some(true),

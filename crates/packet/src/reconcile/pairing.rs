@@ -134,8 +134,8 @@ impl Pairing<'_> {
         }
     }
 
-    /// Pairs targets of which one side hides a part. Requests that went through come first, because they must have a
-    /// receipt.
+    /// Pairs targets if one of the two sides hides a part. Requests that went through come first,
+    /// because they must have a receipt.
     fn by_visible_part(&mut self) {
         let (first, rest) = ORDER.split_at(LET_THROUGH);
         for verdicts in [first, rest] {
@@ -314,8 +314,8 @@ fn compare(
     if let (Some(asked), Some(mut signed), Some(decided)) =
         (requests.times, actions.times, actions.decided)
     {
-        // A Pipelock that has much to do signs what follows a decision late. It also continues to scan after the relay
-        // dropped a request.
+        // A busy Pipelock signs the receipts that follow a decision late. It also continues to scan
+        // after the relay dropped a request.
         signed.1 = match writer {
             Writer::Builtin => signed.1,
             Writer::Pipelock | Writer::OldPipelock if requests.given_up > 0 => asked.1,
@@ -384,8 +384,9 @@ fn compare(
     }
 }
 
-/// Returns the bytes that a mediator must have counted at least, and the tolerance for each connection. A mediator may
-/// not have read all of an upload, and Pipelock does not count all bytes of a tunnel.
+/// Returns the minimum number of bytes that a mediator must have counted, and the tolerance for
+/// each connection. A mediator may not have read all of an upload, and Pipelock does not count all
+/// bytes of a tunnel.
 fn least_bytes(writer: Writer, target: &Target, requests: &Requests) -> (u64, u64) {
     let (up, down) = requests.through_bytes;
     let both = up.saturating_add(down);
@@ -397,8 +398,9 @@ fn least_bytes(writer: Writer, target: &Target, requests: &Requests) -> (u64, u6
     }
 }
 
-/// Returns the sizes of the requests that went through, as the mediator counts them. The built-in mediator adds both
-/// directions, and Pipelock counts the answer. `None` if the sizes are unknown.
+/// Returns the sizes of the requests that went through, as the mediator counts them. The built-in
+/// mediator adds both directions, and Pipelock counts the answer. Returns `None` if the sizes are
+/// unknown.
 fn comparable_sizes(writer: Writer, requests: &Requests) -> Option<BTreeMap<u64, u64>> {
     let mut sizes = BTreeMap::new();
     for ((up, down), count) in &requests.sizes {

@@ -45,27 +45,28 @@ pub(super) enum Ending {
     CutSilent,
     /// It was allowed, and its end was not signed.
     Open,
-    /// It was allowed, and ended in order.
+    /// It was allowed, and ended normally.
     Complete,
 }
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Actions {
     pub(super) endings: BTreeMap<Ending, u64>,
-    /// Statuses of actions that ended in order.
+    /// Statuses of actions that ended normally.
     pub(super) statuses: BTreeMap<u16, u64>,
     /// Statuses of actions that were cut after the origin had answered.
     pub(super) cut_with: BTreeMap<u16, u64>,
     pub(super) layers: BTreeMap<String, u64>,
-    /// Bytes of actions that ended in order, up to a limit. Beyond the limit, only sums are compared.
+    /// Bytes of actions that ended normally, up to a limit. Beyond the limit, only sums are
+    /// compared.
     pub(super) sizes: BTreeMap<u64, u64>,
     pub(super) sized: u64,
     pub(super) bytes: u64,
     /// Times of all receipts.
     pub(super) times: Option<(i64, i64)>,
-    /// Times of the first receipts, in which the actions are decided.
+    /// Times of the first receipt of each action, which states the decision.
     pub(super) decided: Option<(i64, i64)>,
-    /// By how much a receipt is at most earlier than the first one of its action, ms.
+    /// The largest time by which a receipt is earlier than the first receipt of its action, in ms.
     pub(super) went_back: i64,
 }
 
@@ -191,7 +192,7 @@ pub struct Receipts {
     pub(super) unknown_verdicts: u64,
     /// Number of outcomes that no mediator writes.
     pub(super) impossible_outcomes: u64,
-    /// Number of the other outcomes that leave out a number.
+    /// Number of outcomes that a mediator may write but that leave out a number.
     pub(super) outcomes_without_numbers: u64,
     /// Number of allowed actions that begin without an intent, and of closes of `WebSocket`s that follow no outcome.
     pub(super) without_intent: u64,
@@ -283,8 +284,9 @@ impl Receipts {
             tally::one(&mut self.frames, host);
             return;
         }
-        // A Pipelock without outcomes signs this at the end of every open WebSocket, and one with outcomes after the outcome,
-        // if a message was denied or redacted. Its verdict is about the messages, so it denies no action.
+        // A Pipelock without outcomes signs this receipt at the end of every open WebSocket. A
+        // Pipelock with outcomes signs it after the outcome, if a message was denied or redacted.
+        // Its verdict is about the messages, so it denies no action.
         let is_close = receipt.transport == "websocket" && receipt.layer == CLOSE_LAYER;
         let facts = digest(&[receipt.transport, receipt.target, receipt.method]);
         let id = digest(&[receipt.id]);
@@ -414,8 +416,9 @@ impl Receipts {
         })
     }
 
-    /// Counts denials by the allow-list of hosts that are on it. Mediators always deny addresses and the names of the
-    /// machine itself, so these are not counted.
+    /// Counts denials that name the allow-list although the host is on the allow-list. Mediators
+    /// always deny addresses and the names of the machine itself, so denials of these are not
+    /// counted.
     pub(super) fn denied_though_listed(&self, allowed: &Allowed) -> u64 {
         self.off_list
             .iter()
@@ -430,8 +433,9 @@ impl Receipts {
         }
     }
 
-    /// Counts the receipts of one version without an equal receipt of the other version. A killed mediator may not have
-    /// written the last ones, so the numbers must only be equal if the session `is_closed`.
+    /// Counts the receipts of one version without an equal receipt of the other version. A killed
+    /// mediator may not have written the last receipts, so the numbers must only be equal if the
+    /// session `is_closed`.
     pub(super) fn twins_apart(&self, is_closed: bool) -> u64 {
         let of = |is: fn(&i64) -> bool| {
             let rests = self.twins.values().filter(|rest| is(rest));

@@ -10,23 +10,23 @@ use crate::format::{RelayVerdict, Transport};
 /// The result of a request in the relay's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fate {
-    /// Both halves ended in order.
+    /// Both halves ended normally.
     Through,
-    /// It did not end in order, but the mediator had allowed it: the tunnel was open, or an answer had begun that is
-    /// not a denial.
+    /// The request did not end normally, but the mediator had allowed it: the tunnel was open, or
+    /// an answer had begun that is not a denial.
     Opened,
     /// The mediator accepted a WebSocket, and then sent no more than a mediator sends by itself.
     Agreed,
-    /// The mediator certainly denied it.
+    /// The mediator certainly denied the request.
     Denied,
     /// The answer looks like a denial.
     Answered,
-    /// Anything else.
+    /// The request ended in any other way.
     Other,
 }
 
-/// Length of the longest control frame of a WebSocket. A mediator that accepts a WebSocket before it connects may send
-/// one if the connection fails.
+/// Length of the longest control frame of a WebSocket. A mediator that accepts a WebSocket before
+/// it connects may send such a frame if the connection fails.
 const CLOSE_FRAME: u64 = 2 + 4 + 125;
 
 impl Fate {

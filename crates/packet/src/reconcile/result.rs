@@ -8,7 +8,7 @@ use super::tally;
 /// The result of the comparison of relay, mediator, and kernel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Reconciliation {
-    /// Number of requests and tunnels that the relay requested from the mediator.
+    /// Number of requests that the relay sent to the mediator, including tunnels.
     pub asked: u64,
     /// Number of requests with a receipt.
     pub receipted: u64,
@@ -24,14 +24,14 @@ pub struct Reconciliation {
     pub refused: BTreeMap<String, u64>,
     /// Number of attempts by the kernel's verdict.
     pub kernel: BTreeMap<String, u64>,
-    /// By how much the system clock was set during the run.
+    /// The amount by which the system clock was set during the run.
     pub clock_set: Duration,
     /// Number of rows of the relay by verdict.
     pub relay: BTreeMap<String, u64>,
     /// Number of disagreements by kind.
     pub disagreements: BTreeMap<Disagreement, u64>,
-    /// Number of receipts that no second recorder can confirm, which are those of requests inside TLS that the mediator
-    /// opened.
+    /// Number of receipts that no second recorder can confirm. They are for requests inside TLS
+    /// that the mediator opened, so only the mediator can read these requests.
     pub said_alone: u64,
 }
 
@@ -42,7 +42,7 @@ impl Reconciliation {
         }
     }
 
-    /// Describes the losses and the disagreements. Each lowers the grade.
+    /// Describes the losses and the disagreements. Each of them lowers the grade.
     pub fn losses(&self) -> Vec<String> {
         let losses = [
             (self.unsigned, "requests went through without a receipt"),

@@ -12,7 +12,7 @@ pub(super) struct Target {
     pub(super) scheme: String,
     /// Host in lower case, without a final dot.
     pub(super) host: String,
-    /// Port. `None` if the writer omits it.
+    /// `None` if the writer omits the port. `None` if the writer omits it.
     pub(super) port: Option<u16>,
     pub(super) path: Path,
 }
@@ -31,7 +31,8 @@ pub(super) enum Path {
 const REDACTED: &str = "[redacted-";
 
 impl Target {
-    /// Reads the target of a receipt. `None` if the host was redacted or the text is not a URL.
+    /// Reads the target of a receipt. Returns `None` if the host was redacted or the text is not a
+    /// URL.
     pub(super) fn of_receipt(transport: &str, method: &str, target: &str) -> Option<Self> {
         Self::of_url(transport, method, target)
     }

@@ -48,7 +48,7 @@ struct Run {
 }
 
 impl Run {
-    /// Ten minutes without a request.
+    /// Makes a run of ten minutes without a request.
     fn new() -> Self {
         Self {
             receipts: Vec::new(),
@@ -65,7 +65,7 @@ impl Run {
         self.receipts.push(receipt);
     }
 
-    /// Intent and outcome of one allowed action.
+    /// Adds the intent and the outcome of one allowed action.
     fn action(&mut self, id: u64, transport: &str, method: &str, target: &str, pattern: &str) {
         let facts = json!({"transport": transport, "method": method, "target": target});
         self.receipt(id, "intent", &facts);
@@ -84,7 +84,7 @@ impl Run {
         );
     }
 
-    /// A request of the relay, with the kernel's rows of its connection.
+    /// Adds a request of the relay, with the kernel's rows of its connection.
     fn request(&mut self, id: u64, transport: &str, target: &str, verdict: &str, members: &Value) {
         let url = target.split(' ').next_back().unwrap();
         let host = url
@@ -141,7 +141,7 @@ impl Run {
         }));
     }
 
-    /// A run of the built-in mediator with a request of each kind.
+    /// Makes a run of the built-in mediator with a request of each kind.
     fn honest() -> Self {
         let mut run = Self::new();
         run.action(
@@ -397,7 +397,7 @@ fn twins_say_the_same() {
     };
     let twin = |rest: &[(&str, &str, &str, bool)]| apart(rest, true);
     assert_eq!(twin(&[one, other, of(other), of(one)]), 0);
-    // A killed mediator may not have written the last one.
+    // A killed mediator may not have written the last receipt.
     assert_eq!(twin(&[one, other, of(other)]), 1);
     assert_eq!(apart(&[one, other, of(other)], false), 0);
     assert_eq!(twin(&[one, ("http://a.test/", "block", "", true)]), 1);

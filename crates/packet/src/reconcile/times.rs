@@ -10,7 +10,7 @@ pub(super) fn millis(text: &str) -> Option<i64> {
     i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
 }
 
-/// The first and the last of some times, and how far they go back.
+/// The first and the last of a series of times, and how far the times go back.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Span {
     /// First and last time, Unix ms.
@@ -41,7 +41,7 @@ pub(super) struct Tolerance {
 impl Tolerance {
     /// Time between an end and its record on a busy machine. The mediator has 5 s to end open requests.
     const RECORDED_WITHIN: i64 = 15_000;
-    /// By how much the clock may be set without the supervisor noticing.
+    /// The amount by which the clock may be set without a record of the supervisor, in ms.
     const UNNOTICED: i64 = 100;
 
     /// Returns the tolerance of a run during which the system clock was set by `clock_set_ms` in total.
@@ -64,7 +64,7 @@ impl Tolerance {
         seconds_over(most, before.max(behind))
     }
 
-    /// Whether a receipt may be this much earlier than the first one of its action, ms.
+    /// Whether a receipt may be earlier than the first receipt of its action by this much, in ms.
     pub(super) fn allows_back(self, millis: i64) -> bool {
         millis <= Self::UNNOTICED.saturating_add(self.clock_set)
     }

@@ -13,8 +13,8 @@ use super::super::names::{BOUNDARY_FILE, CHANGES_ARCHIVE, CHANGES_FILE};
 use super::{Statements, deviates, differs};
 
 impl Statements<'_> {
-    /// Checks that `changes.json` exists if changes were kept apart, and that `boundary.json` has the counts of its
-    /// rows.
+    /// Checks that `changes.json` exists if the command did not work on the workspace itself, and
+    /// that `boundary.json` has the counts of its rows.
     pub(super) fn changes(self, findings: &mut Findings, caps: &mut Caps) {
         let document = self.changes.map(|bytes| read(bytes, caps));
         let workspace = &self.boundary_document.workspace;
@@ -59,8 +59,8 @@ impl Statements<'_> {
         }
     }
 
-    /// Checks that each change that was not applied has a reason, and that the archive keeps its files. A deleted file
-    /// cannot be kept, and other kinds of changes need not be.
+    /// Checks that each change that was not applied has a reason, and that the archive keeps its
+    /// files. A deleted file cannot be kept, and other kinds of changes need not be kept.
     fn not_applied(self, changes: &[Change], findings: &mut Findings) {
         let is_applied = |change: &Change| change.outcome == ChangeOutcome::Applied;
         if changes

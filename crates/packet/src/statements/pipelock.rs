@@ -19,8 +19,8 @@ impl Statements<'_> {
     }
 }
 
-/// Checks `redact` against the policy, because fewer members of a mediator that redacts are compared, and `posture`
-/// against the receipts, which show whether they sign the capsule.
+/// Checks `redact` against the policy, because fewer members are compared if the mediator redacts.
+/// Checks `posture` against the receipts, which show whether they sign the capsule.
 fn check(
     facts: &Pipelock,
     is_bound: Option<bool>,

@@ -198,7 +198,7 @@ impl Signer {
     }
 }
 
-/// Whether a certificate was that of an authority and valid at `time`.
+/// Whether a certificate belongs to an authority and was valid at `time`.
 fn is_authority(der: &[u8], time: u64) -> bool {
     let Ok(certificate) = Certificate::from_der(der) else {
         return false;
@@ -240,8 +240,8 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// Returns the digests that name the signer's own certificate, one for each attribute, as algorithm and value.
-    /// `None` if there is none, or one cannot be read.
+    /// Returns the digests that name the signer's own certificate, one for each attribute, as
+    /// algorithm and value. Returns `None` if there is no such digest, or one cannot be read.
     fn own_certificate(&self) -> Option<Vec<(ObjectIdentifier, &'a [u8])>> {
         let mut ids = Vec::new();
         for (kind, usual) in [

@@ -32,7 +32,7 @@ documents! {
         reached: Option<Reached>,
     }
 
-    /// What is known of a limit at the end.
+    /// The state of a limit at the end of the run.
     Reached {
         /// The kernel mechanism that enforced the limit.
         held_by: LimitHolder,

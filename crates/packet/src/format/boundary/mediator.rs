@@ -28,7 +28,7 @@ pub enum MediatorDocument {
         #[serde(default)]
         pipelock: Box<Pipelock>,
     },
-    /// A mediator that this version does not know.
+    /// A kind of mediator that this version does not have.
     #[default]
     #[serde(other, skip_serializing)]
     Unknown,
@@ -63,7 +63,7 @@ documents! {
         binary_sha256: Option<Sha256>,
         /// Version that this Pipelock prints.
         version: Option<Name>,
-        /// SHA-256 of the root certificates that Pipelock was given.
+        /// SHA-256 of the root certificates that Pipelock received.
         roots_sha256: Option<Sha256>,
         /// `bound` if the receipts sign the posture capsule, `not_known` if this Pipelock is too old to sign it.
         posture: Option<Binding>,
@@ -75,7 +75,8 @@ documents! {
         left_out: Vec<String>,
         /// Notices about keys of the caller's policy that weaken or extend the enforcement.
         notices: Vec<PolicyNotice>,
-        /// Two numbers: the allowed actions that the relay saw, and those of them that have a receipt.
+        /// Two numbers: the allowed actions in the relay's rows, and the allowed actions with a
+        /// receipt.
         allowed: Vec<u64>,
         /// Whether Pipelock was killed because it did not end in time.
         killed: bool,

@@ -8,7 +8,7 @@ impl BoundaryDocument {
     /// Reads `boundary.json`.
     ///
     /// # Errors
-    /// A description of the first deviation, with its place.
+    /// Returns a description of the first deviation, with its place.
     pub fn read(bytes: &[u8]) -> Result<Self, String> {
         read_document(bytes)
     }
@@ -48,8 +48,8 @@ impl BoundaryDocument {
             .collect()
     }
 
-    /// Describes the probes that do not show a closed boundary: those that reached something, proved nothing, are
-    /// unknown, or were accepted as a risk.
+    /// Describes the probes that do not show a closed boundary, because they reached something,
+    /// proved nothing, are unknown, or were accepted as a risk.
     pub fn open_probes(&self) -> Vec<String> {
         let is_open = |probe: &&Probe| match probe.outcome {
             ProbeOutcome::Denied => !probe.control.succeeded,

@@ -5,7 +5,7 @@ use super::*;
 
 const SOCKET: &str = "ws://a.test/ws";
 
-/// A WebSocket that the relay carried, and nothing signed.
+/// Makes a run with a WebSocket that the relay carried and no receipt signs.
 fn socket() -> Run {
     let mut run = Run::new();
     let row = json!({"status": 101, "bytes_up": 10, "bytes_down": 500});
@@ -58,7 +58,7 @@ fn the_end_of_a_websocket_stands_alone_only_without_outcomes() {
         assert_eq!(without_outcomes.receipted, 1, "{verdict}");
         close(&mut run, verdict);
         assert_eq!(named(&run, OLD_PIPELOCK), ["repeated"], "{verdict}");
-        // An intent that is still open is not closed by it, and not denied either.
+        // The receipt of the close neither closes nor denies an intent that is still open.
         let mut run = socket();
         let facts = json!({"transport": "websocket", "method": "WS", "target": SOCKET});
         run.receipt(1, "intent", &facts);
@@ -132,7 +132,7 @@ fn an_outcome_is_signed_late_only_by_a_pipelock() {
     }
     run.receipts[1]["timestamp"] = json!(time(11));
     assert_eq!(named(&run, PIPELOCK), ["outside_run"]);
-    // Within the tolerance for a request, and before its intent.
+    // The time is within the tolerance for a request, but before its intent.
     run.receipts[1]["timestamp"] = json!("2026-11-29T10:04:59.8Z");
     assert_eq!(named(&run, PIPELOCK), ["other_time"]);
     run.receipts[1]["timestamp"] = json!("2026-11-29T10:04:59.95Z");

@@ -66,7 +66,7 @@ fn agree(run: &Run) {
 #[test]
 fn a_pipelock_counts_and_answers_in_its_own_way() {
     let mut run = Run::new();
-    // An origin that answers like a mediator, and is signed as allowed.
+    // An origin answers like a mediator, and the request is signed as allowed.
     run.action(
         4,
         "forward",
@@ -125,7 +125,7 @@ fn a_pipelock_counts_and_answers_in_its_own_way() {
         "unfinished",
         &json!({"status": 101}),
     );
-    // A tunnel that was open when the mediator received the signal to stop.
+    // A tunnel is open when the mediator receives the signal to stop.
     run.receipt(
         12,
         "intent",
@@ -219,7 +219,8 @@ fn every_lie_of_a_pipelock_is_named_that_can_be() {
     };
     expect("through_but_denied", denied);
     expect("denied_with_bytes", denied);
-    // The layer with which a Pipelock ends a WebSocket takes nothing from the denial of a request.
+    // A denial of a request stays a denial if it has the layer with which a Pipelock ends a
+    // WebSocket.
     expect("through_but_denied", &|run| {
         denied(run);
         run.rewrite(1, &json!({"layer": "session_close"}));
@@ -275,7 +276,7 @@ fn requests_inside_tls_belong_to_a_tunnel() {
         run.compare(PIPELOCK).disagreements[&Disagreement::Intercepted],
         2
     );
-    // These receipts replace that of the tunnel, which an older Pipelock does not sign.
+    // These receipts replace the receipt of the tunnel, which an older Pipelock does not sign.
     let both = run.compare(opens(OLD_PIPELOCK));
     assert_eq!((both.receipted, both.unsigned, both.said_alone), (1, 0, 2));
     assert_eq!(run.compare(opens(PIPELOCK)).unsigned, 1);
@@ -417,8 +418,8 @@ fn an_answer_was_a_denial_if_the_receipts_say_so() {
         )
     };
     assert_eq!(of("a.test"), (1, 1, 1));
-    // Another denial does not confirm one by the allow-list, and a cut action confirms only a denial with its own
-    // status.
+    // Another denial does not confirm a denial by the allow-list, and a cut action confirms only a
+    // denial with its own status.
     assert_eq!(of("b.test"), (0, 2, 1));
 }
 
