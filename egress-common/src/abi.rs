@@ -75,7 +75,8 @@ pub struct Config {
     pub mediator_addr: u32,
     /// Port of the mediator. With 0, the relay may connect to nothing.
     pub mediator_port: u32,
-    /// 1 for `--mode audit`, in which the hooks on the command's cgroup only record what they would do.
+    /// 1 for `--mode audit`, in which the hooks on the command's cgroup only record their
+    /// decisions.
     pub audit: u32,
     /// 1 if the mediator may reach private networks, because the policy trusts host names there, which the hooks cannot
     /// check.

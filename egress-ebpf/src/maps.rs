@@ -60,7 +60,7 @@ static EVENTS: RingBuf<Event, { 1 << 20 }> = RingBuf::new();
 #[btf_map]
 static TEXTS: RingBuf<UnixEvent, { 1 << 18 }> = RingBuf::new();
 
-/// Ring buffer of traffic records, separate for the same reason.
+/// Ring buffer of traffic records, which is separate for the same reason.
 #[btf_map]
 static TRAFFIC: RingBuf<Traffic, { 1 << 20 }> = RingBuf::new();
 

@@ -58,7 +58,8 @@ pub fn settings() -> Config {
 macro_rules! field {
     ($ptr:expr, $field:ident) => {{
         let ptr = $ptr;
-        // SAFETY: the kernel hands a valid context pointer to the program, and the field is part of it.
+        // SAFETY: the kernel passes a valid context pointer to the program, and the field is part
+        // of it.
         unsafe { core::ptr::read_volatile(&raw const (*ptr).$field) }
     }};
 }
@@ -284,7 +285,7 @@ pub fn new_socket(ctx: &SockContext) -> (u32, u32, u32) {
 #[inline(always)]
 pub fn comm() -> [u64; 2] {
     let mut comm = MaybeUninit::<[u64; 2]>::uninit();
-    // SAFETY: the buffer is 16 bytes, as the second argument says.
+    // SAFETY: the buffer is 16 bytes long, as the second argument states.
     unsafe { bpf_get_current_comm(comm.as_mut_ptr().cast(), 16) };
     // SAFETY: the helper fills the whole buffer, with zeros when there is no task.
     unsafe { comm.assume_init() }
@@ -471,8 +472,8 @@ pub fn fill_address(ctx: &SockAddrContext, entry: &mut RingBufEntry<UnixEvent>) 
     if failed == 0 {
         // SAFETY: the helper filled the whole buffer.
         let kernel = unsafe { kernel.assume_init() };
-        // SAFETY: the destination is part of the ring's entry and longer than what is read. The helper checks the
-        // source.
+        // SAFETY: the destination is part of the ring's entry and longer than the bytes that are
+        // read. The helper checks the source.
         let failed = unsafe {
             bpf_probe_read_kernel(
                 (&raw mut (*to).address).cast(),

@@ -45,7 +45,7 @@ pub enum Unread {
 /// Reads until the `ClientHello` in `bytes` is complete. Bytes after the hello stay in `bytes` too.
 ///
 /// # Errors
-/// When the client sends bytes that are not a `ClientHello`, or closes the connection first.
+/// Fails when the client sends bytes that are not a `ClientHello`, or closes the connection first.
 pub async fn receive(
     stream: &mut (impl AsyncRead + Unpin),
     bytes: &mut Vec<u8>,
@@ -68,8 +68,8 @@ pub async fn receive(
 /// Pure.
 ///
 /// # Errors
-/// When the bytes are not a `ClientHello`, when rustls does not accept it, or when its last record
-/// contains further bytes. A server would parse such bytes as the client's next message.
+/// Fails when the bytes are not a `ClientHello`, when rustls does not accept it, or when its last
+/// record contains further bytes. A server would parse such bytes as the client's next message.
 pub fn parse(bytes: &[u8]) -> Result<Option<Hello>, NotAHello> {
     let mut handshake = Vec::new();
     let mut rest = bytes;

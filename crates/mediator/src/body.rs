@@ -143,7 +143,8 @@ impl OriginTask {
         Self(Some(tokio::spawn(connection).abort_handle()))
     }
 
-    /// Lets the connection end by itself, because bytes that were counted may still be in its buffers.
+    /// Lets the connection end without closing it, because bytes that were counted may still be in
+    /// its buffers.
     fn detach(mut self) {
         self.0 = None;
     }

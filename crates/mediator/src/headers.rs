@@ -10,7 +10,8 @@ const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection")
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const AGENT: HeaderName = HeaderName::from_static("x-pipelock-agent");
 
-/// Removes hop-by-hop fields, including those that `Connection` names, and fields that are addressed to a proxy.
+/// Removes hop-by-hop fields, including fields that `Connection` names, and fields that are
+/// addressed to a proxy.
 ///
 /// `Content-Length` and the framing are left to the HTTP library, which writes them again.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {

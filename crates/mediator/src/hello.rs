@@ -17,7 +17,7 @@ const HELLO_LIMIT: Duration = Duration::from_secs(5);
 /// For an encrypted hello, the outer name is judged.
 ///
 /// # Errors
-/// The reason word of the outcome: `not_tls`, `sni_mismatch`, or `client_silent`.
+/// Returns the reason word of the outcome: `not_tls`, `sni_mismatch`, or `client_silent`.
 pub(super) async fn check(
     client: &mut (impl AsyncRead + Unpin),
     buffer: &mut Vec<u8>,

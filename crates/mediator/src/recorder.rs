@@ -2,7 +2,7 @@
 //!
 //! Lines are appended under one lock, in the order in which they were signed. A separate thread
 //! calls `fdatasync`. A call makes every intent durable that was appended before it, so requests
-//! that arrive together share one call. Each intent gets an outcome, because [`Intent`] writes one
+//! that arrive together share one call. Each intent has an outcome, because [`Intent`] writes one
 //! when it is dropped. The first failure is final, because the chain cannot continue after a line
 //! that was signed and not written.
 use std::io;
@@ -80,7 +80,8 @@ impl Ledger {
     /// Creates the first evidence file and writes `session_open` durably.
     ///
     /// # Errors
-    /// When the file cannot be created or written, or the recorder rejects the session's texts.
+    /// Fails when the file cannot be created or written, or the recorder rejects the session's
+    /// texts.
     pub fn open(
         store: Box<dyn Store>,
         key: SigningKey,
@@ -141,7 +142,8 @@ impl Ledger {
     /// Records durably that an action will happen.
     ///
     /// # Errors
-    /// When the receipt cannot be made durable. The action must not happen then.
+    /// Fails when the receipt cannot be made durable. The action must not happen after such an
+    /// error.
     pub async fn intent(self: &Arc<Self>, facts: Facts) -> Result<Intent, EvidenceError> {
         let action_id = new_id();
         let mine = self.append(|recorder, time| {
@@ -170,7 +172,7 @@ impl Ledger {
     /// Records that a request was denied.
     ///
     /// # Errors
-    /// When the receipt cannot be written.
+    /// Fails when the receipt cannot be written.
     pub fn block(&self, facts: &Facts, layer: &str, pattern: &str) -> Result<(), EvidenceError> {
         let action = Action {
             action_id: &new_id(),
@@ -191,7 +193,7 @@ impl Ledger {
     /// Records that the session is alive.
     ///
     /// # Errors
-    /// When the receipt cannot be written.
+    /// Fails when the receipt cannot be written.
     pub fn heartbeat(&self) -> Result<(), EvidenceError> {
         self.append(|recorder, time| {
             let id = new_id();
@@ -228,7 +230,7 @@ impl Ledger {
     /// Closes the session durably. Nothing can be recorded after that.
     ///
     /// # Errors
-    /// When an earlier receipt or one of the last lines cannot be written.
+    /// Fails when an earlier receipt or one of the last lines cannot be written.
     pub fn close(&self, reason: &str) -> Result<Closed, EvidenceError> {
         let thread = lock(&self.sync_thread).take();
         if let Some(SyncThread { wake, handle }) = thread {

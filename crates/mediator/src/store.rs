@@ -11,13 +11,14 @@ pub trait EvidenceFile: Send + Sync {
     /// Appends whole lines.
     ///
     /// # Errors
-    /// When the lines cannot be written. None of their bytes stays in the file then.
+    /// Fails when the lines cannot be written. After an error, none of their bytes is in the file.
     fn append(&self, lines: &[u8]) -> io::Result<()>;
 
     /// Waits until all appended lines are on disk.
     ///
     /// # Errors
-    /// When the disk reports an error. Lines that were appended since the last successful call may be lost.
+    /// Fails when the disk reports an error. Lines that were appended since the last successful
+    /// call may be lost.
     fn sync(&self) -> io::Result<()>;
 }
 
@@ -26,7 +27,7 @@ pub trait Store: Send + Sync {
     /// Creates the file `name`, which must not exist.
     ///
     /// # Errors
-    /// When the file exists or cannot be created.
+    /// Fails when the file exists or cannot be created.
     fn create(&self, name: &str) -> io::Result<Arc<dyn EvidenceFile>>;
 }
 

@@ -118,7 +118,7 @@ impl Subject {
 /// Signs the digests and sizes of `files`, and the `predicate`.
 ///
 /// # Errors
-/// None in practice, because every value has a JSON form.
+/// Returns no error in practice, because every value has a JSON form.
 pub fn sign(
     files: &[FileDigest],
     predicate: Predicate,

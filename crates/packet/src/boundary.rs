@@ -60,7 +60,7 @@ pub struct BoundaryReport {
     pub reconciliation: Option<Reconciliation>,
     /// Check of the flow log, if there is one.
     pub flows: Option<FlowReport>,
-    /// All findings, including those in the flow log.
+    /// All findings, including the findings in the flow log.
     pub findings: Vec<Finding>,
 }
 

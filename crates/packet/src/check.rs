@@ -1,5 +1,5 @@
-//! Checks an Audit Packet: its own rules, and whether it matches the evidence (evidence protocol, section 6). Also
-//! checks the members that Pipelock's verifiers do not check (section 6.3).
+//! Checks an Audit Packet: its own rules, and whether it matches the evidence (evidence protocol,
+//! section 6). It also checks the members that Pipelock's verifiers do not check (section 6.3).
 use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
@@ -450,7 +450,7 @@ fn verdict(
     let agrees = match stated {
         PacketVerdict::Valid | PacketVerdict::SelfConsistentOnly => consistent,
         PacketVerdict::Invalid => !consistent,
-        // `error` also means evidence without a receipt.
+        // An `error` in the packet is also correct for evidence without a receipt.
         PacketVerdict::Error => report.verdict == EvidenceVerdict::Error,
         PacketVerdict::NotRun => true,
     };

@@ -34,7 +34,7 @@ pub(super) struct Counted {
     unclear: Attempts,
     ring_full: u64,
     relay_denied: u64,
-    /// Number of rows that do not match the schema, and the deviation of the first one.
+    /// Number of rows that do not match the schema, and the deviation of the first such row.
     malformed: u64,
     first_malformed: String,
 }

@@ -28,7 +28,8 @@ pub struct Denied {
 }
 
 impl Denied {
-    /// Returns the status of the answer, if this is an answer that looks like a denial.
+    /// Returns the HTTP status in the answer, or `None` if this is not an answer that looks like a
+    /// denial.
     pub fn answered_with(&self) -> Option<u16> {
         let rest = self.reason.strip_prefix("answered_")?;
         rest.get(..3)?.parse().ok()
@@ -87,7 +88,7 @@ pub fn sort(attempts: &mut Attempts) {
 const LATER_HELLO: [&str; 2] = ["encrypted_client_hello", "name_mismatch"];
 
 impl RelayRow {
-    /// Returns the reason if the row is a denial or looks like one.
+    /// Returns the reason if the row is a denial or looks like a denial.
     ///
     /// A request that failed after it moved bytes was not denied, because the destination may have received all of
     /// them.

@@ -98,7 +98,7 @@ pub struct FlowReport {
 /// read.
 ///
 /// # Errors
-/// If the log cannot be read to its end.
+/// Fails if the log cannot be read to its end.
 pub fn check_flows(
     reader: &mut dyn Read,
     visit: &mut dyn FnMut(&Node<'_>),
@@ -235,7 +235,7 @@ impl<'a> Line<'a> {
             .strip_suffix(HASH_END)
             .and_then(|rest| rest.rsplit_once(HASH_MEMBER))
             .ok_or("hash is not the last member")?;
-        // The member that was found in the text must be the one that the parser read.
+        // The member that was found in the text must be the member that the parser read.
         if node.member_text("hash") != hash || hash.len() != 64 {
             return Err(String::from("hash is not the last member"));
         }

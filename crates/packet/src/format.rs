@@ -1,9 +1,10 @@
 //! The formats of the files that the supervisor writes. Each row and each document has one type, which the writer and
 //! every reader use.
 //!
-//! Reading is lenient, so that files of earlier versions can be compared: unknown members are ignored, and absent
-//! members have their default. Writing is strict: a value that this version never writes cannot be serialized.
-//! `deviations` finds such values by serializing what was read.
+//! Reading is lenient, so that files of earlier versions can be compared: unknown members are
+//! ignored, and absent members have their default. Writing is strict: a value that this version
+//! never writes cannot be serialized. `deviations` finds such values by serializing the value that
+//! was read.
 #[macro_use]
 mod define;
 

@@ -210,7 +210,7 @@ impl Identity {
     /// Returns the text of the file.
     ///
     /// # Errors
-    /// None in practice, because every value has a JSON form.
+    /// Returns no error in practice, because every value has a JSON form.
     pub fn to_bytes(&self) -> Result<Vec<u8>, serde_json::Error> {
         let mut bytes = serde_json::to_vec_pretty(self)?;
         bytes.push(b'\n');

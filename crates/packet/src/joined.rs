@@ -46,7 +46,8 @@ struct Caller {
 /// The names of a process and of its executable, which many connections share.
 type Program = Rc<(String, String)>;
 
-/// The compared members of a row of the relay. The type is small, because there is one for each request.
+/// The compared members of a row of the relay. The type is small, because there is one value for
+/// each request.
 #[derive(Debug)]
 struct Served {
     connection: (u64, u64),

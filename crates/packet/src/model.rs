@@ -362,7 +362,7 @@ impl Packet {
     /// Returns the text of `packet.json`.
     ///
     /// # Errors
-    /// None in practice, because the keys of all maps are strings.
+    /// Returns no error in practice, because the keys of all maps are strings.
     pub fn to_json(&self) -> Result<String, serde_json::Error> {
         serde_json::to_string_pretty(self).map(|text| text + "\n")
     }

@@ -1,5 +1,6 @@
-//! Counts the traffic through the channels that are open on purpose. An allowed host is a way out, so a reader needs to
-//! know how much it was used. The writer of a packet and its verifier use the same code.
+//! Counts the traffic through the channels that are open on purpose. An allowed host is a way out,
+//! so a reader needs the amount of traffic to it. The writer of a packet and its verifier use the
+//! same code.
 //!
 //! Claims: channel-host, channel-wildcard, channel-other-name, channel-time
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ const HOSTS: usize = 1000;
 )]
 #[serde(default)]
 pub struct Through {
-    /// Requests and tunnels. Their number and timing can carry information, too.
+    /// Requests and tunnels. The number and the timing of requests can carry information too.
     pub requests: u64,
     /// Bytes of bodies and tunnels from the command.
     pub bytes_up: u64,

@@ -82,7 +82,7 @@ impl<'a> Stream<'a> {
     /// Reads and hashes the rest.
     ///
     /// # Errors
-    /// If the file cannot be read.
+    /// Fails if the file cannot be read.
     pub fn hash_rest(&mut self) -> io::Result<()> {
         let mut buffer = vec![0; CHUNK];
         while self.read(&mut buffer)? > 0 {}
@@ -92,7 +92,7 @@ impl<'a> Stream<'a> {
     /// Starts again with an empty hash.
     ///
     /// # Errors
-    /// If the file cannot be rewound.
+    /// Fails if the file cannot be rewound.
     pub fn rewind(&mut self) -> io::Result<()> {
         self.source.seek(SeekFrom::Start(0))?;
         self.hash = Sha256::new();

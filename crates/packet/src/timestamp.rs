@@ -52,7 +52,7 @@ impl Stamp {
 /// Makes a request for a token over `attestation` that includes the certificates of its signer.
 ///
 /// # Errors
-/// If `nonce` is too long for an integer.
+/// Fails if `nonce` is too long for an integer.
 pub fn request(attestation: &[u8], nonce: &[u8]) -> Result<Vec<u8>, String> {
     let digest = Sha256::digest(attestation);
     let write = || {
@@ -134,7 +134,7 @@ pub fn check(
 /// when the packet has been `made`, right after the run was `completed`.
 ///
 /// # Errors
-/// If the times are inconsistent, or the packet has no such times.
+/// Fails if the times are inconsistent, or the packet has no such times.
 pub fn check_times(stamp: &Stamp, completed: &str, made: &str) -> Result<(), Problem> {
     let read = |text: &str| {
         OffsetDateTime::parse(text, &Rfc3339)

@@ -12,7 +12,7 @@ use super::identity::Identity;
 use super::model::Packet;
 
 /// Renders the report of a check: verdict and grade, then the findings, then the subject of the
-/// check and its numbers. For a whole packet, `verdict` and `findings` are those of the packet, and
+/// check and its numbers. For a whole packet, `verdict` and `findings` belong to the packet, and
 /// there is a `boundary`. Evidence alone has no boundary.
 pub fn render(
     verdict: EvidenceVerdict,

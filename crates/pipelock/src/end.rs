@@ -17,8 +17,8 @@ use super::{binary, http};
 /// Time for receipts to be written, and additional time for each connection that closed.
 const DRAIN: Duration = Duration::from_millis(500);
 const DRAIN_EACH: Duration = Duration::from_millis(10);
-/// Time for which a request may wait without using a processor. Pipelock takes at most five seconds to look up a name,
-/// and does not detect during that time that its client has closed.
+/// Time for which a request may wait without using a processor. Pipelock takes at most five seconds
+/// to look up a name. During that time, it does not detect that its client has closed.
 const WAITS_AT_MOST: Duration = Duration::from_secs(6);
 /// Total time to drain.
 const DRAIN_AT_MOST: Duration = Duration::from_mins(1);
@@ -123,7 +123,7 @@ impl Pipelock {
     /// Returns the number of open tunnels.
     ///
     /// # Errors
-    /// When `/metrics` cannot be read, or does not contain the number.
+    /// Fails when `/metrics` cannot be read, or does not contain the number.
     pub fn tunnels(&mut self) -> io::Result<u64> {
         let gate = self.gate.as_mut();
         let (_, body) = http::get(self.metrics, "/metrics", ANSWER_WITHIN, gate)?;

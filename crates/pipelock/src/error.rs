@@ -72,7 +72,7 @@ pub enum PipelockError {
     /// Pipelock's session does not bind the boundary.
     #[error("Pipelock's session_open does not bind the posture capsule of this run: {found}")]
     NotBound {
-        /// The text that states what the session binds instead.
+        /// A text that states which capsule the session binds instead, if any.
         found: String,
     },
 }

@@ -1,8 +1,8 @@
 //! Reserves ports on the host's loopback for Pipelock before it listens there.
 //!
-//! The supervisor binds a socket to each port and does not listen. The kernel then assigns the port to no other process
-//! that binds to port 0, and Pipelock can still bind it, because both sockets set `SO_REUSEADDR`. Thus no other process
-//! can get the port between its choice and its use.
+//! The supervisor binds a socket to each port and does not listen. The kernel then assigns the port
+//! to no other process that binds to port 0, and Pipelock can still bind it, because both sockets
+//! set `SO_REUSEADDR`. No other process can therefore get the port between its choice and its use.
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -19,8 +19,8 @@ impl HeldPort {
     fn any() -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
-        // The option is set after the bind, because otherwise the kernel could choose a port that another process has
-        // reserved in the same way.
+        // The option is set after the bind. Otherwise the kernel could choose a port that another
+        // process has reserved in the same way.
         socket.set_reuse_address(true)?;
         let address = socket
             .local_addr()?
@@ -53,7 +53,7 @@ impl Ports {
     /// Reserves three ports that the kernel chooses.
     ///
     /// # Errors
-    /// When no port or descriptor is free.
+    /// Fails when no port or descriptor is free.
     pub fn hold() -> io::Result<Self> {
         Ok(Self {
             proxy: HeldPort::any()?,

@@ -1,9 +1,9 @@
 //! Writes Pipelock's resolver configuration: the machine's name servers without its search domains.
 //!
-//! With a search domain, the resolver may look up another name than the one that was judged. For
-//! example, with `ndots:5`, which Kubernetes sets, `api.example.com` is first looked up below the
-//! search domain. `LOCALDOMAIN` does not help, because Go's resolver ignores it, unlike the
-//! resolver of a C library.
+//! With a search domain, the resolver may look up another name than the judged one. For example,
+//! Kubernetes sets `ndots:5`, with which `api.example.com` is first looked up below the search
+//! domain. `LOCALDOMAIN` does not help, because Go's resolver ignores it, unlike the resolver of a
+//! C library.
 use std::io;
 use std::path::Path;
 
@@ -18,7 +18,7 @@ const MOST: u64 = 64 << 10;
 /// Writes the file for user `id` to `path`, unless the machine has no resolver configuration.
 ///
 /// # Errors
-/// When the machine's file cannot be read, or `path` cannot be written.
+/// Fails when the machine's file cannot be read, or `path` cannot be written.
 pub(super) fn write(path: &Path, id: u32) -> Result<(), PipelockError> {
     let text = match egress_files::read(Path::new(PATH), MOST) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -28,9 +28,9 @@ pub(super) fn write(path: &Path, id: u32) -> Result<(), PipelockError> {
     config::write_for(path, text.as_bytes(), id)
 }
 
-/// Replaces the search domains with `onion`. Go does not look up names below `onion`, and no name
-/// server has any (RFC 7686). Without any search domain, a resolver would use the domain of the
-/// machine's own name.
+/// Replaces the search domains with `onion`. Go does not look up names below `onion`, and name
+/// servers have no names there (RFC 7686). Without any search domain, a resolver would use the
+/// domain of the machine's own name.
 fn without_search(text: &str) -> String {
     let mut found: String = text
         .lines()

@@ -123,7 +123,8 @@ impl Pipelock {
     /// Call it while this process has one thread.
     ///
     /// # Errors
-    /// When a file cannot be read or written, the caller's policy is invalid, or the process cannot be started.
+    /// Fails when a file cannot be read or written, the caller's policy is invalid, or the process
+    /// cannot be started.
     pub fn start(setup: &Setup<'_>, gate: Box<dyn Gate>) -> Result<Self, PipelockError> {
         let files = Files::of(setup.dir);
         binary::copy(setup.binary, &files.binary)?;
@@ -168,8 +169,9 @@ impl Pipelock {
     /// Call it while this process has one thread.
     ///
     /// # Errors
-    /// When it exits, rejects its configuration, or is not ready in time (each with the end of its log), when another
-    /// process has its port, or when its session does not bind the posture capsule.
+    /// Fails when it exits, rejects its configuration, or is not ready in time (each with the end
+    /// of its log), when another process has its port, or when its session does not bind the
+    /// posture capsule.
     pub fn wait_ready(&mut self, setup: &Setup<'_>) -> Result<(), PipelockError> {
         loop {
             let deadline = Instant::now() + READY_WITHIN;

@@ -3,8 +3,7 @@ use thiserror::Error;
 
 /// Why the built-in mediator cannot use a document as its policy.
 ///
-/// Lines count from 1; line 0 means that the place is unknown. Errors show key names and never
-/// values.
+/// Lines count from 1. Line 0 is an unknown place. Errors show key names and never values.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PolicyError {
     /// The text is not exactly one valid YAML document.

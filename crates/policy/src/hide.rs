@@ -20,7 +20,7 @@ pub fn values(words: &str, document: Option<&str>) -> String {
     {
         collect(&entry.value, &mut hidden);
     }
-    // Longer values are replaced first, because a value may be part of a longer one.
+    // Longer values are replaced first, because a shorter value may be part of a longer value.
     hidden.sort_by_key(|value| std::cmp::Reverse(value.len()));
     hidden.iter().fold(words.to_owned(), |text, value| {
         let start: String = value.chars().take(SHOWN_LETTERS).collect();

@@ -10,7 +10,7 @@ pub struct Opened {
     /// The ranges in `ssrf.ip_allowlist`.
     pub listed: Vec<Cidr>,
     /// Whether `trusted_domains` lets some names resolve to private networks. The kernel programs
-    /// do not see names.
+    /// receive only addresses, not names.
     pub private: bool,
 }
 

@@ -31,9 +31,9 @@ pub enum Attempt {
     Whole,
     /// All except the heartbeats, which 3.1 introduced.
     NoHeartbeats,
-    /// Also without `require_receipts`, which 2.8 introduced.
+    /// Without `require_receipts` as well, which 2.8 introduced.
     NoReceiptGate,
-    /// Also without the raised limits, except `fetch_proxy.max_response_mb`.
+    /// Without the raised limits as well, except `fetch_proxy.max_response_mb`.
     Bare,
 }
 

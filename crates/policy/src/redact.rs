@@ -46,9 +46,9 @@ impl fmt::Debug for Key {
 /// Writes a URL, or an authority alone, in the form in which it is recorded.
 ///
 /// Scheme and host become lower case; the default port, user information and fragment are removed.
-/// The query is replaced by its length and keyed digest, path segments that look like credentials
-/// by [`REDACTED`], and the part of the path beyond 2 KiB by its length and digest. Applying the
-/// function to its own result changes nothing.
+/// The query is replaced by its length and keyed digest. Path segments that look like credentials
+/// are replaced by [`REDACTED`], and the part of the path beyond 2 KiB by its length and digest.
+/// Applying the function to its own result changes nothing.
 pub fn target(text: &str, key: &Key) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return authority(text, None);

@@ -1,8 +1,8 @@
 //! The posture capsule: a signed statement about the boundary, made before any traffic. `session_open` signs its hash
 //! (behavior of Pipelock, last section).
 //!
-//! [`sign`] makes a capsule, [`check`] compares one with the session that binds it, and [`kernel_rule_hash`] defines
-//! `containment.kernel_rule_hash`.
+//! [`sign`] makes a capsule, [`check`] compares a capsule with the session that binds it, and
+//! [`kernel_rule_hash`] defines `containment.kernel_rule_hash`.
 //!
 //! Claims: boundary-first
 use std::collections::BTreeMap;

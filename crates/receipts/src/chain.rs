@@ -247,7 +247,8 @@ impl ActionChain {
         true
     }
 
-    /// Checks a change of keys (section 2.6). The marker alone gives no trust, so the new key must be pinned.
+    /// Checks a change of keys (section 2.6). The marker alone does not make the new key trusted,
+    /// so the new key must be pinned.
     fn transition(
         &mut self,
         receipt: &Receipt<'_, '_>,

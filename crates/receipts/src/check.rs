@@ -55,7 +55,7 @@ impl<'t> EvidenceCheck<'t> {
     /// read.
     ///
     /// # Errors
-    /// If the file cannot be read to its end. The part before the error was checked.
+    /// Fails if the file cannot be read to its end. The part before the error was checked.
     pub fn file(
         &mut self,
         name: &str,

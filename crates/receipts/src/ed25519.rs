@@ -6,8 +6,8 @@
 //!
 //! - The multiples of `A` and `B` are computed once for each key, so that a check only adds points.
 //! - Points are encoded together, with one inversion for all of them.
-//! - `R` is not decoded. If its bytes are the encoding of the computed point, they decode to that point, and both have the
-//!   same order.
+//! - `R` is not decoded. If the bytes of `R` are the encoding of the computed point, they decode to
+//!   that point, and both have the same order.
 //!
 //! This is not batch verification, which accepts other signatures: each signature has its own equation. A signature
 //! that this module does not accept goes to `verify_strict`, so that only `verify_strict` rejects a signature.

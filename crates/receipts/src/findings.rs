@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 const KEPT_PER_RULE: usize = 10;
-/// Number of errors of one rule after which a check stops, because the verdict and its cause are known.
+/// Number of errors of one rule after which a check stops, because more errors would not change the
+/// verdict or its cause.
 const ENOUGH: usize = 1000;
 /// Number of characters of an expected or found text that are kept.
 const KEPT_CHARACTERS: usize = 160;

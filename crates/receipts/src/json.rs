@@ -22,7 +22,7 @@ pub const MAX_ENTRY_DEPTH: usize = 127;
 /// Parses one value with optional white space around it.
 ///
 /// # Errors
-/// If the text is not strict JSON or is nested deeper than `max_depth`.
+/// Fails if the text is not strict JSON or is nested deeper than `max_depth`.
 pub fn parse(text: &str, max_depth: usize) -> Result<Node<'_>, JsonError> {
     Parser::document(text, max_depth)
 }
@@ -39,7 +39,7 @@ pub fn read_document<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
 /// Parses one value, like [`parse`], from bytes.
 ///
 /// # Errors
-/// If the bytes are not UTF-8 or not strict JSON, or are nested deeper than `max_depth`.
+/// Fails if the bytes are not UTF-8 or not strict JSON, or are nested deeper than `max_depth`.
 pub fn parse_bytes(bytes: &[u8], max_depth: usize) -> Result<Node<'_>, JsonError> {
     let text = str::from_utf8(bytes).map_err(|error| JsonError {
         offset: error.valid_up_to(),

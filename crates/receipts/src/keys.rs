@@ -64,7 +64,7 @@ pub enum KeyError {
 /// Makes a random key.
 ///
 /// # Errors
-/// If the operating system returns no random bytes.
+/// Fails if the operating system returns no random bytes.
 pub fn generate() -> Result<SigningKey, KeyError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(KeyError::Random)?;
@@ -76,7 +76,7 @@ pub fn generate() -> Result<SigningKey, KeyError> {
 /// Makes a key from a seed of 64 hex digits.
 ///
 /// # Errors
-/// If the text is not 64 hex digits.
+/// Fails if the text is not 64 hex digits.
 pub fn signing_key_from_seed_hex(text: &str) -> Result<SigningKey, KeyError> {
     let mut seed = [0; 32];
     hex::decode_to_slice(text, &mut seed)
@@ -89,7 +89,7 @@ pub fn signing_key_from_seed_hex(text: &str) -> Result<SigningKey, KeyError> {
 /// Reads the private key file `path`.
 ///
 /// # Errors
-/// If the file cannot be read, other users can access it, or it holds no key.
+/// Fails if the file cannot be read, other users can access it, or it holds no key.
 pub fn load_private(path: &Path) -> Result<SigningKey, KeyError> {
     let io = |source| KeyError::Io {
         action: "read",
@@ -110,7 +110,7 @@ pub fn load_private(path: &Path) -> Result<SigningKey, KeyError> {
 /// Reads the text of a private key: a header line, then seed and public key in base64.
 ///
 /// # Errors
-/// If the text is malformed, or the public key does not belong to the seed.
+/// Fails if the text is malformed, or the public key does not belong to the seed.
 pub fn parse_private(text: &[u8]) -> Result<SigningKey, KeyError> {
     if text
         .trim_ascii_start()
@@ -147,7 +147,7 @@ pub fn public_text(key: &VerifyingKey) -> String {
 /// Reads a public key from 64 hex digits or from the text of a public key file.
 ///
 /// # Errors
-/// If the text is neither, or not a point that [`VerifyingKey::verify_strict`] accepts.
+/// Fails if the text is neither, or not a point that [`VerifyingKey::verify_strict`] accepts.
 pub fn parse_public(text: &str) -> Result<VerifyingKey, KeyError> {
     let text = text.trim();
     if text.starts_with(PRIVATE_HEADER) {
@@ -169,7 +169,7 @@ pub fn parse_public(text: &str) -> Result<VerifyingKey, KeyError> {
 /// of a file that contains either.
 ///
 /// # Errors
-/// If the argument is none of these.
+/// Fails if the argument is none of these.
 pub fn public_from_argument(argument: &str) -> Result<VerifyingKey, KeyError> {
     let literal = argument.trim();
     if literal.starts_with(PUBLIC_HEADER)
@@ -221,7 +221,7 @@ pub enum Replace {
 /// is useless.
 ///
 /// # Errors
-/// If a file exists and must not be replaced, or a file cannot be written.
+/// Fails if a file exists and must not be replaced, or a file cannot be written.
 pub fn write_pair(path: &Path, key: &SigningKey, replace: Replace) -> Result<PathBuf, KeyError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".pub");

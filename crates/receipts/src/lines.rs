@@ -41,7 +41,7 @@ impl<R: Read> Lines<R> {
     /// Returns the next line, or `None` after the last line or an endless one.
     ///
     /// # Errors
-    /// If the reader fails.
+    /// Fails if the reader fails.
     pub fn next_line(&mut self) -> io::Result<Option<Line<'_>>> {
         if self.ended {
             return Ok(None);

@@ -118,7 +118,7 @@ impl Recorder {
     /// Opens a session and returns the line of its `session_open`.
     ///
     /// # Errors
-    /// If a text of `config` is empty, or the line is too long.
+    /// Fails if a text of `config` is empty, or the line is too long.
     pub fn open(
         key: SigningKey,
         config: SessionConfig,
@@ -167,8 +167,8 @@ impl Recorder {
     /// Records a decision about an action, made at `time`: a denial, an intent, or an outcome.
     ///
     /// # Errors
-    /// If the target or the identifier is empty, the line is too long, an intent is repeated, or an outcome has no
-    /// intent.
+    /// Fails if the target or the identifier is empty, the line is too long, an intent is repeated,
+    /// or an outcome has no intent.
     pub fn action(&mut self, action: &Action<'_>, time: &str) -> Result<Vec<u8>, RecorderError> {
         let known = self.open_intents.contains(action.action_id);
         match action.phase {
@@ -198,10 +198,10 @@ impl Recorder {
         Ok(lines)
     }
 
-    /// Records a heartbeat. Pipelock writes the first one right after the open.
+    /// Records a heartbeat. Pipelock writes the first heartbeat right after the open.
     ///
     /// # Errors
-    /// If the identifier is empty.
+    /// Fails if the identifier is empty.
     pub fn heartbeat(&mut self, at: Moment<'_>) -> Result<Vec<u8>, RecorderError> {
         let beat = self.beats.saturating_add(1);
         let control = control("heartbeat", "heartbeat", |heartbeat| {
@@ -220,8 +220,8 @@ impl Recorder {
         Ok(lines)
     }
 
-    /// Writes a signed checkpoint, which authenticates every entry so far. The recorder also writes one by itself after
-    /// each `checkpoint_interval` entries.
+    /// Writes a signed checkpoint, which authenticates every entry so far. The recorder also writes
+    /// a checkpoint on its own after each `checkpoint_interval` entries.
     pub fn checkpoint(&mut self, time: &str) -> Vec<u8> {
         let entry_count = self.entries.since_checkpoint;
         let first_seq = self.entries.next_seq.saturating_sub(entry_count);
@@ -256,7 +256,7 @@ impl Recorder {
     /// `graceful_shutdown` for a clean stop.
     ///
     /// # Errors
-    /// If the reason or the identifier is empty. The recorder is dropped in any case.
+    /// Fails if the reason or the identifier is empty. The recorder is dropped in any case.
     pub fn close(mut self, reason: &str, at: Moment<'_>) -> Result<Closed, RecorderError> {
         require("close_reason", reason)?;
         let final_seq = self.receipts;

@@ -422,8 +422,9 @@ impl Sessions {
     }
 }
 
-/// Returns a number for the identifier of an action, which takes less memory than its text. The number is that of the
-/// UUID, or half of the SHA-256 of any other text. A collision can only make evidence invalid.
+/// Returns a number for the identifier of an action, which takes less memory than its text. The
+/// number is the number of the UUID, or half of the SHA-256 of any other text. A collision can only
+/// make evidence invalid.
 fn number(id: &str) -> u128 {
     let is_canonical = id.len() == 36 && !id.bytes().any(|byte| byte.is_ascii_uppercase());
     match Uuid::try_parse(id) {

@@ -1,4 +1,4 @@
-//! Distinguishes the mediator's own answers from those of an origin. Pure.
+//! Distinguishes the mediator's own answers from the answers of an origin. Pure.
 
 /// The sender of an answer, as its head shows.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,8 +64,7 @@ pub(super) fn tunnel<'a>(status: u16, find: impl Fn(&str) -> Option<&'a str>) ->
     }
 }
 
-/// Returns `layer:reason` of a denial, or only the layer or only the reason if the other one is
-/// missing.
+/// Returns `layer:reason` of a denial. If one of the two is missing, returns only the other.
 fn words<'a>(find: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
     let word = |name| find(name).map(clean).filter(|word| !word.is_empty());
     let layer = word("x-pipelock-block-reason-layer");

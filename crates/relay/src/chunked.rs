@@ -1,7 +1,8 @@
 //! Finds the end of a chunked body without decoding it. Pure.
 //!
-//! Only the plain form is accepted: a size in hexadecimal, CRLF, that many bytes, CRLF; at the end `0`, CRLF, CRLF.
-//! Extensions and trailer fields are rejected, because parsers differ on them and hardly any client sends them.
+//! Only the plain form is accepted: a size in hexadecimal, CRLF, that many bytes, CRLF, and at the
+//! end `0`, CRLF, CRLF. Extensions and trailer fields are rejected, because parsers differ on them
+//! and hardly any client sends them.
 use super::http_head::HeadError;
 
 /// Tracks one chunked body that arrives in pieces of any size.
@@ -43,8 +44,8 @@ impl Chunked {
     /// earlier.
     ///
     /// # Errors
-    /// [`HeadError::Chunk`] if a size line or a line end is not in the plain form, and [`HeadError::Trailers`] if there
-    /// are trailer fields.
+    /// Returns [`HeadError::Chunk`] if a size line or a line end is not in the plain form, and
+    /// [`HeadError::Trailers`] if there are trailer fields.
     pub fn take(&mut self, bytes: &[u8]) -> Result<usize, HeadError> {
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {

@@ -40,7 +40,7 @@ pub(super) enum Ending {
     Idle,
     /// The relay stops.
     Stopped,
-    /// The relay denied what the command sent.
+    /// The relay denied bytes that the command sent.
     Refused,
 }
 

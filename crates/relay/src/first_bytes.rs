@@ -149,8 +149,9 @@ fn page(status: u16, reason: &str) -> String {
     )
 }
 
-/// Closes a connection so that the client receives everything that was sent. If a socket is closed with unread bytes,
-/// the kernel resets the connection, and the client loses what it has not read yet.
+/// Closes a connection so that the client receives everything that was sent. If a socket is closed
+/// with unread bytes, the kernel resets the connection, and the client loses all bytes that it has
+/// not read yet.
 pub(super) async fn close_gently(relay: &Relay, mut stream: TcpStream) {
     if stream.shutdown().await.is_err() {
         return;

@@ -3,8 +3,9 @@
 //! A TLS 1.3 server may answer the first `ClientHello` with a `HelloRetryRequest` (RFC 8446,
 //! section 4.1.4). The client then sends another `ClientHello`, which could name another server.
 //! Until the `ServerHello`, a handshake record of the client can only be part of a `ClientHello`.
-//! The relay therefore judges every later hello like the first one before it sends any byte of that
-//! hello on. After the `ServerHello`, no server accepts another `ClientHello` in plain text.
+//! The relay therefore judges every later hello in the same way as the first hello, before it sends
+//! any byte of the later hello on. After the `ServerHello`, no server accepts another `ClientHello`
+//! in plain text.
 //!
 //! Claims: second-hello
 use egress_http::client_hello::{self, MOST, NotAHello};
@@ -35,7 +36,8 @@ const RETRY: [u8; 32] = [
 #[derive(Debug)]
 pub(super) struct Handshake<'t> {
     host: &'t Host,
-    /// Number of client bytes that pass without a check: those of the first hello, or of a record of another type.
+    /// Number of client bytes that pass without a check: the bytes of the first hello, or of a
+    /// record of another type.
     unchecked: usize,
     /// Client bytes that are not judged yet.
     unjudged: Vec<u8>,

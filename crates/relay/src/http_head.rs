@@ -103,7 +103,7 @@ impl HeadError {
 /// Where a head ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scan {
-    /// Not in these bytes. Continue at this offset when more bytes arrive.
+    /// The head does not end in these bytes. Continue at this offset when more bytes arrive.
     More(usize),
     /// The head is this many bytes long.
     End(usize),
@@ -114,7 +114,8 @@ pub enum Scan {
 /// An error is returned as soon as its byte arrives, because a client that sends bare LF never sends the end.
 ///
 /// # Errors
-/// When a line end is not CRLF, a control byte or a folded line occurs, or the head is too large.
+/// Fails when a line end is not CRLF, a control byte or a folded line occurs, or the head is too
+/// large.
 pub fn scan(bytes: &[u8], from: usize) -> Result<Scan, HeadError> {
     let mut at = from;
     loop {
@@ -153,7 +154,7 @@ pub fn scan(bytes: &[u8], from: usize) -> Result<Scan, HeadError> {
 /// Judges a complete head that [`scan`] found, and returns how its body ends.
 ///
 /// # Errors
-/// When the head is ambiguous, or requests something that the relay does not pass on.
+/// Fails when the head is ambiguous, or requests something that the relay does not pass on.
 pub fn judge(head: &[u8]) -> Result<Framing, HeadError> {
     if head.starts_with(b"PRI * HTTP/2") {
         return Err(HeadError::H2c);

@@ -13,7 +13,8 @@ pub struct Limits {
     /// Pipelock denies the 1,025th tunnel without a receipt, and frees a place only some time after
     /// its tunnel has ended.
     pub tunnels: usize,
-    /// Maximum total size of the tunnels' buffers in bytes. Above it, a tunnel gets only small buffers.
+    /// Maximum total size of the tunnels' buffers in bytes. Above this size, a tunnel gets only
+    /// small buffers.
     pub buffers: usize,
     /// Time from accept to the first bytes that identify the protocol, and to a complete `ClientHello`.
     pub first_bytes: Duration,

@@ -6,8 +6,8 @@ use egress_common::abi::{SLOT_PROXY, SLOT_REDIRECTED, SLOTS, Slot, address};
 
 use super::report::{Origin, Reporter};
 
-/// The array that holds the slot of a connection. Each listener has its own, because connections to different listeners
-/// can have the same local port at the same time.
+/// The array that holds the slot of a connection. Each listener has its own array, because
+/// connections to different listeners can have the same local port at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SlotTable {
     /// Redirected connections that are IPv4 on the wire, also when the command's socket is `AF_INET6` with a mapped
@@ -19,7 +19,7 @@ pub enum SlotTable {
     Proxy,
 }
 
-/// Source of slots: the kernel's arrays, or those of a test.
+/// Source of slots: the kernel's arrays, or arrays of a test.
 pub trait SlotSource: Send + Sync + 'static {
     /// Returns the slot of a local port of the command.
     fn read(&self, table: SlotTable, port: u16) -> Slot;

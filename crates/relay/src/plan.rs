@@ -38,7 +38,7 @@ pub struct RelayPlan {
 pub struct Config {
     /// Address of the mediator on the host's loopback.
     pub mediator: SocketAddr,
-    /// Allowed ports: 80, 443, and those of `--allow-port`.
+    /// Allowed ports: 80, 443, and the ports of `--allow-port`.
     pub allowed_ports: Vec<u16>,
     /// Whether AAAA queries are answered, which requires that `::1` could be bound.
     pub ipv6: bool,

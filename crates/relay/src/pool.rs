@@ -55,7 +55,8 @@ impl Link {
         })
     }
 
-    /// Lets the connection end by itself, because bytes that were counted may still be in its buffers.
+    /// Lets the connection end without closing it, because bytes that were counted may still be in
+    /// its buffers.
     pub(super) fn detach(mut self) {
         self.task = None;
     }

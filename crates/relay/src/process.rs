@@ -96,7 +96,7 @@ const LOG_BYTES: u64 = 1 << 20;
 /// Takes the resources of the plan and drops everything else permanently.
 ///
 /// # Errors
-/// When a step fails. The process must then exit.
+/// Fails when a step fails. The process must then exit.
 pub fn confine(plan_fd: RawFd, control: &Control, parent: Pid) -> Result<Confined, StartError> {
     let plan: RelayPlan = read_plan(plan_fd).map_err(at("read its plan"))?;
     let map = |fd| inherited(fd).and_then(|map| SlotArray::map(&map));
@@ -158,8 +158,8 @@ async fn report_and_serve(
         Ok(())
     };
     let server = serve(config, sockets, slots, reports, closed(&control));
-    // An error of the sender means that the supervisor has ended and flows are no longer recorded. The process then
-    // exits with all its connections.
+    // An error of the sender shows that the supervisor has ended and flows are no longer recorded.
+    // The process then exits with all its connections.
     tokio::try_join!(server, sender).map(|_| ())
 }
 
@@ -183,8 +183,9 @@ async fn closed(control: &UnixDatagram) {
     while matches!(control.recv(&mut [0; 64]).await, Ok(length) if length > 0) {}
 }
 
-/// Raises the limit of open descriptors, and lowers the number of connections to what the limit allows. Each connection
-/// needs two sockets, and idle connections to the mediator need more.
+/// Raises the limit of open descriptors, and lowers the number of connections if the limit does not
+/// allow them all. Each connection needs two sockets, and idle connections to the mediator need
+/// more.
 fn fitted(mut limits: Limits) -> io::Result<Limits> {
     const SPARE: u64 = 256;
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;

@@ -1,8 +1,9 @@
 //! Makes exactly one report of every request, every tunnel, and every denied connection.
 //!
-//! A [`Flow`] is opened before anything is judged, and reports when it is dropped. Thus no exit from a task loses a
-//! report, not even an abort. The flow holds a permit until the supervisor has received the report. If the supervisor
-//! does not read, no new flow opens, and no report is discarded.
+//! A [`Flow`] is opened before anything is judged, and reports when it is dropped. A task therefore
+//! reports its flow however the task ends, even by an abort. The flow holds a permit until the
+//! supervisor has received the report. If the supervisor does not read, no new flow opens, and no
+//! report is discarded.
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

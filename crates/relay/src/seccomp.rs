@@ -14,7 +14,7 @@ use seccompiler::{
 /// Call it after privileges are dropped and the runtime is built, and before the first byte of the command is read.
 ///
 /// # Errors
-/// When the kernel has no seccomp, or rejects the filter.
+/// Fails when the kernel has no seccomp, or rejects the filter.
 pub(super) fn install() -> Result<(), seccompiler::Error> {
     apply_filter(&filter()?)
 }
@@ -22,7 +22,7 @@ pub(super) fn install() -> Result<(), seccompiler::Error> {
 /// Returns the digest of the filter.
 ///
 /// # Errors
-/// When the filter cannot be compiled.
+/// Fails when the filter cannot be compiled.
 pub fn digest() -> Result<String, seccompiler::Error> {
     Ok(egress_sys::filter::digest([&filter()?]))
 }

@@ -38,7 +38,7 @@ pub struct Sockets {
 /// Serves until `stop` completes. Then it closes open connections, and returns when every report was sent.
 ///
 /// # Errors
-/// When a socket cannot be registered with the runtime. Nothing was served then.
+/// Fails when a socket cannot be registered with the runtime. After an error, nothing was served.
 pub async fn serve(
     config: Config,
     sockets: Sockets,
@@ -157,7 +157,7 @@ fn registered(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     TcpListener::from_std(listener)
 }
 
-/// Accepts connections until the relay stops, and returns those that are still open.
+/// Accepts connections until the relay stops, and returns the connections that are still open.
 async fn accept_loop<F>(
     relay: Arc<Relay>,
     listener: TcpListener,

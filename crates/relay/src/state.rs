@@ -57,7 +57,8 @@ impl Relay {
     /// Returns the destination for a host from the command, with the name in place of a synthetic address.
     ///
     /// # Errors
-    /// The reason word: `unknown_synthetic` if the address is not assigned, or `loopback` if the host is this machine.
+    /// Returns the reason word: `unknown_synthetic` if the address is not assigned, or `loopback`
+    /// if the host is this machine.
     pub(super) fn target(&self, host: Host, port: u16) -> Result<Target, &'static str> {
         match self.names().resolve(host) {
             Err(_) => Err("unknown_synthetic"),

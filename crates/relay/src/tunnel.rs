@@ -36,7 +36,8 @@ impl Tunnel {
     /// Starts HTTP in the tunnel, for one request.
     ///
     /// # Errors
-    /// The reason word: `upstream_failed` if the origin sent bytes before the request, or `mediator_closed`.
+    /// Returns the reason word: `upstream_failed` if the origin sent bytes before the request, or
+    /// `mediator_closed`.
     pub(super) async fn client(self) -> Result<Link, &'static str> {
         let Self { end, place } = self;
         if !end.first.is_empty() {

@@ -162,7 +162,7 @@ pub fn run_of(name: &str) -> Option<&str> {
 }
 
 /// Finds all cgroups of runs that are marked with `owner`. Runs with other state directories, such
-/// as those of containers, create cgroups with the same names.
+/// as runs in containers, create cgroups with the same names.
 ///
 /// # Errors
 /// Fails when no cgroup v2 tree is mounted.

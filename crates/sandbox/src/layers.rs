@@ -1,4 +1,5 @@
-//! The layers of the boundary. A test can leave out one layer to show what that layer prevents.
+//! The layers of the boundary. A test can leave out one layer to show which attacks that layer
+//! prevents.
 //!
 //! Only an unoptimized binary built with `--features without-layers` can leave out a layer. In
 //! every other binary, [`Layers::has`] always returns true.

@@ -4,9 +4,9 @@
 //! The kernel limits each table for the whole machine but not for one user. Limits on processes and
 //! on files of one process do not bound their product: 4,096 processes with 1,024 files each exceed
 //! many machines' tables, and lower limits would break programs. The supervisor therefore counts
-//! what a run uses and ends a run that exceeds its share. It counts only while the whole machine
-//! uses more than one share. A mapped file stays open without a descriptor, so mappings count as
-//! well.
+//! the entries that a run uses and ends a run that exceeds its share. It counts only while the
+//! whole machine uses more than one share. A mapped file stays open without a descriptor, so
+//! mappings count as well.
 //!
 //! Claims: shared-tables, table-files, table-sockets, table-tcp
 use std::fs::{self, File};
@@ -128,7 +128,7 @@ impl Watch {
         if own_sockets > sockets {
             return Ok(Some(exceeded(sockets, "sockets")));
         }
-        // If the whole machine uses less than the share, the run does too.
+        // If the whole machine uses less than the share, the run uses less as well.
         let many_files = open_files()? > files;
         let much_memory = tcp > tcp_bytes;
         if now < self.count_at || !(many_files || much_memory) {

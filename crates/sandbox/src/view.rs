@@ -116,7 +116,7 @@ impl View {
         })
     }
 
-    /// Mounts the overlays: one over `/` and one over each other visible mount of the host. Their
+    /// Mounts the overlays: one over `/`, and one over every other visible mount of the host. Their
     /// top layers hold `files` and the directories that the file view needs.
     ///
     /// # Errors
@@ -389,9 +389,9 @@ impl View {
         tmpfs(&shm, 0o1777, scratch, None)
     }
 
-    /// Makes `path` a directory that the command can enter. A directory on the way that is closed
-    /// to the command (`/root`, `/home/user` at 0750) or is in a private tmpfs is replaced by an
-    /// empty one that is owned by root with mode 0755.
+    /// Makes `path` a directory that the command can enter. A directory on the way is replaced if
+    /// it is closed to the command (`/root`, `/home/user` at 0750) or is in a private tmpfs. The
+    /// replacement is empty and belongs to root with mode 0755.
     ///
     /// # Errors
     /// Returns the error of `mkdir(2)` or `mount(2)`, with the path, or an error when a component
@@ -487,7 +487,8 @@ impl View {
 }
 
 /// Creates the directory `at` unless it exists. A directory in a layer determines owner and mode of
-/// the directory in the file view, so it gets those of `host` if `host` is a directory.
+/// the directory in the file view. It therefore gets owner and mode of `host` if `host` is a
+/// directory.
 fn directory_like(host: &Path, at: &Path) -> io::Result<()> {
     if if_present(at.metadata(), at)?.is_some() {
         return Ok(());

@@ -74,7 +74,7 @@ impl ChannelError {
 }
 
 impl<S, R> Channel<S, R> {
-    /// Creates both ends. The first one is the supervisor's.
+    /// Creates both ends. The first end belongs to the supervisor.
     ///
     /// # Errors
     /// Returns the error of `socketpair(2)`.

@@ -38,7 +38,7 @@ pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
     }
     // SAFETY: the descriptor is open. It was inherited through `execve` and not taken before,
     // because a taken descriptor has the flag. No object therefore owns it. The lock keeps other
-    // threads from taking it meanwhile.
+    // threads from taking the descriptor at the same time.
     let taken = unsafe { OwnedFd::from_raw_fd(fd) };
     fcntl_setfd(&taken, FdFlags::CLOEXEC)?;
     Ok(taken)

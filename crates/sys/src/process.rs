@@ -128,8 +128,8 @@ pub struct Placement<'a> {
 }
 
 /// Fails unless the calling thread is the only thread of its process. No other thread can appear
-/// meanwhile, because only this one could start it. After a fork, the code of a single-threaded
-/// process cannot wait for a lock that another thread holds.
+/// until this function's caller starts one, because only this thread could start it. After a fork,
+/// the code of a single-threaded process cannot wait for a lock that another thread holds.
 pub(crate) fn alone() -> io::Result<()> {
     let threads = std::fs::read_dir("/proc/self/task")?.take(2).count();
     if threads == 1 {
@@ -221,7 +221,7 @@ fn report_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 
 fn report(socket: &OwnedFd, error: &io::Error) {
     let errno = error.raw_os_error().unwrap_or(libc::EIO);
-    // If sending fails, the parent is gone and needs no report.
+    // If sending fails, the parent has ended and needs no report.
     drop(fd::send_with_fds(socket, &errno.to_ne_bytes(), &[]));
 }
 

@@ -37,7 +37,7 @@ pub fn listener_uid(address: SocketAddrV4) -> io::Result<Option<u32>> {
 }
 
 /// The number of connections to `address` that the listening process has not closed, including
-/// those that it has not accepted yet.
+/// connections that it has not accepted yet.
 ///
 /// # Errors
 /// Returns the error of the netlink socket, or `InvalidData` when an answer is truncated.

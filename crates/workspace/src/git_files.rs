@@ -16,7 +16,7 @@ use super::reach::Reach;
 const DEEPEST_INCLUDE: usize = 10;
 /// The maximum number of files that configurations may name in total.
 const MOST_NAMED: usize = 1000;
-/// The longest configuration that is searched, in bytes. A longer one is shown empty.
+/// The longest configuration that is searched, in bytes. A longer file is shown empty.
 const LARGEST: u64 = 1 << 20;
 /// The maximum number of bytes that are searched in total. Further files are shown empty.
 const LARGEST_READ: u64 = 32 << 20;
@@ -58,7 +58,7 @@ struct Job {
     depth: usize,
 }
 
-/// The files to search, and what was found in them.
+/// The files to search, and the results so far.
 #[derive(Debug)]
 pub struct Files {
     workspace: PathBuf,

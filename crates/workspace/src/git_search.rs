@@ -2,9 +2,9 @@
 //! the workspace, and in files that their configuration names. For example, a checkout action
 //! leaves the job's token there.
 //!
-//! An earlier run may have written what is read here. Lists with limits are therefore used instead
-//! of recursion, files are opened through [`Reach`], and a file named by a configuration counts
-//! only where the command or the caller could have put it.
+//! An earlier run may have written the files that this module reads. The search therefore uses
+//! lists with limits instead of recursion, and opens files through [`Reach`]. A file named by a
+//! configuration counts only where the command or the caller could have put it.
 //!
 //! Claims: git-includes, read-git-files
 use std::collections::{BTreeSet, VecDeque};
@@ -17,12 +17,13 @@ use super::git_directory::{is_git_directory, named_in, resolved};
 use super::git_files::{Bounds, Files, Treatment};
 use super::reach::Reach;
 
-/// The maximum number of directories of the workspace that are listed, and of names in all of them.
+/// The maximum number of directories of the workspace that are listed, and the maximum number of
+/// names in these directories.
 const WORKSPACE: Budget = Budget {
     directories: 1000,
     names: 500_000,
 };
-/// The same limits for git directories, including those of submodules and worktrees.
+/// The same limits for git directories, including the directories of submodules and worktrees.
 const GIT: Budget = Budget {
     directories: 5000,
     names: 500_000,

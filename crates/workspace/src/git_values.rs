@@ -15,7 +15,7 @@ use super::git_config::Section;
 pub enum Judgment {
     /// It is shown unchanged.
     Show,
-    /// It is shown with this value instead.
+    /// The command sees this value instead.
     Change(String),
     /// It is not shown.
     Hide,

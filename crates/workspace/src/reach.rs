@@ -1,8 +1,8 @@
 //! Opens files for root that the command of an earlier run may have created or named.
 //!
-//! Everything in the workspace may be read, because the command can read what its owner can read.
-//! Outside of the workspace, only files that any user may read are opened. The command can read
-//! nothing else there, and a name that leads to a private file of root is ignored.
+//! Everything in the workspace may be read, because the command can read every file that its owner
+//! can read. Outside of the workspace, only files that any user may read are opened. The command
+//! can read nothing else there, and a name that leads to a private file of root is ignored.
 //!
 //! Claims: git-includes
 use std::ffi::{OsStr, OsString};
@@ -22,8 +22,8 @@ const MAY_READ: u32 = 0o004;
 /// Permission of other users to traverse a directory.
 const MAY_PASS: u32 = 0o001;
 
-/// The files that may be read: those of a workspace, held by descriptor, and public files of the
-/// machine.
+/// The files that may be read: the files of a workspace, held by descriptor, and public files of
+/// the machine.
 #[derive(Debug)]
 pub struct Reach {
     workspace: PathBuf,

@@ -3,14 +3,14 @@
 //!
 //! For an overlay, the store must be on the same mount as the workspace, because changes are
 //! applied by renaming. A workspace that is a mount point has no such place beside it, so its store
-//! is inside the workspace. The command does not see it there; the host does, until the run ends.
+//! is inside the workspace. The command does not see it there. The host sees it until the run ends.
 //!
 //! The command of a run in an outer workspace may own the parent directory of a store. Root
 //! therefore trusts none of its name, place, owner and mode. A store is a directory with the
-//! attribute `trusted.egress.store`. Only root of the machine can set this attribute, which also
-//! records what the store belongs to. The directory belongs to a user that no process has, so that
-//! only root can enter it. The supervisor of the run holds a lock on its store. A store without
-//! that lock was left behind by a killed run.
+//! attribute `trusted.egress.store`. Only root of the machine can set this attribute. It also
+//! records the owner and the workspace of the store. The directory belongs to a user that no
+//! process has, so that only root can enter it. The supervisor of the run holds a lock on its
+//! store. A store without that lock was left behind by a killed run.
 //!
 //! Claims: read-stores
 use std::cell::Cell;
@@ -92,8 +92,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Creates the store of run `id` beside `workspace`, or inside it if only that is on the same
-    /// mount.
+    /// Creates the store of run `id` beside `workspace`, or inside it if only the inside is on the
+    /// same mount.
     ///
     /// # Errors
     /// Fails when its parent directory cannot be written or the file system cannot hold an upper
@@ -317,7 +317,7 @@ fn open_abandoned(
     holder: &OwnedFd,
     name: &OsStr,
 ) -> io::Result<Option<(OwnedFd, Flock<OwnedFd>, About)>> {
-    // The name is something else, or the directory is gone since `holder` was listed.
+    // The name belongs to something else, or the directory disappeared after `holder` was listed.
     let Ok(dir) = open_dir(holder, name) else {
         return Ok(None);
     };

@@ -19,7 +19,7 @@ const SLOTS: u32 = 1_024;
 /// Name of the command's user inside the boundary.
 pub const AGENT_NAME: &str = "pipelock-agent";
 
-/// Three users for one run. No other run gets them until this is dropped.
+/// Three users for one run. No other run gets these users until this is dropped.
 #[derive(Debug)]
 pub struct UserLease {
     /// User and group id of `pipelock-agent`.

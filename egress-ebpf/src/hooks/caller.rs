@@ -1,6 +1,7 @@
-//! Controls who may connect to the mediator, because other processes of the host share its loopback. A hook on the
-//! relay's cgroup records the local port of each connection before its SYN leaves, and the supervisor records the ports
-//! of its own requests. The hook on the mediator's cgroup denies packets from other ports to a listener there.
+//! Controls which processes may connect to the mediator, because other processes of the host share
+//! its loopback. A hook on the relay's cgroup records the local port of each connection before its
+//! SYN leaves, and the supervisor records the ports of its own requests. The hook on the mediator's
+//! cgroup denies packets from other ports to a listener there.
 //!
 //! Claims: mediator-gate
 use aya_ebpf::macros::{cgroup_skb, sock_ops};

@@ -13,8 +13,8 @@ use crate::event;
 use crate::maps::text;
 use crate::read;
 
-// The loader has no section name for these two attach types. The programs have the same type as those of `connect4`,
-// and `bpf/unix.rs` loads them with the correct attach type.
+// The loader has no section name for these two attach types. The programs have the same type as the
+// programs of `connect4`, and `bpf/unix.rs` loads them with the correct attach type.
 #[cgroup_sock_addr(connect4)]
 pub fn agent_unix_connect(ctx: SockAddrContext) -> i32 {
     record(&ctx, Hook::ConnectUnix);

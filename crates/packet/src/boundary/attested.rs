@@ -26,7 +26,7 @@ pub enum Attestation {
     Present {
         /// The attestation, whose signature was checked.
         opened: Box<Opened>,
-        /// All other files of the packet, except those that are read as streams.
+        /// All other files of the packet, except the files that are read as streams.
         files: Vec<FileDigest>,
     },
 }

@@ -29,7 +29,7 @@ pub(super) struct FlowLog {
     /// The rows, to be compared with the receipts.
     pub(super) reconciler: Reconciler,
     pub(super) counted: Counted,
-    /// The rows, compared with each other.
+    /// The rows, which are compared with each other.
     pub(super) joined: Joined,
 }
 

@@ -61,7 +61,7 @@ pub(super) fn grade_capsule(
     }
 }
 
-/// Checks that the measurements are those of an enforced boundary.
+/// Checks that the measurements describe an enforced boundary.
 pub(super) fn grade_boundary(
     boundary_document: &BoundaryDocument,
     packet: Option<&Packet>,

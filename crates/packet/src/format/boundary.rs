@@ -57,7 +57,7 @@ documents! {
         ipv6: bool,
         /// Whether the stub resolver answers names.
         dns: Dns,
-        /// Destination ports that the relay accepts: 80, 443, and those of `--allow-port`.
+        /// Destination ports that the relay accepts: 80, 443, and the ports of `--allow-port`.
         allowed_ports: Vec<u16>,
         /// How the command saw the workspace.
         workspace: Workspace,
@@ -377,7 +377,7 @@ documents! {
         caller_refused: u64,
         /// Destinations that the hooks on the mediator's own sockets denied.
         mediator_denied: u64,
-        /// Connections whose destination was handed to the relay.
+        /// Connections whose destination the kernel programs passed to the relay.
         slots_written: u64,
         /// Connections of the command whose close the kernel programs should have reported.
         closes_expected: u64,

@@ -58,7 +58,7 @@ struct Place<'p> {
     beside: &'p [&'p str],
 }
 
-/// The value at this place differs from the one that would be written.
+/// The value at this place differs from the value that would be written.
 #[derive(Debug)]
 struct Differs;
 

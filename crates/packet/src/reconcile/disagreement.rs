@@ -13,13 +13,13 @@ pub enum Disagreement {
     AllowedAndDenied,
     /// Host and transport of a receipt match a request of the relay, but another part of its target does not.
     OtherTarget,
-    /// The status of an outcome is not the one that the relay received.
+    /// The status of an outcome is not the status that the relay received.
     OtherStatus,
-    /// The number of bytes of an outcome is not the one that the relay carried.
+    /// The number of bytes of an outcome is not the number that the relay carried.
     OtherBytes,
     /// Fewer bytes are signed for a target than the relay carried in requests that went through.
     FewerBytes,
-    /// A denial is signed with another layer than the one in the mediator's answer.
+    /// A denial is signed with another layer than the layer in the mediator's answer.
     OtherLayer,
     /// A denial is signed because a host is not on the allow-list, but the allow-list has the host.
     DeniedThoughListed,

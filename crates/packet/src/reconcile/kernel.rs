@@ -144,7 +144,8 @@ impl Kernel {
         }
     }
 
-    /// Returns the mediator's connections by port, without those that may have gone to a name server.
+    /// Returns the mediator's connections by port, without connections that may have gone to a name
+    /// server.
     pub(super) fn of_requests(&self) -> impl Iterator<Item = (&u16, &Opened)> {
         self.opened.iter().filter(|(port, _)| **port != DNS)
     }

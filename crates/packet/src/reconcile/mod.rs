@@ -271,8 +271,8 @@ fn compare_connections(
     }
 }
 
-/// Counts the connections of a Pipelock that carried bytes to a port without an allowed action. If Pipelock fetches by
-/// itself, it may have followed a redirect to that port.
+/// Counts the connections of a Pipelock that carried bytes to a port without an allowed action. If
+/// Pipelock fetches on its own, it may have followed a redirect to that port.
 fn beyond_allowed_ports(kernel: &Kernel, receipts: &Receipts) -> u64 {
     let allowed = |actions: &Actions| actions.endings.keys().any(|one| *one != Ending::Denied);
     let mut targets = receipts

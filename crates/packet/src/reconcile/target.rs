@@ -113,7 +113,7 @@ impl Target {
         (&self.transport, &self.host)
     }
 
-    /// Whether both may be the same request, if one of them hides or omits a part.
+    /// Whether both may be the same request, if one of the two targets hides or omits a part.
     pub(super) fn may_be(&self, other: &Self) -> bool {
         let port = self.port.is_none() || other.port.is_none() || self.port == other.port;
         let scheme =

@@ -26,7 +26,7 @@ impl Span {
     }
 }
 
-/// Extends a range of times by another one.
+/// Extends the range to include another range of times.
 pub(super) fn widen(range: &mut Option<(i64, i64)>, (from, until): (i64, i64)) {
     let (first, last) = range.unwrap_or((from, until));
     *range = Some((first.min(from), last.max(until)));

@@ -84,7 +84,7 @@ impl Staged {
 }
 
 /// Makes the kernel kill this process and its children first when memory runs out. Otherwise the
-/// kernel might kill a large init, and with it every process of the boundary.
+/// kernel might kill a large init, and every process of the boundary would end with init.
 fn go_before_init() -> io::Result<()> {
     std::fs::write("/proc/self/oom_score_adj", "1000")
 }
@@ -109,7 +109,7 @@ fn limit(resources: &Resources) -> io::Result<()> {
 
 /// Limits for resources that the kernel counts per user. They also rule out a real-time or raised
 /// priority, with which a process could take a processor from all others. The caller's own limits
-/// may be higher than those of a login, or unlimited. Each timer counts as a pending signal.
+/// may be higher than the limits of a login, or unlimited. Each timer counts as a pending signal.
 const FIXED: [(Resource, u64); 5] = [
     (Resource::RLIMIT_SIGPENDING, 16_384),
     (Resource::RLIMIT_MSGQUEUE, 409_600),

@@ -84,7 +84,7 @@ pub struct Resources {
 #[serde(tag = "say", rename_all = "snake_case", deny_unknown_fields)]
 pub enum FromInit {
     /// The file view and the sockets are ready. The message carries the descriptors of the sockets
-    /// in the order of [`Sockets::order`], followed by those of the directories in `held`.
+    /// in the order of [`Sockets::order`]. The descriptors of the directories in `held` follow.
     Entered {
         /// Whether a socket could be bound to `::1`.
         ipv6: bool,

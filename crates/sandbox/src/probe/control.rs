@@ -71,8 +71,8 @@ pub struct StandIns {
     pub relay: u32,
 }
 
-/// Forks the control process, which runs the controls, waits until `channel` is closed, and then
-/// removes what it created.
+/// Forks the control process. It runs the controls, waits until `channel` is closed, and then
+/// removes everything that it created.
 ///
 /// # Errors
 /// Returns the error of `fork(2)`, or an error while this process has more than one thread.
@@ -82,7 +82,7 @@ pub fn start(channel: ControlsEnd, scene: &Scene, users: StandIns) -> io::Result
         let channel = ControlsEnd::from(channel);
         controls(&channel, scene, users).inspect_err(|error| {
             let failed = FromControls::Failed(error.to_string());
-            // If sending fails, the supervisor is gone and nobody needs the message.
+            // If sending fails, the supervisor has ended and needs no message.
             drop(channel.send(&failed));
         })
     })

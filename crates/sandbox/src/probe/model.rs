@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Observation {
-    /// The try succeeded; the text names what it reached.
+    /// The try succeeded; the text names the target that it reached.
     Reached(String),
     /// The try was denied; the text is the error.
     Refused(String),
@@ -54,7 +54,7 @@ pub struct ProbeResult {
     pub name: String,
     /// The conclusion from the probe and its control.
     pub outcome: ProbeOutcome,
-    /// The error that the probe received inside, or what it reached.
+    /// The error that the probe received inside, or the target that it reached.
     pub detail: String,
     /// The result of the control.
     pub control: Control,

@@ -103,7 +103,7 @@ pub(super) fn icmp_socket(_: &Scene) -> Tried {
         .or_else(|_| socket(Domain::IPV6, Type::DGRAM, libc::IPPROTO_ICMPV6))
 }
 
-/// Opens a socket of every family except the ones that the filter allows.
+/// Opens a socket of every family except the families that the filter allows.
 pub(super) fn other_families(scene: &Scene) -> Tried {
     /// A number above the highest socket family of any kernel. The kernel rejects numbers that it
     /// does not have.
@@ -245,7 +245,7 @@ fn tcp(address: IpAddr, port: u16) -> Tried {
 
 /// Turns the outcome of `connect(2)` into a result. Which listener received the connection is
 /// decided later, by the source port. Only an error that the kernel returns before it sends
-/// anything is a denial; a reset is an answer from somewhere.
+/// anything is a denial. A reset is an answer from another machine or socket.
 fn connected(socket: &Socket, to: SocketAddr, outcome: io::Result<()>) -> Tried {
     let in_progress = |error: &io::Error| error.raw_os_error() == Some(libc::EINPROGRESS);
     let outcome = match outcome {

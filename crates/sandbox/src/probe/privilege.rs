@@ -68,7 +68,7 @@ type Rights = Result<(u32, bool), Observation>;
 
 /// How long a program that does nothing may run.
 const ENDED_WITHIN_MS: u16 = 100;
-/// How often its state is checked meanwhile.
+/// Interval between two checks of its state.
 const CHECK_EVERY_MS: u16 = 1;
 
 /// The effective user of a program when it ended, and whether it had a capability.
@@ -224,7 +224,7 @@ pub(super) fn enter_namespace(_: &Scene) -> Tried {
 
 pub(super) fn mount_file_system(_: &Scene) -> Tried {
     let none: Option<&str> = None;
-    // Not on /tmp, because other probes use files there at the same time.
+    // /tmp is not used, because other probes use files there at the same time.
     let at = "/var/tmp";
     mount(Some("tmpfs"), at, Some("tmpfs"), MsFlags::empty(), none)?;
     umount2(at, MntFlags::MNT_DETACH)?;
@@ -322,7 +322,7 @@ pub(super) fn inherited_descriptors(scene: &Scene) -> Tried {
     }
 }
 
-/// Descriptors above the standard ones in a child that stops after its `execve`.
+/// Descriptors from 3 up in a child that stops after its `execve`.
 fn descriptors_at_exec(child: Pid) -> io::Result<Vec<String>> {
     use nix::sys::wait::WaitStatus;
     let status = nix::sys::wait::waitpid(child, None)?;

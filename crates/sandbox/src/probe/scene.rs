@@ -80,7 +80,7 @@ impl Owned {
         })
     }
 
-    /// Whether `meta` belongs to the same file.
+    /// Whether `meta` is the metadata of this file.
     pub fn is(&self, meta: &fs::Metadata) -> bool {
         (self.device, self.inode) == (meta.dev(), meta.ino())
     }

@@ -280,7 +280,7 @@ impl Places {
         }
         match done {
             Ok(()) => {}
-            // The entry is already gone, as intended.
+            // The entry is already absent, as intended.
             Err(Errno::ENOENT) => return Ok(()),
             Err(errno) => return Err(reason(&errno.into())),
         }

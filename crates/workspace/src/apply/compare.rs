@@ -1,4 +1,4 @@
-//! Lists what the command changed in a copy of the workspace. None of it is applied.
+//! Lists the command's changes in a copy of the workspace. None of it is applied.
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;
@@ -23,7 +23,7 @@ struct Pair<'a> {
     original: Option<&'a OwnedFd>,
     path: &'a RelPath,
     /// Whether a directory on the path changed. The directory at this path may then be a different
-    /// one that was moved here with its entries.
+    /// directory that was moved here with its entries.
     may_be_other: bool,
 }
 
@@ -90,8 +90,8 @@ impl Compare<'_> {
             let Some(stat) = tree::stat(original, &name)? else {
                 continue;
             };
-            // Entries of such kinds were not copied, and an entry that changed during the run may
-            // have appeared then.
+            // Entries of these kinds were not copied. An entry that changed during the run may have
+            // appeared then.
             let kind = tree::kind(&stat);
             let left_out = matches!(kind, Kind::Device | Kind::Fifo | Kind::Socket)
                 || stat.st_dev != device

@@ -1,4 +1,4 @@
-//! The durable plan of what to apply. If the plan exists, applying has started and must be
+//! The durable plan of the changes to apply. If the plan exists, applying has started and must be
 //! completed. If it does not exist, the workspace is unchanged.
 use std::ffi::OsStr;
 use std::fs::File;

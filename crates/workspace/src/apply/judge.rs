@@ -109,7 +109,7 @@ const GIT_FILES: [&[u8]; 7] = [
     b"shallow",
 ];
 
-/// Names that make a directory a repository for git, or control what git runs there.
+/// Names that make a directory a repository for git, or control the programs that git runs there.
 pub const GIT_MAKERS: [&[u8]; 6] = [
     b"HEAD",
     b"commondir",
@@ -132,7 +132,7 @@ pub fn is_git_directory(mut has: impl FnMut(&[u8]) -> bool) -> bool {
 
 impl Zone {
     /// Judges a change of the entry `name` in a directory of this zone. `merged` is true for a
-    /// directory that existed before and still is the same one.
+    /// directory that existed before and is still the same directory.
     ///
     /// # Errors
     /// Returns the reason why the change is not applied.

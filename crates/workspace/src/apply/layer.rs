@@ -1,4 +1,4 @@
-//! Reads what the kernel records in an overlay's upper layer
+//! Reads the records of the kernel in an overlay's upper layer
 //! (Documentation/filesystems/overlayfs.rst in the kernel's sources).
 use std::ffi::{CStr, OsStr};
 use std::io;

@@ -60,8 +60,8 @@ pub struct Concluded {
     pub lost: Option<io::Error>,
 }
 
-/// Judges the command's changes and applies those that are allowed. `set_back` is the most by which
-/// the clock was set back during the run, because the recorded time of a change may be too early by
+/// Judges the command's changes and applies the allowed ones. `set_back` is the most by which the
+/// clock was set back during the run, because the recorded time of a change may be too early by
 /// this much.
 ///
 /// # Errors
@@ -94,7 +94,7 @@ pub fn conclude(
             }
         }
     }
-    // Even if this fails, the plan records what is in the workspace now.
+    // Even if this fails, the plan records which changes are in the workspace now.
     let (archive, lost) = match archived(store, &upper, &plan, ARCHIVE) {
         Ok(archive) => (archive, None),
         Err(error) => (None, Some(error)),
@@ -134,9 +134,9 @@ pub struct Recovered {
     pub kept: Option<PathBuf>,
 }
 
-/// Completes what killed runs left beside `workspace` or inside it. If a run was killed while it
-/// applied changes, applying continues. If applying had not started, the store of the killed run is
-/// removed. Live runs and runs of other workspaces are left alone.
+/// Completes or removes the stores that killed runs left beside `workspace` or inside it. If a run
+/// was killed while it applied changes, applying continues. If applying had not started, the store
+/// of the killed run is removed. Live runs and runs of other workspaces are left alone.
 ///
 /// # Errors
 /// Fails when a store cannot be read or its plan cannot be executed. That store stays.

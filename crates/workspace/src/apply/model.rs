@@ -210,7 +210,7 @@ pub enum Step {
         /// The path of the entry.
         path: RelPath,
     },
-    /// Exchanges an entry of the upper layer with the one in the workspace.
+    /// Exchanges an entry of the upper layer with the workspace's entry at the same path.
     Exchange {
         /// The path of the entry.
         path: RelPath,

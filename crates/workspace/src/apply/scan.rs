@@ -34,7 +34,7 @@ const MOST_PASSES: usize = 8;
 /// Judges everything in `upper`, the upper layer over `root`, the workspace.
 ///
 /// # Errors
-/// Fails when a directory cannot be read. No change may be applied then.
+/// Fails when a directory cannot be read. After an error, no change may be applied.
 pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Plan> {
     let ways = Ways::of(rules.workspace, rules.protected, upper, root)?;
     let mut impossible = BTreeSet::new();
@@ -226,8 +226,8 @@ impl Scan<'_> {
             return Ok(());
         }
         let mut change = Change::of(entry.path.clone(), What::Modified, &entry.stat);
-        // Creating and deleting entries also changes a directory's ctime, so it is unclear who
-        // changed it.
+        // Creating and deleting entries also changes a directory's ctime, so the ctime does not
+        // show whether the host changed the directory itself.
         let meanwhile = tree::changed_at(old) > self.rules.began;
         let reason = held
             .cloned()

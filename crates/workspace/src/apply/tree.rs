@@ -89,8 +89,8 @@ pub fn earlier((seconds, nanoseconds): (i64, i64), by: Duration) -> (i64, i64) {
     )
 }
 
-/// The identity of an entry, to check that the entry is still the one that was judged. The identity
-/// does not include the ctime, because renaming changes it.
+/// The identity of an entry, to check that the entry is still the judged one. The identity does not
+/// include the ctime, because renaming changes it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {

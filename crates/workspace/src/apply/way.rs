@@ -75,7 +75,7 @@ struct Step {
 }
 
 impl Step {
-    /// Puts the names of `target` before the names that are still to be looked up.
+    /// Puts the names of `target` before the names that are not looked up yet.
     fn names(&mut self, target: &[u8]) {
         let names = target.split(|byte| *byte == b'/').rev();
         // Empty names and `.` lead nowhere, and a target may contain thousands of them.

@@ -165,7 +165,7 @@ fn a_pipelock_hides_secrets_and_signs_messages() {
         "forwarded",
         &json!({"status": 101}),
     );
-    // A secret in the path, and one in the host.
+    // One request has a secret in the path, and another has one in the host.
     run.denial(10, "forward", "GET", "http://a.test/[redacted-path]");
     run.request(
         10,

@@ -1,4 +1,5 @@
-//! The table of system calls: the older ones that are denied, and a decision on each newer one.
+//! The table of system calls: the denied ones among the older calls, and a decision on each newer
+//! call.
 //!
 //! `docs/system-calls.md` holds the same table; a test compares the two.
 //!
@@ -11,7 +12,7 @@ pub(super) enum Answer {
     Allowed,
     /// The answer depends on the arguments; [`super::filters`] has the rules.
     Arguments,
-    /// `ENOSYS`, on which programs fall back to what they used before the call existed.
+    /// The call returns `ENOSYS`. Programs then fall back to the older calls.
     Missing,
     /// `EPERM`, for calls without a fallback.
     Refused,
