@@ -78,8 +78,8 @@ pub struct Config {
     /// 1 for `--mode audit`, in which the hooks on the command's cgroup only record their
     /// decisions.
     pub audit: u32,
-    /// 1 if the mediator may reach private networks, because the policy trusts host names there, which the hooks cannot
-    /// check.
+    /// 1 if the mediator may reach private networks, because the policy trusts host names there and
+    /// the hooks cannot check names.
     pub private: u32,
 }
 

@@ -1,9 +1,10 @@
-//! Classifies an address as public, or as one to which a public name must not resolve. The result does not depend on
-//! the machine. The kernel programs and the built-in mediator use the same code.
+//! Classifies an address as public, or as an address to which a public name must not resolve. The
+//! result does not depend on the machine. The kernel programs and the built-in mediator use the
+//! same code.
 //!
-//! The ranges come from IANA's special-purpose registries (RFC 6890 and its updates), as far as
-//! they are not globally reachable. The documentation ranges (RFC 5737, RFC 3849, RFC 9637) are
-//! left out because they lead nowhere.
+//! The ranges are the ranges in IANA's special-purpose registries (RFC 6890 and its updates) that
+//! are not globally reachable. The documentation ranges (RFC 5737, RFC 3849, RFC 9637) are left out
+//! because they lead nowhere.
 use crate::abi::{MAPPED, halves};
 
 /// Class of an address.

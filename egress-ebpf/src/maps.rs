@@ -56,7 +56,8 @@ pub static NAME_SERVERS: HashMap<[u64; 2], u32, 256> = HashMap::new();
 #[btf_map]
 static EVENTS: RingBuf<Event, { 1 << 20 }> = RingBuf::new();
 
-/// Ring buffer of records with text. It is separate, so that one kind of record cannot fill the buffer of another.
+/// Ring buffer of records with text. The buffer is separate, so that one kind of record cannot fill
+/// the buffer of another kind.
 #[btf_map]
 static TEXTS: RingBuf<UnixEvent, { 1 << 18 }> = RingBuf::new();
 
@@ -100,8 +101,9 @@ pub fn report(traffic: &Traffic) {
     }
 }
 
-/// Reserves an uninitialized record in the ring buffer of texts. A full buffer is counted as in [`emit`]. The caller
-/// must submit or discard the record on every path, which the kernel's verifier enforces.
+/// Reserves an uninitialized record in the ring buffer of texts. A full buffer is counted as in
+/// [`emit`]. The caller must submit or discard the record on every path. The kernel's verifier
+/// enforces this.
 #[inline(always)]
 pub fn text<T: 'static>() -> Option<RingBufEntry<T>> {
     let entry = TEXTS.reserve_untyped::<T>(0);

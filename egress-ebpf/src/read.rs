@@ -139,7 +139,7 @@ pub fn rewrite6(ctx: &SockAddrContext, [high, low]: [u64; 2], port: u32) {
     }
 }
 
-/// A full socket of a context. It is not null.
+/// A full socket of a context. The pointer is not null.
 #[derive(Clone, Copy)]
 pub struct Socket(*mut bpf_sock);
 

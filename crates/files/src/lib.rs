@@ -1,5 +1,5 @@
 //! Opens files whose paths the caller supplies, without blocking and with a size limit. The command
-//! of an earlier run may have been able to write there, so the path may now be a FIFO, on which an
+//! of an earlier run may have been able to write there. The path may now be a FIFO, on which an
 //! ordinary open blocks, or a file that does not fit into memory.
 //!
 //! Claims: read-named-files, read-new-packet

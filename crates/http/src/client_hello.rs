@@ -21,9 +21,9 @@ const ENCRYPTED_BEFORE: [[u8; 2]; 4] = [[0xff, 0xce], [0xfe, 0x08], [0xfe, 0x09]
 pub struct Hello {
     /// Name in the SNI, byte for byte. rustls would remove a trailing dot and ignore addresses.
     pub sni: Option<Vec<u8>>,
-    /// Whether the hello contains another, encrypted hello (ECH). The server uses the name in the
-    /// encrypted hello, which only it can decrypt. An extension that only imitates ECH (GREASE)
-    /// cannot be distinguished from ECH.
+    /// Whether the hello contains another, encrypted hello (ECH). Only the server can decrypt the
+    /// encrypted hello, and it uses the name in that hello. An extension that only imitates ECH
+    /// (GREASE) cannot be distinguished from ECH.
     pub is_encrypted: bool,
     /// Length of the hello's records, in bytes.
     pub length: usize,

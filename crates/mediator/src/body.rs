@@ -169,7 +169,7 @@ pub(super) struct MeteredBody {
     ending: Option<Ending>,
 }
 
-/// The resources of an action, which end with the body.
+/// The resources of an action. Each of them ends with the body.
 pub(super) struct Ending {
     /// The intent, whose status is set.
     pub(super) intent: Intent,

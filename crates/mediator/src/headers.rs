@@ -53,8 +53,8 @@ pub(super) fn remove_claims(headers: &mut HeaderMap) {
     remove_prefixed(headers, "x-pipelock-");
 }
 
-/// Removes the fields from a request that describe the client or are meant for Pipelock, and `Expect`, which the
-/// mediator has already answered.
+/// Removes `Expect`, which the mediator has already answered, and the fields from a request that
+/// describe the client or are meant for Pipelock.
 pub(super) fn remove_private(headers: &mut HeaderMap) {
     for name in [VIA, FORWARDED_FOR, AGENT, EXPECT] {
         headers.remove(name);

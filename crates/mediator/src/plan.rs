@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 /// The plan of the built-in mediator, as JSON in an inherited memory file.
 ///
-/// The process is `egress __mediator PLAN_FD CONTROL_FD`. It starts as root in the host's network
-/// namespace, reads the plan, drops to `uid`/`gid`, and opens its session. It then reports one
-/// [`Status`] on the control socket (`SOCK_SEQPACKET`, one JSON text per message).
+/// The process is `egress __mediator PLAN_FD CONTROL_FD`. The process starts as root in the host's
+/// network namespace, reads the plan, drops to `uid`/`gid`, and opens its session. It then reports
+/// one [`Status`] on the control socket (`SOCK_SEQPACKET`, one JSON text per message).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MediatorPlan {
@@ -23,7 +23,8 @@ pub struct MediatorPlan {
     pub policy_yaml: String,
     /// Seed of the receipt signing key, 64 hex digits.
     pub signing_seed_hex: String,
-    /// Directory for `evidence-<session>-0.jsonl`. It exists, is empty, and belongs to `uid`.
+    /// Directory for `evidence-<session>-0.jsonl`. The directory exists, is empty, and belongs to
+    /// `uid`.
     pub evidence_dir: PathBuf,
     /// Recorder session: `proxy.run.` and 32 hex digits.
     pub recorder_session: String,
@@ -33,7 +34,8 @@ pub struct MediatorPlan {
     pub agent_identity: String,
     /// Seconds between heartbeats.
     pub heartbeat_seconds: u64,
-    /// Mark of the mediator's own answers, 32 hex digits. It is a secret of the mediator and the relay.
+    /// Mark of the mediator's own answers, 32 hex digits. The mark is a secret of the mediator and
+    /// the relay.
     pub mark: String,
     /// Key of the digests that replace queries.
     pub redaction_key: Key,

@@ -38,7 +38,7 @@ type Control = Channel<Status, ()>;
 const LOOKUP_THREADS: usize = 32;
 /// Exit status after a stop with a complete session.
 const ENDED: u8 = 0;
-/// Exit status after an error, which was sent on the control socket.
+/// Exit status after an error. The error was sent on the control socket.
 const FAILED: u8 = 1;
 
 /// Why the process cannot start or continue.
@@ -159,7 +159,7 @@ fn session_config(
 fn stop(control: &Control) -> io::Result<impl Future<Output = ()> + use<>> {
     let mut terminate = signal(SignalKind::terminate())?;
     // The terminal sends these signals to all processes of the run, but only the supervisor acts on
-    // them. They are caught here, so that they do not end this process.
+    // them. This process catches the signals, so that they do not end it.
     let ignored = (
         signal(SignalKind::interrupt())?,
         signal(SignalKind::hangup())?,

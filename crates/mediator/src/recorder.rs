@@ -44,7 +44,7 @@ pub struct Facts {
     pub request_id: String,
 }
 
-/// Writer of the session's evidence, which all connections share.
+/// Writer of the session's evidence. All connections share this writer.
 pub struct Ledger {
     state: Mutex<LedgerState>,
     store: Box<dyn Store>,

@@ -200,7 +200,7 @@ impl BuiltinMediator {
         }
     }
 
-    /// Denies Pipelock's `/fetch`, for which the mediator would have to be an HTTP client itself.
+    /// Denies Pipelock's `/fetch`, because the mediator would have to be an HTTP client itself.
     fn fetch(&self, request: &Request<RequestBody>) -> Response<Payload> {
         let not_found = StatusCode::NOT_FOUND;
         let Some(Ok(url)) = request.uri().path_and_query().map(url_parameter) else {

@@ -31,7 +31,8 @@ pub trait Store: Send + Sync {
     fn create(&self, name: &str) -> io::Result<Arc<dyn EvidenceFile>>;
 }
 
-/// A store in a directory. It creates files with mode 0600, and does not use existing files or follow links.
+/// A store in a directory. The store creates files with mode 0600, and does not use existing files
+/// or follow links.
 #[derive(Debug, Clone)]
 pub struct Directory {
     path: PathBuf,

@@ -34,7 +34,7 @@ pub(crate) struct Envelope {
     /// `application/vnd.in-toto+json`.
     #[serde(rename = "payloadType")]
     payload_type: String,
-    /// The signatures. This program writes one.
+    /// The signatures. egress writes one signature.
     signatures: Vec<EnvelopeSignature>,
 }
 
@@ -99,7 +99,7 @@ struct Subject {
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 struct Annotations {
-    /// Size of the file in bytes, which limits how much a verifier reads.
+    /// Size of the file in bytes, which limits the amount that a verifier reads.
     size: Option<u64>,
 }
 
@@ -151,7 +151,7 @@ pub fn sign(
     Ok(text)
 }
 
-/// Returns the pre-authentication encoding of DSSE v1, which is signed.
+/// Returns the signed bytes: the pre-authentication encoding of DSSE v1.
 fn signed_bytes(payload: &[u8]) -> Vec<u8> {
     let mut bytes = format!(
         "DSSEv1 {} {PAYLOAD_TYPE} {} ",

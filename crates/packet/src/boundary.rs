@@ -53,8 +53,9 @@ pub struct BoundaryReport {
     pub signer: Option<String>,
     /// Whether a pinned key of the boundary signed the attestation.
     pub is_attested: bool,
-    /// Whether a pinned key signed the digest of `identity.json`. That key is either the boundary's
-    /// key in the attestation, or the key of the receipts, which sign the capsule with the digest.
+    /// Whether a pinned key signed the digest of `identity.json`. That key is the boundary's key in
+    /// the attestation, or the key of the receipts. The receipts sign the capsule, which has the
+    /// digest.
     pub is_identity_signed: bool,
     /// Comparison of the flow log with the receipts, if there is a flow log.
     pub reconciliation: Option<Reconciliation>,

@@ -50,7 +50,7 @@ pub struct PacketReport {
     pub verdict: EvidenceVerdict,
     /// Findings in the packet and its files, causes before their consequences.
     pub findings: Vec<Finding>,
-    /// Check of the receipts. Its findings are also in `findings`.
+    /// Check of the receipts. The findings of that check are also in `findings`.
     pub evidence: EvidenceReport,
     /// Check of the boundary.
     pub boundary: BoundaryReport,
@@ -220,7 +220,8 @@ fn without_evidence(
     }
 }
 
-/// Returns the first member outside inline receipts that is `null`, which the schema does not allow.
+/// Returns the first member outside inline receipts whose value is `null`. The schema does not
+/// allow `null`.
 fn null_member(node: &Node<'_>) -> Option<String> {
     match &node.value {
         Value::Object(members) => members

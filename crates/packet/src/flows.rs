@@ -255,7 +255,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// Computes the hash of a line, whose text may be in parts.
+/// Computes the hash of a line. The text of the line may be in parts.
 fn line_hash(prev_hash: &str, text: &[&str]) -> String {
     let mut hasher = Sha256::new();
     hasher.update(prev_hash.as_bytes());

@@ -1,4 +1,4 @@
-//! Computes the grade, which states how well a packet shows that the kernel enforced the boundary.
+//! Computes the grade, a measure of how well a packet shows that the kernel enforced the boundary.
 //!
 //! Each condition that is not met caps the grade and adds a reason. The grade is the lowest cap.
 use std::fmt;

@@ -16,7 +16,7 @@ use super::summary::{ANSWERED, ANSWERED_NOTE, Shown};
 
 const MAX_ROWS: usize = 500;
 const MAX_CHARACTERS: usize = 300;
-/// The style of the page. Its content security policy allows only the digest of this style.
+/// The style of the page. The page's content security policy allows only the digest of this style.
 const STYLE: &str = "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em;color:#222;\
 background:#fff}table{border-collapse:collapse;margin:.5em 0 1.5em}th,td{border:1px solid #bbb;\
 padding:.25em .6em;text-align:left;vertical-align:top;overflow-wrap:anywhere}th{background:#eee}\
@@ -203,7 +203,7 @@ impl Html {
         ))
     }
 
-    /// Adds markup, which is always a constant of this file.
+    /// Adds markup. The markup is always a constant of this file.
     fn raw(&mut self, markup: &'static str) {
         self.0.push_str(markup);
     }

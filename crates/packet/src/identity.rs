@@ -1,7 +1,8 @@
 //! `identity.json`: the run of a packet in the words of the CI system, and the values that the caller bound to it.
 //!
-//! The SHA-256 of the file is in the attestation and in the posture capsule, whose hash the mediator signs before the
-//! command starts. The caller supplies the values, so only a verifier that expects certain values can judge them.
+//! The SHA-256 of the file is in the attestation and in the posture capsule. The mediator signs the
+//! hash of the capsule before the command starts. The caller supplies the values, so only a
+//! verifier that expects certain values can judge them.
 use std::collections::BTreeMap;
 
 use pipelock_receipts::json::read_document;

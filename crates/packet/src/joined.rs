@@ -43,7 +43,7 @@ struct Caller {
     program: Program,
 }
 
-/// The names of a process and of its executable, which many connections share.
+/// The names of a process and of its executable. Many connections share one value.
 type Program = Rc<(String, String)>;
 
 /// The compared members of a row of the relay. The type is small, because there is one value for
@@ -214,7 +214,7 @@ impl Joined {
         self.written(at);
     }
 
-    /// Reads repeated attempts, the first of which has its own row.
+    /// Reads repeated attempts. The first of these attempts has its own row.
     fn repeats(&mut self, alike: Alike, first: &str, last: &str) {
         let [first, last] = [first, last].map(|time| nanos(time).unwrap_or(0));
         self.repeats.push((alike, first));

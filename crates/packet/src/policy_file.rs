@@ -13,7 +13,7 @@ use super::rules;
 
 /// Returns the hashes in receipts that must be equal to the hash of the file. Only the built-in
 /// mediator and Pipelock 2.x sign the hash of the file, and they write no version 2 receipts.
-/// Pipelock 3.x signs the hash of a canonical form, which cannot be recomputed here.
+/// Pipelock 3.x signs the hash of a canonical form. That hash cannot be recomputed here.
 fn hashes<'r>(
     report: &'r EvidenceReport,
     boundary_document: Option<&BoundaryDocument>,

@@ -1,7 +1,7 @@
 //! Compares the statements that two files of a packet have in common.
 //!
-//! A difference is an error, because one of the files is wrong and a verifier cannot decide which.
-//! A statement that does not describe an enforced boundary caps the grade.
+//! A difference is an error, because one of the files is wrong and a verifier cannot decide which
+//! file it is. A statement that does not describe an enforced boundary caps the grade.
 use std::collections::BTreeSet;
 
 use egress_policy::allowed::Allowed;
@@ -222,7 +222,8 @@ impl<'a> Statements<'a> {
         }
     }
 
-    /// Checks that `policy.yaml` is the file whose digest is in the capsule, which the mediator's first receipt signs.
+    /// Checks that `policy.yaml` is the file whose digest is in the capsule. The mediator's first
+    /// receipt signs the capsule.
     fn policy(self, findings: &mut Findings) {
         let Some(policy) = self.policy else {
             differs(

@@ -19,7 +19,7 @@ pub(super) const ANSWERED_NOTE: &str = "These answers look like denials, but no 
     the requests. Either the origin wrote the answer, or the mediator wrote it without signing a denial.";
 const MAX_CHARACTERS: usize = 200;
 
-/// The data of the pages for people, all of which is in the packet.
+/// The data of the pages for people. All of this data is in the packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown<'a> {
     /// The packet.

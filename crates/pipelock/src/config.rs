@@ -44,7 +44,7 @@ pub(super) struct Files {
 pub struct Authority {
     /// Its certificate in PEM form.
     pub certificate: String,
-    /// Path of the caller's key file, which is hidden from the command.
+    /// Path of the caller's key file. This file is hidden from the command.
     pub key_path: PathBuf,
     key: String,
 }

@@ -101,7 +101,7 @@ impl Owed {
 enum Undone {
     /// Receipts are missing, and no request is left that could produce them.
     Missing(String),
-    /// Requests are left, for which Pipelock may still write receipts.
+    /// Requests are left, and Pipelock may still write receipts for them.
     Requests { count: u64, is_at_work: bool },
 }
 

@@ -37,7 +37,8 @@ pub(super) struct ExecPlan {
     pub(super) resolver: Option<PathBuf>,
 }
 
-/// Executes Pipelock. An error is printed to standard error, which is Pipelock's log.
+/// Executes Pipelock. An error is printed to standard error, because standard error is Pipelock's
+/// log.
 pub fn main(plan_fd: RawFd, _unused: RawFd) -> u8 {
     let error = match become_pipelock(plan_fd) {
         Ok(never) => match never {},

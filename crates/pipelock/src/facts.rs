@@ -54,8 +54,8 @@ impl Facts {
                 "this Pipelock does not support {key}, which was left out"
             ));
         }
-        // Versions 2.x redact a receipt after they have signed it. These are the versions that do
-        // not support `require_receipts`.
+        // Versions 2.x redact a receipt after they have signed it. These versions do not support
+        // `require_receipts`.
         if self.redact && self.left_out.iter().any(|key| key == RECEIPT_GATE) {
             lines.push(String::from(
                 "this Pipelock may redact a receipt after it has signed it: a secret in a URL then makes \

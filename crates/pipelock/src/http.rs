@@ -8,7 +8,8 @@ use socket2::{Domain, Protocol, Socket, Type};
 /// Size limit of an answer.
 const BYTES: u64 = 4 << 20;
 
-/// The kernel program on the mediator's cgroup, which admits only connections of the relay and from recorded ports.
+/// The kernel program on the mediator's cgroup. The program admits only connections from the relay
+/// and from recorded ports.
 pub trait Gate: std::fmt::Debug {
     /// Admits connections from this loopback port, or stops admitting them.
     ///

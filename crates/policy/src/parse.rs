@@ -180,8 +180,8 @@ fn read_recorder(section: &mut Section<'_>) -> Result<RecorderKeys, PolicyError>
         }
     }
     // Pipelock redacts the findings of its content scan, and the built-in mediator does not scan
-    // content. It never records user information and records URLs as they were sent, so this key
-    // changes nothing.
+    // content. The built-in mediator never records user information and records URLs as they were
+    // sent, so this key changes nothing.
     if let Some(field) = section.take("redact") {
         field.boolean()?;
     }

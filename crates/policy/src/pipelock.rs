@@ -2,7 +2,7 @@
 //! are forced, and limits that would end a run are raised unless the caller set them.
 //!
 //! Pipelock rejects unknown keys, and its versions have different keys. [`Attempt`] is the order in
-//! which such keys are left out when an older version rejects them.
+//! which these keys are left out when an older version rejects them.
 use super::document::{self, MappingEntry, Node, Value};
 use super::error::PolicyError;
 use super::notices::{self, Notice};
@@ -29,9 +29,9 @@ pub struct PipelockKeys {
 pub enum Attempt {
     /// All of them, for Pipelock 3.1 and later.
     Whole,
-    /// All except the heartbeats, which 3.1 introduced.
+    /// All except the heartbeats, because Pipelock 3.1 introduced them.
     NoHeartbeats,
-    /// Without `require_receipts` as well, which 2.8 introduced.
+    /// Also leaves out `require_receipts`, because Pipelock 2.8 introduced it.
     NoReceiptGate,
     /// Without the raised limits as well, except `fetch_proxy.max_response_mb`.
     Bare,
@@ -97,7 +97,7 @@ const LONGEST_ANSWER: &str = "fetch_proxy.max_response_mb";
 /// The policy that a real Pipelock receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipelockPolicy {
-    /// The document, which is byte for byte the packet's `policy.yaml`.
+    /// The document. It is byte for byte the packet's `policy.yaml`.
     pub yaml: String,
     /// The value of `mode`. Only `strict` enforces the allow-list.
     pub mode: String,

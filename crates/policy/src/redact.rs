@@ -82,7 +82,8 @@ fn authority(text: &str, default_port: Option<&str>) -> String {
     };
     let (host, default_port) = match Host::parse(host) {
         Ok(host) => (host.to_string(), default_port),
-        // A text that is not a host may end with another port, which a second call would remove.
+        // A text that is not a host may end with another port. A second call would remove that
+        // port.
         Err(_) => (host.to_lowercase(), None),
     };
     match port.filter(|port| Some(*port) != default_port) {

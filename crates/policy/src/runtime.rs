@@ -25,7 +25,7 @@ pub struct OwnedKeys {
 /// The policy that the built-in mediator receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimePolicy {
-    /// The document, which is byte for byte the packet's `policy.yaml`.
+    /// The document. It is byte for byte the packet's `policy.yaml`.
     pub yaml: String,
     /// The parsed form of the document.
     pub policy: Policy,

@@ -25,7 +25,7 @@ const ACTION_TYPES: [&str; 9] = [
 #[derive(Debug)]
 pub(crate) struct Receipt<'n, 'a> {
     pub(crate) record: &'n Node<'a>,
-    /// SHA-256 of the canonical record, which is the signed message.
+    /// The signed message: SHA-256 of the canonical record.
     pub(crate) message: [u8; 32],
     pub(crate) signature: [u8; 64],
     /// Public key of the signer, 64 lowercase hex digits.
@@ -102,7 +102,7 @@ impl<'n, 'a> Receipt<'n, 'a> {
     }
 }
 
-/// Hashes the compact text of a receipt, whose members have a fixed order.
+/// Hashes the compact text of a receipt. Its members have a fixed order.
 fn receipt_hash(record: &str, signature: &str, signer_key: &str, ext: Option<&Node<'_>>) -> String {
     let mut text = String::with_capacity(record.len().saturating_add(320));
     let mut object = ObjectWriter::new(&mut text);

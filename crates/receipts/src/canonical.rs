@@ -64,7 +64,8 @@ impl<'a> ObjectWriter<'a> {
         Self { out, first: true }
     }
 
-    /// Writes a member name, which must be plain ASCII, and returns the text so that the caller can append the value.
+    /// Writes a member name and returns the text, so that the caller can append the value. The name
+    /// must be plain ASCII.
     pub fn name(&mut self, name: &str) -> &mut String {
         if !self.first {
             self.out.push(',');

@@ -55,7 +55,7 @@ pub struct Claims {
 /// A signed capsule.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signed {
-    /// The canonical text and a line end, which is the content of `posture-capsule.json`.
+    /// The content of `posture-capsule.json`: the canonical text and a line end.
     pub bytes: Vec<u8>,
     /// The hashes that `session_open` binds.
     pub posture: Posture,

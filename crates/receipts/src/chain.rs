@@ -64,7 +64,7 @@ impl<'t> Context<'t> {
         }
     }
 
-    /// Returns the cached key, which is prepared for many checks.
+    /// Returns the cached key. The cached key is prepared for many checks.
     pub(crate) fn ready(&mut self, key: VerifyingKey) -> Arc<Key> {
         if self.keys.len() > READY_KEYS {
             self.keys.clear();
@@ -95,7 +95,7 @@ pub(crate) struct ActionChain {
     pub(crate) head: Option<String>,
     pub(crate) sessions: Sessions,
     segment_count: u64,
-    /// An earlier line could not be read. It may have been a receipt.
+    /// An earlier line could not be read. That line may have been a receipt.
     gap: bool,
 }
 

@@ -50,9 +50,9 @@ impl<'t> EvidenceCheck<'t> {
         Self(Checker::new(trust, several_files))
     }
 
-    /// Checks the next file. `name` has no directories. It may contain the name of a session.
-    /// Returns `false` if the findings are enough to reject the evidence, so that the rest was not
-    /// read.
+    /// Checks the next file. `name` has no directories. A name of the form
+    /// `evidence-<session>-<seq>.jsonl` states the session. Returns `false` if the findings are
+    /// enough to reject the evidence, so that the rest was not read.
     ///
     /// # Errors
     /// Fails if the file cannot be read to its end. The part before the error was checked.

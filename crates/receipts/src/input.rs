@@ -40,8 +40,8 @@ impl<'a> Seen<'a> {
         kind.strip_prefix("session_").unwrap_or(kind)
     }
 
-    /// Returns the rule that decided, which is `pattern` in version 1 and `rule_id` in version 2, or "" if there is
-    /// none.
+    /// Returns the rule that decided, or "" if there is none. The rule is `pattern` in version 1
+    /// and `rule_id` in version 2.
     pub fn rule(&self) -> &'a str {
         self.text(if self.is_twin { "rule_id" } else { "pattern" })
     }

@@ -290,7 +290,7 @@ fn create_private(path: &Path, mode: u32) -> io::Result<File> {
     Ok(file)
 }
 
-/// Creates a new file, which only the permissions of the directory protect.
+/// Creates a new file. Only the permissions of the directory protect this file.
 #[cfg(not(unix))]
 fn create_private(path: &Path, _mode: u32) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).open(path)

@@ -307,8 +307,8 @@ impl Recorder {
         })
     }
 
-    /// Returns the sequence number of the next entry, which also is in the name of a new file that
-    /// starts with this entry.
+    /// Returns the sequence number of the next entry. If a new file starts with this entry, the
+    /// name of the file contains this number.
     pub fn next_seq(&self) -> u64 {
         self.entries.next_seq
     }
@@ -449,7 +449,7 @@ impl Entries {
     }
 }
 
-/// Computes the hash of the outer chain over the parts, which are joined by one zero byte (section 1.2).
+/// Computes the hash of the outer chain over the parts, joined by one zero byte (section 1.2).
 pub(crate) fn entry_hash(parts: &[&str]) -> String {
     let mut hasher = Sha256::new();
     for (index, part) in parts.iter().enumerate() {

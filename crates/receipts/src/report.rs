@@ -193,7 +193,8 @@ pub struct EvidenceReport {
     pub is_whole: bool,
     /// Number of lines that are entries.
     pub entries: u64,
-    /// Number of receipts of the main chain, which is version 1 if there are any of version 1.
+    /// Number of receipts of the main chain. The main chain is version 1 if there are receipts of
+    /// version 1.
     pub receipt_count: u64,
     /// Number of version 2 receipts.
     pub evidence_receipts: u64,

@@ -133,7 +133,8 @@ impl Sessions {
         self.phase(receipt, place, findings);
     }
 
-    /// Notes that the start of the evidence could not be read, which explains a missing open.
+    /// Notes that the start of the evidence could not be read, because an open may be missing for
+    /// that reason.
     pub(crate) fn lose(&mut self) {
         self.missing_open = true;
     }
@@ -422,9 +423,9 @@ impl Sessions {
     }
 }
 
-/// Returns a number for the identifier of an action, which takes less memory than its text. The
-/// number is the number of the UUID, or half of the SHA-256 of any other text. A collision can only
-/// make evidence invalid.
+/// Returns a number for the identifier of an action. The number takes less memory than the text of
+/// the identifier. The number is the number of the UUID, or half of the SHA-256 of any other text.
+/// A collision can only make evidence invalid.
 fn number(id: &str) -> u128 {
     let is_canonical = id.len() == 36 && !id.bytes().any(|byte| byte.is_ascii_uppercase());
     match Uuid::try_parse(id) {

@@ -14,7 +14,7 @@ use pipelock_receipts::keys;
 use pipelock_receipts::record::Posture;
 use pipelock_receipts::recorder::{Moment, Recorder, SessionConfig};
 
-/// A change of the lines of a file, which are counted from 1.
+/// A change of the lines of a file. Lines are counted from 1.
 #[derive(Clone, Copy, Debug)]
 enum Edit {
     /// The second text replaces the first one in this line.

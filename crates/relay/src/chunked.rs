@@ -40,8 +40,8 @@ impl Chunked {
         self.state == ChunkState::Done
     }
 
-    /// Takes the bytes that belong to the body and returns their number, which is less than all if the body ends
-    /// earlier.
+    /// Takes the bytes that belong to the body and returns their number. The number is less than
+    /// `bytes.len()` if the body ends earlier.
     ///
     /// # Errors
     /// Returns [`HeadError::Chunk`] if a size line or a line end is not in the plain form, and

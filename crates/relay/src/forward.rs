@@ -190,7 +190,8 @@ async fn send(
         flow.sent();
         return ask(tunnel.client().await?, request).await;
     }
-    // A body cannot be sent twice, so a request with a body does not use an idle connection, which may be closing.
+    // A body cannot be sent twice. A request with a body therefore does not use an idle connection,
+    // because the mediator may be closing it.
     if request.body().is_end_stream()
         && let Some(mut link) = relay.pool.take()
     {

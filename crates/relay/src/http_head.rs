@@ -68,7 +68,7 @@ pub enum HeadError {
     /// A Transfer-Encoding other than exactly `chunked`, or in HTTP/1.0.
     #[error("transfer_encoding")]
     TransferEncoding,
-    /// A Connection field that names a field which frames or routes the message.
+    /// A Connection field that names a field that frames or routes the message.
     #[error("connection_names_framing")]
     ConnectionNamesFraming,
     /// HTTP/1.0 with a request for a persistent connection.
@@ -89,7 +89,7 @@ pub enum HeadError {
 }
 
 impl HeadError {
-    /// Returns whether the error is in a body, whose request was already passed on.
+    /// Returns whether the error is in a body. The request of that body was already passed on.
     pub fn is_in_body(self) -> bool {
         matches!(self, Self::Chunk | Self::Trailers)
     }
@@ -204,8 +204,8 @@ impl<'a> Fields<'a> {
                     return Err(HeadError::TransferEncoding);
                 }
             } else if field.name.eq_ignore_ascii_case("upgrade") {
-                // Any other protocol (such as `h2c`, which Java offers by default) is removed from the request, which
-                // is then an ordinary one (RFC 9110, section 7.8).
+                // Any other protocol (such as `h2c`, which Java offers by default) is removed from
+                // the request. The request is then an ordinary one (RFC 9110, section 7.8).
                 found.websocket |= tokens(value).any(|t| t.eq_ignore_ascii_case(b"websocket"));
             } else if field.name.eq_ignore_ascii_case("connection") {
                 for token in tokens(value) {

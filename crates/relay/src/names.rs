@@ -22,7 +22,7 @@ pub struct Names {
     noted: HashSet<Box<str>>,
 }
 
-/// The two addresses of a name, which have the same offset in their ranges.
+/// The two addresses of a name. Both have the same offset in their ranges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pair {
     /// Address in 198.18.0.0/15.
@@ -57,7 +57,8 @@ impl Names {
         }
     }
 
-    /// Returns the addresses of `name`, which must be valid and in lower case. They stay the same for the whole run.
+    /// Returns the addresses of `name`. The name must be valid and in lower case. The addresses
+    /// stay the same for the whole run.
     pub fn assign(&mut self, name: &str) -> Assigned {
         if let Some(&number) = self.numbers.get(name) {
             return Assigned::Known(pair(number));
@@ -91,8 +92,8 @@ impl Names {
         }
     }
 
-    /// Returns the name to report for `name`, which gets no address. Each name is reported once. After
-    /// a few thousand names, one last report has the name `*`.
+    /// Returns the name to report for `name`, a name that gets no address. Each name is reported
+    /// once. After a few thousand names, one last report has the name `*`.
     pub fn note(&mut self, name: &str) -> Option<String> {
         if self.noted.contains(name) || self.noted.len() > MAX_NOTED {
             return None;

@@ -8,11 +8,12 @@ use super::limits::Limits;
 
 /// The plan of the relay process, as JSON in an inherited memory file.
 ///
-/// The process is `egress __relay PLAN_FD CONTROL_FD`. It starts as root in the host's network namespace and in its own
-/// cgroup. It maps the three slot arrays read-only, closes their descriptors, drops to `uid`/`gid`, and installs its
-/// seccomp filter. Then it sends [`Report::Ready`] on the control socket (`SOCK_SEQPACKET`, one JSON text per message).
-/// When the supervisor shuts down its end for writing, the relay stops accepting, closes open connections, reports the
-/// last flows, and exits with 0.
+/// The process is `egress __relay PLAN_FD CONTROL_FD`. The process starts as root in the host's
+/// network namespace and in its own cgroup. It maps the three slot arrays read-only, closes the
+/// descriptors of the arrays, drops to `uid`/`gid`, and installs its seccomp filter. Then it sends
+/// [`Report::Ready`] on the control socket (`SOCK_SEQPACKET`, one JSON text per message). When the
+/// supervisor shuts down its end for writing, the relay stops accepting, closes open connections,
+/// reports the last flows, and exits with 0.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RelayPlan {
@@ -40,7 +41,7 @@ pub struct Config {
     pub mediator: SocketAddr,
     /// Allowed ports: 80, 443, and the ports of `--allow-port`.
     pub allowed_ports: Vec<u16>,
-    /// Whether AAAA queries are answered, which requires that `::1` could be bound.
+    /// Whether AAAA queries are answered. This requires that `::1` could be bound.
     pub ipv6: bool,
     /// How plain HTTP is sent to the mediator.
     pub plain_http: PlainHttp,
@@ -59,7 +60,8 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlainHttp {
-    /// The mediator fetches and scans each request and follows redirects. Its size and time limits apply.
+    /// The mediator fetches and scans each request and follows redirects. The mediator's size and
+    /// time limits apply.
     #[default]
     Scan,
     /// Each request goes through a tunnel. The mediator sees only the host name and the port.
@@ -140,13 +142,14 @@ pub struct FlowReport {
     pub verdict: String,
     /// Stable reason word: `name_mismatch`, `port_not_allowed`, `not_tls_or_http` …; empty when forwarded.
     pub reason: String,
-    /// With the verdict `answered`, the reason in the denial, which an origin may have written.
+    /// With the verdict `answered`, the reason in the denial. An origin may have written this
+    /// reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub claimed: Option<String>,
     /// HTTP status of the mediator's answer, if it answered.
     pub status: Option<u16>,
-    /// Bytes from the command to the mediator: the body of a request, or everything in a tunnel. They are counted as
-    /// they pass, so the number is correct however the flow ended.
+    /// Bytes from the command to the mediator: the body of a request, or everything in a tunnel.
+    /// The bytes are counted as they pass, so the number is correct however the flow ended.
     pub bytes_up: u64,
     /// Bytes to the command, counted in the same way.
     pub bytes_down: u64,

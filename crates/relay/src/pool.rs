@@ -17,8 +17,8 @@ use super::upload::Upload;
 /// Maximum number of idle connections that are kept.
 const KEPT: usize = 64;
 
-/// Maximum idle time of a connection. It is shorter than any server's idle timeout, so that a request rarely meets a
-/// connection that the mediator is closing.
+/// Maximum idle time of a connection. This time is shorter than any server's idle timeout, so that
+/// a request rarely meets a connection that the mediator is closing.
 const FRESH: Duration = Duration::from_secs(4);
 
 /// Number of connections that are opened in advance, and how long one is kept. Opening a connection is a large part of
@@ -98,7 +98,8 @@ impl Pool {
         }))
     }
 
-    /// Returns the mediator's address, which is also the Host of requests to its own paths.
+    /// Returns the mediator's address. Requests to the mediator's own paths also have it in the
+    /// Host field.
     pub(super) fn mediator(&self) -> SocketAddr {
         self.0.mediator
     }
@@ -178,7 +179,8 @@ impl Pool {
         None
     }
 
-    /// Keeps a connection for reuse. Its last answer must have been read completely.
+    /// Keeps a connection for reuse. The last answer on the connection must have been read
+    /// completely.
     pub(super) fn put(&self, link: Link) {
         let mut idle = lock(&self.0.idle);
         if idle.len() < KEPT && !link.sender.is_closed() {

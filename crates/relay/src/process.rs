@@ -89,8 +89,8 @@ impl Confined {
     }
 }
 
-/// Size limit of the log, which is the only file that the relay can write. The log is in memory
-/// that the whole machine shares.
+/// Size limit of the log, the only file that the relay can write. The log is in memory that the
+/// whole machine shares.
 const LOG_BYTES: u64 = 1 << 20;
 
 /// Takes the resources of the plan and drops everything else permanently.

@@ -91,8 +91,8 @@ fn own_path(
     }
 }
 
-/// Returns the target of a request. It is recorded in the flow before the port is judged, so that the report of a
-/// denial has the name.
+/// Returns the target of a request. The target is recorded in the flow before the port is judged,
+/// so that the report of a denial has the name.
 fn target(
     relay: &Relay,
     host: authority::Host,

@@ -1,4 +1,4 @@
-//! The seccomp filter of the relay process, which allows only the system calls that serving needs.
+//! The seccomp filter of the relay process. It allows only the system calls that serving needs.
 //!
 //! Claims: relay-bug
 use std::collections::BTreeMap;

@@ -89,7 +89,7 @@ impl Relay {
     pub(super) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut stop = self.stop.clone();
         async move {
-            // An error means that the sender was dropped, which also stops the relay.
+            // An error means that the sender was dropped. This also stops the relay.
             if stop.wait_for(|stop| *stop).await.is_err() {}
         }
     }

@@ -59,8 +59,8 @@ pub(super) async fn serve(
     }
 }
 
-/// Serves the bytes inside a tunnel to `target` that the command requested with CONNECT. They must be TLS for that
-/// name.
+/// Serves the bytes inside a tunnel to `target` that the command requested with CONNECT. The bytes
+/// must be TLS for that name.
 pub(super) async fn inside(
     relay: &Relay,
     mut stream: TcpStream,

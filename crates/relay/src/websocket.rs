@@ -1,4 +1,5 @@
-//! Opens a WebSocket through the mediator's `/ws` path, which inspects its frames, or through a tunnel.
+//! Opens a WebSocket through a tunnel, or through the mediator's `/ws` path, where the mediator
+//! inspects the frames.
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -183,7 +184,8 @@ pub(super) async fn run(
             }
         };
         if timeout(CLOSE_PATIENCE, close).await.is_err() {
-            // The mediator has received the frame or no longer reads. Its answer is not needed.
+            // The mediator has received the frame or no longer reads. The mediator's answer is not
+            // needed.
         }
     }
     drop(place);

@@ -48,7 +48,7 @@ impl CgroupGuard {
     /// Kills every process in the cgroup, including new forks.
     ///
     /// # Errors
-    /// Returns `NotFound` before Linux 5.14, which lacks `cgroup.kill`.
+    /// Returns `NotFound` before Linux 5.14, because older kernels lack `cgroup.kill`.
     pub fn kill(&self) -> io::Result<()> {
         kill(&self.path)
     }
@@ -237,8 +237,8 @@ fn remove_below(path: &Path) -> io::Result<()> {
     remove_dir(path)
 }
 
-/// Removes an empty cgroup. It retries, because the last process takes some microseconds to leave
-/// the cgroup.
+/// Removes an empty cgroup. `rmdir(2)` is retried, because the last process takes some microseconds
+/// to leave the cgroup.
 ///
 /// # Errors
 /// Returns the error of `rmdir(2)`. A missing directory is not an error.
@@ -271,9 +271,9 @@ pub struct RunCgroups {
 }
 
 impl RunCgroups {
-    /// Returns the path for a run's cgroup. It is below the nearest cgroup, from the caller's own
-    /// upward, that delegates the pids and memory controllers. If there is none, it is below the
-    /// caller's own. The caller's own cgroup cannot start delegating, because it contains this
+    /// Returns the path for a run's cgroup. The path is below the nearest cgroup, from the caller's
+    /// own upward, that delegates the pids and memory controllers. If there is none, it is below
+    /// the caller's own. The caller's own cgroup cannot start delegating, because it contains this
     /// process. In either place, the run ends when this process or the caller's service ends.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ pub struct Mount {
 
 impl Mount {
     /// Returns the reason if a file's owner and mode alone do not determine which processes may
-    /// read the file. Such a file system checks the process that reads, but root makes all reads
+    /// read the file. Such a file system checks the reading process, but root makes all reads
     /// through an overlay.
     pub fn judges_by_process(&self) -> Option<&'static str> {
         let has = |wanted: &str| self.options.split(',').any(|option| option == wanted);
@@ -75,7 +75,7 @@ pub fn read() -> io::Result<Vec<Mount>> {
         .collect()
 }
 
-/// Whether a lookup of the mount point reaches `mount`. It does not if a later mount covers
+/// Whether a lookup of the mount point reaches `mount`. The result is false if a later mount covers
 /// `mount`.
 pub fn is_visible(mount: &Mount) -> bool {
     let Ok(file) = nix::fcntl::open(

@@ -4,9 +4,9 @@
 //! The kernel limits each table for the whole machine but not for one user. Limits on processes and
 //! on files of one process do not bound their product: 4,096 processes with 1,024 files each exceed
 //! many machines' tables, and lower limits would break programs. The supervisor therefore counts
-//! the entries that a run uses and ends a run that exceeds its share. It counts only while the
-//! whole machine uses more than one share. A mapped file stays open without a descriptor, so
-//! mappings count as well.
+//! the entries that a run uses and ends a run that exceeds its share. The supervisor counts only
+//! while the whole machine uses more than one share. A mapped file stays open without a descriptor,
+//! so mappings count as well.
 //!
 //! Claims: shared-tables, table-files, table-sockets, table-tcp
 use std::fs::{self, File};

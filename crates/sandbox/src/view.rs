@@ -1,6 +1,6 @@
-//! Builds the file view: the file system as the command sees it. It consists of a read-only overlay
-//! over the host's files, private tmpfs where programs write, a private /dev, /proc and /sys, and
-//! the workspace at its own path.
+//! Builds the file view: the file system as the command sees it. The file view consists of a
+//! read-only overlay over the host's files, private tmpfs where programs write, a private /dev,
+//! /proc and /sys, and the workspace at its own path.
 //!
 //! An overlay has its own inodes, so the command cannot reach a path socket or FIFO of the host
 //! through it. Each host mount gets an overlay whose top layer holds the files that differ from the
@@ -487,8 +487,8 @@ impl View {
 }
 
 /// Creates the directory `at` unless it exists. A directory in a layer determines owner and mode of
-/// the directory in the file view. It therefore gets owner and mode of `host` if `host` is a
-/// directory.
+/// the directory in the file view. The directory therefore gets owner and mode of `host` if `host`
+/// is a directory.
 fn directory_like(host: &Path, at: &Path) -> io::Result<()> {
     if if_present(at.metadata(), at)?.is_some() {
         return Ok(());

@@ -89,8 +89,8 @@ pub fn kernel_log() -> io::Result<usize> {
     unsafe { raw::call(libc::SYS_syslog, arguments) }
 }
 
-/// Calls `getpid` through the system call entry of 32-bit programs. It returns only if the kernel
-/// has this entry.
+/// Calls `getpid` through the system call entry of 32-bit programs. The call returns only if the
+/// kernel has this entry.
 ///
 /// # Errors
 /// Returns the kernel's error, or `Unsupported` on architectures without this entry.

@@ -19,7 +19,7 @@ use serde::de::DeserializeOwned;
 
 use crate::{fd, handover};
 
-/// One end of a control socket. It sends `S` and receives `R`.
+/// One end of a control socket. The end sends `S` and receives `R`.
 #[derive(Debug)]
 pub struct Channel<S, R> {
     socket: OwnedFd,

@@ -1,5 +1,5 @@
-//! Descriptors: lists inherited ones, controls which ones survive `execve`, and passes them over
-//! sockets.
+//! Lists inherited descriptors, controls whether a descriptor survives `execve`, and passes
+//! descriptors over sockets.
 use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Seek, Write};
 use std::mem::MaybeUninit;

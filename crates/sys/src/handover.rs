@@ -36,9 +36,9 @@ pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
         }
         _ => {}
     }
-    // SAFETY: the descriptor is open. It was inherited through `execve` and not taken before,
-    // because a taken descriptor has the flag. No object therefore owns it. The lock keeps other
-    // threads from taking the descriptor at the same time.
+    // SAFETY: the descriptor is open. The descriptor was inherited through `execve` and not taken
+    // before, because a taken descriptor has the flag. No object therefore owns it. The lock keeps
+    // other threads from taking the descriptor at the same time.
     let taken = unsafe { OwnedFd::from_raw_fd(fd) };
     fcntl_setfd(&taken, FdFlags::CLOEXEC)?;
     Ok(taken)

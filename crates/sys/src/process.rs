@@ -293,8 +293,8 @@ pub fn fork() -> io::Result<Option<Pid>> {
     }
 }
 
-/// Forks a process that keeps only `kept` and the standard streams. It calls `work` with `given`
-/// and exits with status 0 if that succeeds.
+/// Forks a process that keeps only `kept` and the standard streams. The child calls `work` with
+/// `given` and exits with status 0 if that succeeds.
 ///
 /// # Errors
 /// Returns the errors of [`fork`].
@@ -307,9 +307,9 @@ pub fn fork_with<T: Serialize + DeserializeOwned>(
     if let Some(child) = fork()? {
         return Ok(child);
     }
-    // SAFETY: `work` is a function without captures, and its argument is parsed from text, so `kept` is its only object of
-    // this process. It runs in a single thread (`fork`), and this function does not return, so no other object is used or
-    // dropped.
+    // SAFETY: `work` is a function without captures, and its argument is parsed from text, so
+    // `kept` is its only object of this process. `work` runs in a single thread (`fork`), and this
+    // function does not return, so no other object is used or dropped.
     let closed = unsafe { fd::close_others(&kept) };
     let done = closed.and_then(|()| work(kept, serde_json::from_slice(&given)?));
     exit_now(i32::from(done.is_err()))

@@ -21,7 +21,8 @@ pub struct SlotArray {
 }
 
 impl SlotArray {
-    /// Maps the array behind the map descriptor `map`, which may be closed afterwards.
+    /// Maps the array behind the map descriptor `map`. The caller may close the descriptor
+    /// afterwards.
     ///
     /// # Order
     /// Call this before privileges are dropped. Nothing can write through the mapping.
@@ -45,8 +46,8 @@ impl SlotArray {
         let words: NonNull<AtomicU64> = start.cast();
         // SAFETY: the mapping is `BYTES` long, page-aligned, readable, initialised by the kernel,
         // and never unmapped, so it holds WORDS * SLOTS aligned words for 'static. The kernel
-        // changes the words while they are mapped, which atomics allow. The pages are read-only:
-        // std allows only relaxed loads of at most a word from such memory (`std::sync::atomic`,
+        // changes the words while they are mapped. Atomics allow this. The pages are read-only: std
+        // allows only relaxed loads of at most a word from such memory (`std::sync::atomic`,
         // "Atomic accesses to read-only memory"), and `words_of` makes only such loads. A BPF array
         // has one size for life, so no page behind the mapping is removed.
         let words = unsafe { std::slice::from_raw_parts(words.as_ptr(), BYTES.get() / 8) };

@@ -88,7 +88,7 @@ impl Shown {
     }
 }
 
-/// The owner and the command of a workspace, whose ids the file view exchanges.
+/// The owner and the command of a workspace. The file view exchanges their ids.
 #[derive(Debug, Clone, Copy)]
 pub struct Exchange {
     owner: (u32, u32),
@@ -124,7 +124,8 @@ impl From<&About> for Exchange {
     }
 }
 
-/// Fills `layer`, which covers the workspace in the command's overlay, with the replacement files.
+/// Fills `layer` with the replacement files. The layer covers the workspace in the command's
+/// overlay.
 ///
 /// # Errors
 /// Returns the error of writing a file or creating a directory.

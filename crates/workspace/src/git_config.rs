@@ -20,7 +20,7 @@ pub enum Kind {
     /// A variable of the last section: its name in lower case, and the value that git reads. A
     /// variable without `=` has no value.
     Variable(String, Option<Vec<u8>>),
-    /// The rest of the file after an error, which git does not read.
+    /// The rest of the file after an error. git does not read it.
     Unreadable,
 }
 

@@ -190,9 +190,9 @@ impl Files {
         }
     }
 
-    /// Returns the paths to which git may resolve `name` in the configuration at `path`. They are
-    /// relative to that configuration. For a file that is not an include, they may also be relative
-    /// to the directory in which a program of git runs.
+    /// Returns the paths to which git may resolve `name` in the configuration at `path`. The paths
+    /// are relative to that configuration. For a file that is not an include, they may also be
+    /// relative to the directory in which a program of git runs.
     fn places(&self, job: &Job, path: &Path, name: &str, treatment: Treatment) -> Vec<PathBuf> {
         if let (Some(below), Some(home)) = (name.strip_prefix("~/"), &self.home) {
             return resolved(&home.join(below)).into_iter().collect();

@@ -215,7 +215,7 @@ impl Search {
         Ok(())
     }
 
-    /// Finds the git directories of submodules, whose names may contain slashes.
+    /// Finds the git directories of submodules. The names of submodules may contain slashes.
     fn modules(&mut self, dir: PathBuf, budget: &mut Budget) -> io::Result<()> {
         let mut level = vec![dir];
         for _ in 0..DEEPEST_NAME {

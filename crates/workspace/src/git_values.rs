@@ -286,7 +286,8 @@ fn holds_token(text: &str) -> bool {
     text.contains("x-access-token") || redact::is_credential(text)
 }
 
-/// The visible part of a line of text, whose URLs may contain users; `None` if the line is hidden.
+/// Returns the visible part of a line of text, or `None` if the line is hidden. The URLs in the
+/// line may contain users.
 pub fn line(text: &str) -> Option<Cow<'_, str>> {
     if is_too_long(text) {
         return None;

@@ -71,7 +71,8 @@ pub fn plain(dir: &OwnedFd) -> io::Result<OwnedFd> {
     Ok(tree)
 }
 
-/// Maps every id to itself, except two ids, which are exchanged (`user_namespaces(7)`, `uid_map`).
+/// Maps every id to itself, except two ids. These two are exchanged (`user_namespaces(7)`,
+/// `uid_map`).
 fn id_map(one: u32, other: u32) -> String {
     let (low, high) = (one.min(other), one.max(other));
     let mut map = Vec::new();

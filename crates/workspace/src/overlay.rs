@@ -12,12 +12,12 @@ use nix::sys::stat::{Mode, SFlag, mknod};
 
 use super::store::{SHOWN, UPPER, WORK};
 
-/// Attaches the id-mapped `tree` at `lower`, an empty directory, and mounts an overlay over it at
-/// `at`, whose changes go to `store`.
+/// Attaches the id-mapped `tree` at `lower`, an empty directory. Mounts an overlay over it at `at`,
+/// and the changes in this overlay go to `store`.
 ///
 /// # Errors
-/// Returns `EINVAL` before Linux 5.19, which does not support id-mapped layers, or if the file
-/// system cannot hold an upper layer.
+/// Returns `EINVAL` before Linux 5.19, because older kernels do not support id-mapped layers, or if
+/// the file system cannot hold an upper layer.
 pub fn mount_overlay(tree: &impl AsFd, lower: &Path, store: &OwnedFd, at: &Path) -> io::Result<()> {
     move_mount(tree, lower)?;
     over(&directory(lower)?, store, at)
@@ -25,9 +25,9 @@ pub fn mount_overlay(tree: &impl AsFd, lower: &Path, store: &OwnedFd, at: &Path)
 
 /// Does the same for a `store` inside the workspace, and hides the store's `name`. The kernel
 /// rejects an upper layer that is inside a lower one. The lower layer is therefore an overlay
-/// itself, at `joined`, of the workspace and of `hides`, in which the name is a whiteout. `lower`,
-/// `hides` and `joined` are empty directories. The kernel records no origins of files in such an
-/// overlay, so applying changes restores a file that the host removed during the run.
+/// itself, at `joined`, of the workspace and of `hides`. In `hides`, the name is a whiteout.
+/// `lower`, `hides` and `joined` are empty directories. The kernel records no origins of files in
+/// such an overlay, so applying changes restores a file that the host removed during the run.
 ///
 /// # Errors
 /// Fails like [`mount_overlay`].
@@ -50,9 +50,9 @@ pub fn mount_overlay_inside(
 
 /// Mounts the overlay of the store's layers over `lower`.
 ///
-/// The layer `shown` is between them. It holds git's files without their credentials. The command
-/// can change such a file, but no change to it is applied. Without an overlay, a read-only mount
-/// covers the file instead.
+/// The layer `shown` is between them. That layer holds git's files without their credentials. The
+/// command can change such a file, but no change to it is applied. Without an overlay, a read-only
+/// mount covers the file instead.
 fn over(lower: &OwnedFd, store: &OwnedFd, at: &Path) -> io::Result<()> {
     let [shown, upper, work] = [SHOWN, UPPER, WORK].map(|name| open_dir(store, OsStr::new(name)));
     let (shown, upper, work) = (shown?, upper?, work?);

@@ -7,10 +7,10 @@
 //!
 //! The command of a run in an outer workspace may own the parent directory of a store. Root
 //! therefore trusts none of its name, place, owner and mode. A store is a directory with the
-//! attribute `trusted.egress.store`. Only root of the machine can set this attribute. It also
-//! records the owner and the workspace of the store. The directory belongs to a user that no
-//! process has, so that only root can enter it. The supervisor of the run holds a lock on its
-//! store. A store without that lock was left behind by a killed run.
+//! attribute `trusted.egress.store`. Only root of the machine can set this attribute. The attribute
+//! also records an [`About`]. The directory belongs to a user that no process has, so that only
+//! root can enter it. The supervisor of the run holds a lock on its store. A store without that
+//! lock was left behind by a killed run.
 //!
 //! Claims: read-stores
 use std::cell::Cell;

@@ -106,7 +106,8 @@ fn live_uids() -> io::Result<Vec<u32>> {
     Ok(uids)
 }
 
-/// `/etc/passwd` inside the boundary. It contains the command's user and no user that could log in.
+/// `/etc/passwd` inside the boundary. The file contains the command's user and no user that could
+/// log in.
 pub fn passwd(agent: u32, home: &str) -> String {
     format!(
         "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n\

@@ -82,8 +82,8 @@ impl IdentityDigest {
         }
     }
 
-    /// Returns whether a pinned key signed the digest: the boundary's key, or the key of the
-    /// receipts, which sign the capsule.
+    /// Returns whether a pinned key signed the digest. That key is the boundary's key, or the key
+    /// of the receipts, which sign the capsule.
     pub(super) fn is_signed(
         &self,
         report: &EvidenceReport,

@@ -373,7 +373,8 @@ documents! {
         skb_dropped: u64,
         /// Calls of the relay that its own kernel programs denied.
         relay_denied: u64,
-        /// Network packets to the mediator's port from host processes other than the relay. They were dropped.
+        /// Network packets to the mediator's port from host processes other than the relay. The
+        /// kernel programs dropped these packets.
         caller_refused: u64,
         /// Destinations that the hooks on the mediator's own sockets denied.
         mediator_denied: u64,

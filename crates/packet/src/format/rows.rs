@@ -305,7 +305,8 @@ documents! {
         verdict: RelayVerdict,
         /// Reason in a stable word. Empty with `forwarded`.
         reason: String,
-        /// With `answered`, the text `layer:reason` from the answer, which an origin may have written.
+        /// With `answered`, the text `layer:reason` from the answer. An origin may have written
+        /// this text.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(with = "String"))]
         claimed: Option<String>,

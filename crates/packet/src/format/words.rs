@@ -144,7 +144,7 @@ words! {
         Refused = "refused",
         /// The mediator denied it, and the mark on the answer shows that the mediator sent it.
         Blocked = "blocked",
-        /// The answer looks like a denial by the mediator, which an origin can imitate.
+        /// The answer looks like a denial by the mediator, but an origin can imitate such a denial.
         Answered = "answered",
         /// An error ended it.
         Failed = "failed",

@@ -1,4 +1,4 @@
-//! Checks the rows about attempts of the command, which the kernel programs recorded.
+//! Checks the rows about the command's attempts. The kernel programs recorded these attempts.
 use std::net::{IpAddr, SocketAddr};
 
 use super::super::format::rows::{AttemptRow, UnixRow};

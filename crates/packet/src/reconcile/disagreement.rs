@@ -9,7 +9,8 @@ pub enum Disagreement {
     DeniedButAllowed,
     /// The mediator denied a request and signed nothing.
     DenialUnsigned,
-    /// The built-in mediator signed one action as allowed and as denied, which it never does.
+    /// The built-in mediator signed one action as allowed and as denied, although it never signs
+    /// both.
     AllowedAndDenied,
     /// Host and transport of a receipt match a request of the relay, but another part of its target does not.
     OtherTarget,

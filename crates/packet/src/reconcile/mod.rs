@@ -198,7 +198,7 @@ fn by_ending(receipts: &Receipts) -> BTreeMap<Ending, u64> {
     endings
 }
 
-/// Compares the mediator's connections, which the kernel recorded, with the receipts.
+/// Compares the mediator's connections in the kernel's rows with the receipts.
 fn compare_connections(
     around: Circumstances,
     kernel: &Kernel,
@@ -333,8 +333,9 @@ fn frames(around: Circumstances, asked: &Asked, receipts: &Receipts, result: &mu
     }
 }
 
-/// Assigns each receipt of a request inside TLS to a tunnel to its host. Such a receipt can replace the missing receipt
-/// of the tunnel. It is counted in `said_alone`, because only the mediator reads such requests.
+/// Assigns each receipt of a request inside TLS to a tunnel to its host. The receipt of such a
+/// request can replace the missing receipt of the tunnel. The receipt is counted in `said_alone`,
+/// because only the mediator reads such requests.
 fn intercepted(
     around: Circumstances,
     asked: &mut Asked,

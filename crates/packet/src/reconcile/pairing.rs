@@ -314,8 +314,8 @@ fn compare(
     if let (Some(asked), Some(mut signed), Some(decided)) =
         (requests.times, actions.times, actions.decided)
     {
-        // A busy Pipelock signs the receipts that follow a decision late. It also continues to scan
-        // after the relay dropped a request.
+        // A busy Pipelock signs the receipts that follow a decision late. A busy Pipelock also
+        // continues to scan after the relay dropped a request.
         signed.1 = match writer {
             Writer::Builtin => signed.1,
             Writer::Pipelock | Writer::OldPipelock if requests.given_up > 0 => asked.1,

@@ -64,7 +64,7 @@ pub(super) struct Actions {
     pub(super) bytes: u64,
     /// Times of all receipts.
     pub(super) times: Option<(i64, i64)>,
-    /// Times of the first receipt of each action, which states the decision.
+    /// Times of the first receipt of each action. The first receipt states the decision.
     pub(super) decided: Option<(i64, i64)>,
     /// The largest time by which a receipt is earlier than the first receipt of its action, in ms.
     pub(super) went_back: i64,
@@ -451,7 +451,8 @@ impl Receipts {
     }
 }
 
-/// Returns the first half of the SHA-256 of texts, which is long enough to make collisions infeasible.
+/// Returns the first half of the SHA-256 of texts. Half of it is long enough to make collisions
+/// infeasible.
 fn digest(texts: &[&str]) -> u128 {
     let mut hasher = Sha256::new();
     for text in texts {

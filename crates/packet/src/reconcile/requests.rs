@@ -15,8 +15,7 @@ pub(super) enum Fate {
     /// The request did not end normally, but the mediator had allowed it: the tunnel was open, or
     /// an answer had begun that is not a denial.
     Opened,
-    /// The mediator accepted a WebSocket, and then sent no more bytes than a mediator that has no
-    /// answer from the origin.
+    /// The mediator accepted a WebSocket, and then sent no more bytes than a close frame has.
     Agreed,
     /// The mediator certainly denied the request.
     Denied,

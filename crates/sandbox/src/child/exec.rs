@@ -50,7 +50,7 @@ impl Staged {
         Ok(Self(()))
     }
 
-    /// Returns a process in which the probes can run. It keeps init's standard streams.
+    /// Returns a process in which the probes can run. The process keeps init's standard streams.
     pub fn probe() -> Self {
         Self(())
     }
@@ -107,9 +107,10 @@ fn limit(resources: &Resources) -> io::Result<()> {
     Ok(())
 }
 
-/// Limits for resources that the kernel counts per user. They also rule out a real-time or raised
-/// priority, with which a process could take a processor from all others. The caller's own limits
-/// may be higher than the limits of a login, or unlimited. Each timer counts as a pending signal.
+/// Limits for resources that the kernel counts per user. The limits also rule out a real-time or
+/// raised priority, with which a process could take a processor from all others. The caller's own
+/// limits may be higher than the limits of a login, or unlimited. Each timer counts as a pending
+/// signal.
 const FIXED: [(Resource, u64); 5] = [
     (Resource::RLIMIT_SIGPENDING, 16_384),
     (Resource::RLIMIT_MSGQUEUE, 409_600),

@@ -1,6 +1,6 @@
-//! Runs the controls: a root process outside the boundary tries the same as the probes inside. It
-//! uses temporary namespaces where a control must not touch the host, and it creates the targets
-//! for the probes inside.
+//! Runs the controls: a root process outside the boundary tries the same as the probes inside. The
+//! process uses temporary namespaces where a control must not touch the host, and it creates the
+//! targets for the probes inside.
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -61,8 +61,8 @@ pub enum FromControls {
     Failed(String),
 }
 
-/// Users of the stand-ins, processes that are targets in place of the relay and the mediator, which
-/// do not run yet.
+/// Users of the stand-ins. A stand-in is a process that is a target in place of the relay or the
+/// mediator, which do not run yet.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct StandIns {
     /// The mediator's user.
@@ -116,8 +116,8 @@ fn controls(channel: &ControlsEnd, mut scene: Scene, users: StandIns) -> io::Res
         process::exit_now(i32::from(!is_sent));
     };
     drop(writer);
-    // One of these controls moves a process between cgroups, for which the kernel holds the global
-    // cgroup lock for 7 ms. Attaching the kernel programs would have to wait for that lock.
+    // One of these controls moves a process between cgroups. For this move, the kernel holds the
+    // global cgroup lock for 7 ms. Attaching the kernel programs would have to wait for that lock.
     let GatesAttached = channel.receive().map_err(io::Error::other)?.message;
     let mut found = run_probes(&scene, &on_host)?;
     let mut from_namespaces = Vec::new();

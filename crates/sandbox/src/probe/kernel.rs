@@ -169,7 +169,7 @@ fn new_terminal(path: &str) -> io::Result<(File, PathBuf)> {
     Ok((master, terminal))
 }
 
-/// Pushes input into a terminal. It is the terminal of a new session, so no process reads the
+/// Pushes input into a terminal. The terminal belongs to a new session, so no process reads the
 /// input.
 pub(super) fn terminal_input(_: &Scene) -> Tried {
     // Closing the terminal would kill this process with SIGHUP before it has reported its result.

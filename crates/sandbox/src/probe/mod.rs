@@ -1,6 +1,6 @@
 //! Tests the boundary from inside. A probe runs as the command and tries something that the
-//! boundary must deny. Its control tries the same from outside, in temporary namespaces, to show
-//! that it could have succeeded.
+//! boundary must deny. The control of a probe tries the same from outside, in temporary namespaces,
+//! to show that the probe could have succeeded.
 //!
 //! The results are facts about this run. The same code runs on both sides; only the user and the
 //! place differ. `denied` means that the probe failed inside and the control succeeded outside.

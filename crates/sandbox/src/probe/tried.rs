@@ -7,7 +7,7 @@ use super::model::Observation;
 pub(super) type Tried = io::Result<Observation>;
 
 /// Errors that count as a denial for a probe. Any other error means that the try failed for another
-/// reason, which proves nothing.
+/// reason, so the result proves nothing.
 pub(super) type Refusals = &'static [i32];
 
 /// A system call that the filter or the kernel denies.

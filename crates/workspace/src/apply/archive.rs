@@ -15,9 +15,8 @@ use super::model::{Change, ChangeOutcome, Plan, What};
 use super::path::RelPath;
 use super::tree;
 
-/// Writes those entries of `upper` to the tar `out` whose changes in `plan` were not applied.
-/// Returns the number of entries. Devices, sockets and named pipes appear only in the list of
-/// changes.
+/// Writes to the tar `out` every entry of `upper` whose change in `plan` was not applied. Returns
+/// the number of entries. Devices, sockets and named pipes appear only in the list of changes.
 ///
 /// # Errors
 /// Fails when an entry cannot be read or the tar cannot be written.

@@ -2,8 +2,8 @@
 //!
 //! Every step is a rename within one mount. Content, holes, attributes and hard links stay as the
 //! command made them, and no file is ever half-written. Names are looked up without following
-//! links. After each rename, the replaced entry is checked again. It is put back if it is not the
-//! entry that was judged.
+//! links. After each rename, the replaced entry is checked again. An entry that is not the judged
+//! one is put back.
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -45,8 +45,8 @@ enum Side {
     Workspace,
 }
 
-/// Executes all steps of `plan`. If a step fails, its change and the changes below that path are
-/// refused, and the other steps continue.
+/// Executes all steps of `plan`. If a step fails, the change that the step belongs to and all
+/// changes below the same path are refused. The other steps continue.
 ///
 /// # Errors
 /// Fails when the directories cannot be used at all, or when an entry that was taken out of the

@@ -136,8 +136,8 @@ fn extensions(
             b"IEOT" => blocks(&mut inside, entries, starts)?,
             // This extension moves the entries to another file.
             b"link" => return None,
-            // git skips unknown extensions whose name starts with a capital letter. It must support
-            // `sdir`.
+            // git skips unknown extensions whose name starts with a capital letter. git must
+            // support `sdir`, although that name starts with a small letter.
             [b'A'..=b'Z', ..] | b"sdir" => {}
             _ => return None,
         }

@@ -52,8 +52,8 @@ pub enum Reason {
     /// It is part of a directory that would look like a repository to git, with `HEAD`, `objects`
     /// and `refs`.
     LooksLikeGitDirectory,
-    /// It is a new directory named `.git`, or a new file of that name, which points to a git
-    /// directory.
+    /// It is a new directory named `.git`, or a new file named `.git`, because such a file points
+    /// to a git directory.
     NewGitDirectory,
     /// The owner of the workspace lacks the permission.
     NotPermitted,

@@ -61,8 +61,7 @@ pub struct Concluded {
 }
 
 /// Judges the command's changes and applies the allowed ones. `set_back` is the most by which the
-/// clock was set back during the run, because the recorded time of a change may be too early by
-/// this much.
+/// clock was set back during the run. The recorded time of a change may be too early by this much.
 ///
 /// # Errors
 /// Fails when the changes cannot be read or applying cannot start. After an error, the workspace is

@@ -30,7 +30,7 @@ pub enum ChangeOutcome {
     Applied,
     /// A rule denied it.
     Refused,
-    /// It was not applied because the host changed the same entry, whose version stays.
+    /// It was not applied because the host changed the same entry. The host's version stays.
     Conflict,
     /// It was not applied because no change of this run is applied.
     Discarded,
@@ -114,9 +114,9 @@ impl Change {
     }
 }
 
-/// The longest list of changes as JSON, in bytes. It has room for more than a million changes with
-/// ordinary names. A program can create names that need fifty times as much, so the memory for the
-/// list is bounded.
+/// The longest list of changes as JSON, in bytes. The list has room for more than a million changes
+/// with ordinary names. A program can create names that need fifty times as much, so the memory for
+/// the list is bounded.
 const LONGEST: u64 = 256 << 20;
 
 /// A list of changes with a bounded length.

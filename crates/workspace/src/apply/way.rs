@@ -24,8 +24,8 @@ use world::{LayeredTree, Plain, find};
 
 /// The maximum number of links on one path, as in the kernel.
 const MOST_LINKS: usize = 40;
-/// The maximum number of names that are looked up for one link. It is limited because paths multiply where a name has
-/// two meanings.
+/// The maximum number of names that are looked up for one link. The number is limited because paths
+/// multiply where a name has two meanings.
 const MOST_NAMES: usize = 1000;
 /// The maximum number of names that are looked up for all links together.
 const MOST_IN_ALL: usize = 4_000_000;
@@ -372,7 +372,7 @@ mod tests {
     #[test]
     fn a_way_by_other_links_is_judged_by_its_end() {
         let (github, git) = (Reason::Github, Reason::GitDirectory);
-        // New links through other new links, which are harmless by themselves.
+        // New links lead through other new links. Each link is harmless by itself.
         for (through, target) in [
             ("d -> .", "d/.github/ci.yml"),
             ("d -> /w/x", "d/.github/ci.yml"),
