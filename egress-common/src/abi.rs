@@ -1,6 +1,6 @@
-//! Records that cross between the kernel programs and user space. They contain no padding, no `bool`, and no Rust enum.
-//! Their fields, including addresses, are machine words in host byte order, because the kernel's verifier takes several
-//! times as long for byte arrays.
+//! Records that cross between the kernel programs and user space. The records contain no padding,
+//! no `bool`, and no Rust enum. Their fields, including addresses, are machine words in host byte
+//! order, because the kernel's verifier takes several times as long for byte arrays.
 #[cfg(feature = "zerocopy")]
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -33,7 +33,7 @@ pub struct Slot {
 pub const SLOT_EMPTY: u32 = 0;
 /// The connection was redirected to the transparent listener.
 pub const SLOT_REDIRECTED: u32 = 1;
-/// The connection was not redirected. The transparent listener never serves it.
+/// The connection was not redirected. The transparent listener never serves such a connection.
 pub const SLOT_LOCAL: u32 = 2;
 /// The command connected to the explicit proxy port.
 pub const SLOT_PROXY: u32 = 3;
@@ -83,7 +83,7 @@ pub struct Config {
     pub private: u32,
 }
 
-/// Version of the layouts in this module. Change it with every change of a layout.
+/// Version of the layouts in this module. Increase it with every change of a layout.
 pub const ABI_VERSION: u32 = 4;
 
 impl Config {
@@ -117,11 +117,11 @@ pub struct Event {
     pub comm: [u64; 2],
     /// Destination as two numbers, with IPv4 as `::ffff:a.b.c.d`; zero if there is none.
     pub addr: [u64; 2],
-    /// Thread group id, initial pid namespace.
+    /// Thread group id, in the initial pid namespace.
     pub pid: u32,
-    /// Thread id, initial pid namespace.
+    /// Thread id, in the initial pid namespace.
     pub tid: u32,
-    /// User id, initial user namespace.
+    /// User id, in the initial user namespace.
     pub uid: u32,
     /// Protocol, `IPPROTO_*`.
     pub protocol: u32,
@@ -152,11 +152,11 @@ pub struct UnixEvent {
     pub ktime_ns: u64,
     /// `comm` of the calling thread, padded with NUL.
     pub comm: [u64; 2],
-    /// Thread group id, initial pid namespace.
+    /// Thread group id, in the initial pid namespace.
     pub pid: u32,
-    /// Thread id, initial pid namespace.
+    /// Thread id, in the initial pid namespace.
     pub tid: u32,
-    /// User id, initial user namespace.
+    /// User id, in the initial user namespace.
     pub uid: u32,
     /// `verdict::Hook`.
     pub hook: u32,
@@ -242,7 +242,8 @@ pub const TCP_ESTABLISHED: u32 = 1;
 pub const TCP_SYN_SENT: u32 = 2;
 /// `TCP_FIN_WAIT1`, in which the process closed its end first.
 pub const TCP_FIN_WAIT1: u32 = 4;
-/// `TCP_CLOSE`. A socket also enters it at the step to TIME_WAIT, for which the kernel uses another object.
+/// `TCP_CLOSE`. A socket also enters this state at the step to TIME_WAIT, because the kernel then
+/// continues with another object.
 pub const TCP_CLOSE: u32 = 7;
 /// `TCP_LAST_ACK`, in which the process closed its end second.
 pub const TCP_LAST_ACK: u32 = 9;
@@ -267,7 +268,7 @@ const _: () = assert!(size_of::<Config>() == 28);
 const _: () = assert!(size_of::<Event>() == 88);
 const _: () = assert!(size_of::<UnixEvent>() == 160);
 
-/// Index of a counter in `COUNTERS`. Each CPU has its own counters, which the supervisor adds up.
+/// Index of a counter in `COUNTERS`. Each CPU has its own counters. The supervisor adds them up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Counter {
@@ -294,7 +295,8 @@ pub enum Counter {
 /// Number of counters.
 pub const COUNTERS: u32 = 9;
 
-/// Returns an address as the key of a trie, which compares its bits from the first byte on.
+/// Returns an address as the key of a trie. A trie compares the bits of a key from the first byte
+/// on.
 pub const fn trie_key([high, low]: [u64; 2]) -> [u32; 4] {
     [
         ((high >> 32) as u32).to_be(),

@@ -121,7 +121,7 @@ mod tests {
         })
     }
 
-    /// An IPv4 packet with `options` whole words of options.
+    /// Makes an IPv4 packet with `options` whole words of options.
     fn v4(options: u8) -> Vec<u8> {
         let mut packet = vec![0; 20 + usize::from(options) * 4];
         packet[0] = 0x45 + options;
@@ -132,7 +132,8 @@ mod tests {
         packet
     }
 
-    /// An IPv6 packet with these extension headers, each with its own next header value in front.
+    /// Makes an IPv6 packet with these extension headers, each with its own next header value in
+    /// front.
     fn v6(extensions: &[(u8, &[u8])]) -> Vec<u8> {
         let mut packet = vec![0; 40];
         packet[0] = 0x60;

@@ -31,7 +31,7 @@ pub enum Wire {
     V6,
 }
 
-/// An attempt of one socket to reach one destination, which a hook judges.
+/// An attempt, judged by a hook, of one socket to reach one destination.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
     /// Destination as two numbers, high half first, with IPv4 as `::ffff:a.b.c.d`.
@@ -105,8 +105,8 @@ pub fn connect(attempt: &Attempt, config: &Config) -> Decision {
     }
     if attempt.sock_type == SOCK_DGRAM && attempt.protocol == IPPROTO_UDP {
         return match datagram(attempt) {
-            // Resolvers connect UDP sockets to sort their answers (RFC 6724): getaddrinfo() to the requested port, and
-            // Go's resolver always to port 53.
+            // Resolvers connect UDP sockets to sort their answers (RFC 6724). getaddrinfo()
+            // connects to the requested port, and Go's resolver always to port 53.
             (Verdict::Deny, reason) if attempt.is_synthetic() => (Verdict::Probe, reason),
             other => other,
         };

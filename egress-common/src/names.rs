@@ -22,8 +22,8 @@ pub const SYNTHETIC_V6: ([u8; 16], u8) = (
     64,
 );
 
-/// IPv4 address on `lo`, without which `AI_ADDRCONFIG` would leave out IPv4 (RFC 5737 documentation
-/// range).
+/// IPv4 address on `lo`. Without this address, `AI_ADDRCONFIG` would leave out IPv4 (RFC 5737
+/// documentation range).
 pub const ADDRCONFIG_V4: [u8; 4] = [192, 0, 2, 1];
 
 /// IPv6 address on `lo` for the same purpose: the last address of a ULA /64 beside the synthetic one.

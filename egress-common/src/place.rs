@@ -247,7 +247,7 @@ mod tests {
         }
     }
 
-    /// The embedded addresses of an address, `-` for none.
+    /// Returns the embedded addresses of an address as text, or `-` for none.
     fn readings(text: &str) -> String {
         let found = embedded(parse(text)).map(|found| match found {
             0 => String::from("-"),

@@ -1,4 +1,4 @@
-//! Counters of the programs. Each CPU has its own.
+//! Counters of the programs. Each CPU has its own counters.
 use aya_ebpf::btf_maps::PerCpuArray;
 use aya_ebpf::macros::btf_map;
 use egress_common::abi::{COUNTERS as COUNTERS_LEN, Counter};

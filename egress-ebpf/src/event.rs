@@ -17,10 +17,11 @@ pub fn caller() -> (u32, u32, u32) {
     )
 }
 
-/// Creates an event of the current thread. Its verdict is denial until [`decide`] sets another one.
+/// Creates an event of the current thread. The verdict of the event is denial until [`decide`] sets
+/// another one.
 ///
-/// Call it before the decision. The kernel's verifier walks the code after a decision once for each outcome, and the
-/// helper calls in this function are the largest part of a program.
+/// Call this before the decision. The kernel's verifier walks the code after a decision once for
+/// each outcome, and the helper calls in this function are the largest part of a program.
 #[inline(always)]
 pub fn begin(cookie: u64, hook: Hook, family: u32, attempt: &Attempt) -> Event {
     let (pid, tid, uid) = caller();

@@ -201,7 +201,8 @@ pub fn carried(ctx: &SockOpsContext, traffic: &mut Traffic) {
 /// <https://github.com/torvalds/linux/blob/v6.1/include/net/flow.h>
 const LOOPBACK_IFINDEX: u32 = 1;
 
-/// Returns whether a packet leaves through the loopback interface, as packets to the machine's own addresses do.
+/// Returns whether a packet leaves through the loopback interface. Packets to the machine's own
+/// addresses do.
 #[inline(always)]
 pub fn stays(ctx: &SkBuffContext) -> bool {
     field!(ctx.skb.skb, ifindex) == LOOPBACK_IFINDEX
@@ -331,8 +332,9 @@ pub fn cookie(ctx: &impl EbpfContext) -> u64 {
     unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }
 
-/// The value of a map entry. It stays valid while the program runs, even if the entry is removed. Other processors may
-/// write to it at the same time; each word is then an old or a new one.
+/// The value of a map entry. The value stays valid while the program runs, even if the entry is
+/// removed. Other processors may write to it at the same time; each word is then an old or a new
+/// one.
 pub struct Place<T>(*mut T);
 
 impl<T: Copy> Place<T> {

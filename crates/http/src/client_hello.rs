@@ -73,7 +73,7 @@ pub async fn receive(
 pub fn parse(bytes: &[u8]) -> Result<Option<Hello>, NotAHello> {
     let mut handshake = Vec::new();
     let mut rest = bytes;
-    // Parse record by record, because early data after the hello is not part of it.
+    // Parse record by record, because early data after the hello is not part of the hello.
     while let [kind, major, minor, high, low, after @ ..] = rest {
         let length = usize::from(u16::from_be_bytes([*high, *low]));
         if *kind != 22 || *major != 3 || *minor > 4 || length == 0 || length > 1 << 14 {

@@ -1,9 +1,9 @@
-//! Reads the answer of a peer that no longer reads.
+//! Reads the answer of a peer that no longer reads from the connection.
 //!
-//! A server may answer before it has read the body of a request, and close (as with 413, 401, and
-//! redirects). A write to that server then fails, and the HTTP library would end the connection
-//! before it has read the answer. [`ReadOn`] makes such a write wait instead, and the end of the
-//! input ends the connection.
+//! A server may answer and close the connection before it has read the body of a request (as with
+//! 413, 401, and redirects). A write to that server then fails, and the HTTP library would end the
+//! connection before it has read the answer. [`ReadOn`] makes such a write wait instead, and the
+//! end of the input ends the connection.
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};

@@ -7,7 +7,7 @@ pub(super) struct Gauge {
     count: watch::Sender<usize>,
 }
 
-/// One activity. It ends when this value is dropped.
+/// One activity. Dropping this value ends the activity.
 #[derive(Debug)]
 pub(super) struct Active {
     gauge: Gauge,

@@ -333,8 +333,9 @@ impl Ledger {
 
 /// A recorded action that has not ended.
 ///
-/// Its meter counts its bytes, so that the outcome includes all of them however the action ends. If it is dropped
-/// without [`Intent::finish`], it records `aborted`, or `shutdown` during a stop.
+/// The meter of an intent counts the bytes of the action, so that the outcome includes all bytes
+/// however the action ends. An intent that is dropped without [`Intent::finish`] records `aborted`,
+/// or `shutdown` during a stop.
 pub struct Intent {
     ledger: Option<Arc<Ledger>>,
     action_id: String,

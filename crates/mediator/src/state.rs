@@ -39,7 +39,7 @@ impl Default for Capacity {
 /// Secrets of one run, which only the mediator and the relay have.
 #[derive(Debug, Clone)]
 pub struct Secrets {
-    /// Mark of the mediator's own answers. Answers of origins never have it.
+    /// Mark of the mediator's own answers. Answers of origins never have the mark.
     pub mark: HeaderValue,
     /// Key of the digests that replace queries.
     pub redaction_key: Key,

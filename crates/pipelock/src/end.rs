@@ -1,6 +1,6 @@
-//! Stops Pipelock in an order that loses no receipt. By then, the relay has closed its connections.
-//! The supervisor waits until Pipelock has finished its scans and written its receipts, reads its
-//! counters, and only then sends it a signal.
+//! Stops Pipelock in an order that loses no receipt. By that time, the relay has closed its
+//! connections. The supervisor waits until Pipelock has finished its scans and written its
+//! receipts. It then reads Pipelock's counters, and only then sends a signal.
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -40,10 +40,10 @@ const LAST_ENTRY: &str = "checkpoint";
 /// Numbers of actions that Pipelock allowed, as counted in the relay's flows.
 #[derive(Debug, Clone, Copy)]
 pub struct LetThrough {
-    /// Actions that ended normally. Each has a receipt.
+    /// Actions that ended normally. Each such action has a receipt.
     pub forwarded: u64,
-    /// All actions that were started. A Pipelock without intents writes a receipt for a cut action only if it did not
-    /// detect the cut.
+    /// All actions that were started. A Pipelock without intents writes a receipt for a cut action
+    /// only if it did not detect that the action was cut.
     pub begun: u64,
 }
 
@@ -65,7 +65,7 @@ struct Owed {
     actions: u64,
     /// Number of intents without an outcome.
     intents: u64,
-    /// Number of receipts without the same receipt in version 2.
+    /// Number of version 1 receipts without the same receipt in version 2.
     twins: u64,
     /// Number of the relay's connections that Pipelock has not closed. Pipelock closes a connection
     /// when it has finished the request. The relay has already ended.
@@ -77,8 +77,8 @@ impl Owed {
         (self.actions, self.intents, self.twins, self.requests) == (0, 0, 0, 0)
     }
 
-    /// Returns whether there are requests without any receipt. A request with a receipt may stay open, because Pipelock
-    /// ends a tunnel or WebSocket only when the origin does.
+    /// Returns whether there are requests without any receipt. A request with a receipt may stay
+    /// open, because Pipelock ends a tunnel or WebSocket only when the origin ends it.
     fn has_undecided(self) -> bool {
         self.requests > self.intents.max(self.actions)
     }
@@ -136,8 +136,8 @@ impl Pipelock {
             .ok_or_else(|| io::Error::other("/metrics has no pipelock_active_tunnels"))
     }
 
-    /// Stops Pipelock. `tunnels` is the number of tunnels before the relay closed its connections, and `allowed` has
-    /// the relay's numbers of the whole run.
+    /// Stops Pipelock. `tunnels` is the number of tunnels before the relay closed its connections.
+    /// `allowed` has the relay's numbers for the whole run.
     pub fn end(mut self, given: &std::path::Path, tunnels: u64, allowed: LetThrough) -> Ended {
         let mut incomplete = Vec::new();
         let mut notes = Vec::new();
@@ -147,8 +147,9 @@ impl Pipelock {
         if !is_gone {
             let undone = self.drain(tunnels, allowed).err();
             incomplete.extend(self.missing_receipts().err());
-            // When Pipelock closes its session, it does not wait for its requests. A receipt that it writes after that
-            // makes the evidence invalid, as a forgery would. A Pipelock with open requests is therefore killed.
+            // When Pipelock closes its session, it does not wait for its requests. A receipt that
+            // Pipelock writes after the close makes the evidence invalid, as a forgery would. A
+            // Pipelock with open requests is therefore killed.
             let is_left = matches!(undone, Some(Undone::Requests { .. }));
             killed = is_left && self.tally.bound.is_some();
             self.child.signal(if killed {
@@ -254,7 +255,8 @@ impl Pipelock {
             let owed = self.owed(allowed).map_err(Undone::Missing)?;
             let is_at_work = self.child.is_at_work().unwrap_or_default();
             idle = if is_at_work { 0 } else { idle + 1 };
-            // The request for the tunnels is made last, because answering it is work.
+            // The number of tunnels is requested last, because the answer to this request is work
+            // for Pipelock.
             let is_done = owed.is_nothing() && idle >= looks;
             if is_done && matches!(self.tunnels(), Ok(0)) {
                 return Ok(());
@@ -271,7 +273,8 @@ impl Pipelock {
                         is_at_work,
                     });
                 }
-                // A cut action may have no receipt, so only normally ended actions count as missing here.
+                // A cut action may have no receipt, so only actions that ended normally count as
+                // missing here.
                 let signed = allowed.forwarded.saturating_sub(self.tally.allowed);
                 return match (self.tunnels(), signed, owed.intents, owed.twins) {
                     (Ok(0), 0, 0, 0) => Ok(()),
@@ -324,7 +327,7 @@ impl Pipelock {
         Ok(())
     }
 
-    /// Waits for the process to end, and reads its log meanwhile.
+    /// Waits for the process to end, and reads its log while it waits.
     fn wait_end(&mut self) -> io::Result<Option<WaitStatus>> {
         let deadline = Instant::now() + END_WITHIN;
         loop {
@@ -336,8 +339,9 @@ impl Pipelock {
         }
     }
 
-    /// Returns whether a Pipelock that does not exit has written everything: its last entry closes the session, or
-    /// there is no entry and it printed that it has stopped.
+    /// Returns whether a Pipelock that does not exit has written everything. This is the case if
+    /// its last entry closes the session, or if there is no entry and Pipelock printed that it has
+    /// stopped.
     fn has_finished(&mut self) -> bool {
         if self.tally.read_on(&self.files.evidence).is_err() {
             return false;
@@ -349,7 +353,7 @@ impl Pipelock {
     }
 }
 
-/// Returns the text for unfinished work of a Pipelock that is stopped.
+/// Describes the unfinished work of a Pipelock that is stopped.
 fn still_due(open: io::Result<u64>, due: u64, intents: u64, twins: u64) -> String {
     match (open, due, intents) {
         (Err(error), _, _) => format!("cannot read Pipelock's open tunnels: {error}"),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use egress_policy::PolicyError;
 use thiserror::Error;
 
-/// An error before the command starts. The run ends with it.
+/// An error before the command starts. The run ends with this error.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum PipelockError {

@@ -1,8 +1,8 @@
 //! Reserves ports on the host's loopback for Pipelock before it listens there.
 //!
 //! The supervisor binds a socket to each port and does not listen. The kernel then assigns the port
-//! to no other process that binds to port 0, and Pipelock can still bind it, because both sockets
-//! set `SO_REUSEADDR`. No other process can therefore get the port between its choice and its use.
+//! to no other process that binds to port 0. Pipelock can still bind the port, because both sockets
+//! set `SO_REUSEADDR`. No other process can therefore take the port before Pipelock uses it.
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 

@@ -1,7 +1,7 @@
 //! Writes Pipelock's resolver configuration: the machine's name servers without its search domains.
 //!
 //! With a search domain, the resolver may look up another name than the judged one. For example,
-//! Kubernetes sets `ndots:5`, with which `api.example.com` is first looked up below the search
+//! with `ndots:5`, as Kubernetes sets it, `api.example.com` is first looked up below the search
 //! domain. `LOCALDOMAIN` does not help, because Go's resolver ignores it, unlike the resolver of a
 //! C library.
 use std::io;

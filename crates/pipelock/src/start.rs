@@ -55,7 +55,7 @@ pub struct Setup<'a> {
     pub roots: Option<&'a Path>,
     /// The authority that intercepts TLS, if the caller's policy has one.
     pub authority: Option<&'a Authority>,
-    /// The caller's policy. Without one, Pipelock runs in mode `balanced`.
+    /// The caller's policy. Without a policy, Pipelock runs in mode `balanced`.
     pub caller_yaml: Option<&'a str>,
     /// Actor in the receipts.
     pub identity: &'a str,
@@ -120,7 +120,7 @@ impl Pipelock {
     /// Writes Pipelock's files and starts it behind `gate`.
     ///
     /// # Order
-    /// Call it while this process has one thread.
+    /// Call this while the process has one thread.
     ///
     /// # Errors
     /// Fails when a file cannot be read or written, the caller's policy is invalid, or the process
@@ -166,12 +166,12 @@ impl Pipelock {
     /// this function starts it again without the key.
     ///
     /// # Order
-    /// Call it while this process has one thread.
+    /// Call this while the process has one thread.
     ///
     /// # Errors
-    /// Fails when it exits, rejects its configuration, or is not ready in time (each with the end
-    /// of its log), when another process has its port, or when its session does not bind the
-    /// posture capsule.
+    /// Fails when Pipelock exits, rejects its configuration, or is not ready in time (each with the
+    /// end of its log). Also fails when another process has its port, or when its session does not
+    /// bind the posture capsule.
     pub fn wait_ready(&mut self, setup: &Setup<'_>) -> Result<(), PipelockError> {
         loop {
             let deadline = Instant::now() + READY_WITHIN;
@@ -181,7 +181,8 @@ impl Pipelock {
             }
         }
         self.binding = Some(self.bound()?);
-        // Version and digest are only for the record, so they are determined while the command runs.
+        // Version and digest are determined while the command runs, because they are only for the
+        // record.
         self.version = Some(spawn(
             &self.files,
             setup,
@@ -365,12 +366,12 @@ impl Pipelock {
         Some(format!("Pipelock is gone{}: {words}", how(&status)))
     }
 
-    /// Returns the SHA-256 of the executed binary. Only the first call returns it.
+    /// Returns the SHA-256 of the executed binary. Only the first call returns the digest.
     pub(super) fn digest(&mut self) -> Option<String> {
         self.digest.take()?.join().ok()?.ok()
     }
 
-    /// Returns the output of `pipelock --version`. Only the first call returns it.
+    /// Returns the output of `pipelock --version`. Only the first call returns the version.
     pub(super) fn version(&mut self) -> Option<String> {
         let (child, mut log) = self.version.take()?;
         let status = child.wait_for(5_000).ok().flatten();

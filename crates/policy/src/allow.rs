@@ -16,7 +16,7 @@ pub struct AllowList {
 /// Why an entry is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum EntryError {
-    /// `*` alone, or in another place than the whole first label.
+    /// `*` alone, or `*` in any place other than the first label.
     #[error("must be a name, an address, or `*.` followed by a name")]
     Wildcard,
     /// An address after `*.`.
@@ -77,7 +77,7 @@ impl AllowList {
         }
     }
 
-    /// Whether `host` is on the list. Wildcards match names only; an address must be listed itself.
+    /// Whether `host` is on the list. Wildcards match names only. An address must be listed itself.
     pub fn allows(&self, host: &Host) -> bool {
         if self.exact.contains(host) {
             return true;

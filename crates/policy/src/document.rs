@@ -1,6 +1,6 @@
 //! Reads a YAML document into a tree that keeps line numbers, and writes it back.
 //!
-//! A text must be one document without duplicate keys and unknown tags; its depth, size and alias
+//! A text must be one document without duplicate keys and unknown tags. Its depth, size and alias
 //! expansion are bounded.
 use std::fmt;
 
@@ -54,7 +54,7 @@ pub struct MappingEntry {
     pub value: Node,
 }
 
-/// Nodes are equal when their values are equal; line numbers are not compared.
+/// Nodes are equal when their values are equal. Line numbers are not compared.
 impl PartialEq for Node {
     fn eq(&self, other: &Self) -> bool {
         self.value == other.value
@@ -131,7 +131,7 @@ impl MappingEntry {
 ///
 /// # Errors
 /// Returns [`PolicyError`] when the text is too long, is not such a document, or repeats a key. The
-/// error names the line and, for a duplicate, the key; it never contains a value.
+/// error names the line and, for a duplicate, the key. It never contains a value.
 pub fn read(text: &str) -> Result<Vec<MappingEntry>, PolicyError> {
     if text.len() > MAX_DOCUMENT_BYTES {
         return Err(PolicyError::Syntax {

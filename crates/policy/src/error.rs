@@ -3,7 +3,7 @@ use thiserror::Error;
 
 /// Why the built-in mediator cannot use a document as its policy.
 ///
-/// Lines count from 1. Line 0 is an unknown place. Errors show key names and never values.
+/// Lines count from 1. Line 0 stands for an unknown line. Errors show key names and never values.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PolicyError {
     /// The text is not exactly one valid YAML document.
@@ -58,7 +58,7 @@ pub enum PolicyError {
 }
 
 impl PolicyError {
-    /// The key's name for an error message. A text that does not look like a key is not repeated.
+    /// The key's name for an error message. A text that does not look like a key is left out.
     pub(super) fn shown(key: &str) -> String {
         let plain = !key.is_empty()
             && key.len() <= 96

@@ -2,16 +2,17 @@
 //! configuration does not reach a log.
 use super::document::{self, Node, Value};
 
-/// Values of at least this many characters are hidden. Shorter ones are words like `strict` and not
-/// secrets.
+/// Values of at least this many characters are hidden. Shorter values are words like `strict` and
+/// not secrets.
 const HIDDEN_LETTERS: usize = 8;
 /// YAML parsers in Go quote only this many characters of a rejected value, followed by an ellipsis.
 const SHOWN_LETTERS: usize = 7;
 /// The text that replaces a value.
 const MASK: &str = "***";
 
-/// Returns `words` with each value of `document` replaced; keys stay. A document that cannot be
-/// parsed has no known values; it is rejected before any message about its content is printed.
+/// Returns `words` with each value of `document` replaced. Keys are not replaced. A document that
+/// cannot be parsed has no known values. It is rejected before any message about its content is
+/// printed.
 pub fn values(words: &str, document: Option<&str>) -> String {
     let mut hidden = Vec::new();
     for entry in document

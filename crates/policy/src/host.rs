@@ -1,7 +1,7 @@
 //! Converts every host to one spelling: a lower-case name or an address.
 //!
-//! Destinations are compared with the allow-list only in this form, so a different spelling of a
-//! name or address cannot evade or match an entry by accident.
+//! Destinations are compared with the allow-list only in this form. A different spelling of a name
+//! or address therefore cannot evade or match an entry.
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -37,10 +37,11 @@ pub enum HostError {
 }
 
 impl Host {
-    /// Reads a host from an authority (IPv6 in brackets) or from a list (brackets optional).
+    /// Reads a host from an authority (IPv6 in brackets) or from a list (IPv6 with or without
+    /// brackets).
     ///
     /// # Errors
-    /// Returns [`HostError`] when the text is not plainly a name or an address.
+    /// Returns [`HostError`] when the text is not clearly a name or an address.
     pub fn parse(text: &str) -> Result<Self, HostError> {
         if text.is_empty() {
             return Err(HostError::Empty);

@@ -1,7 +1,7 @@
 //! Names of the keys that Pipelock has and the built-in mediator does not implement.
 //!
-//! They are rejected by name, so that a user does not rely on a protection that is missing. Every
-//! other unknown name is treated as a spelling mistake.
+//! These keys are rejected by name, so that a user does not rely on a protection that is missing.
+//! Every other unknown name is treated as a spelling mistake.
 
 /// Key paths. A section includes all keys below it.
 pub(super) const NOT_IMPLEMENTED: &[&str] = &[

@@ -4,13 +4,13 @@ use std::time::Duration;
 use super::allow::AllowList;
 use super::ssrf::SsrfGuard;
 
-/// A policy that the built-in mediator enforces. It is always strict: every destination that is not
-/// allowed is denied.
+/// A policy that the built-in mediator enforces. The policy is always strict: every destination
+/// that is not allowed is denied.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Policy {
     /// Destinations that may be reached.
     pub allow: AllowList,
-    /// Which of their resolved addresses may be dialed.
+    /// Which resolved addresses of these destinations may be dialed.
     pub guard: SsrfGuard,
     /// Limits for absolute-form requests, and the listener's address.
     pub fetch: FetchKeys,
@@ -107,8 +107,8 @@ pub struct RecorderKeys {
     pub signing_key_path: Option<String>,
     /// `checkpoint_interval`: the number of entries between two signed checkpoints.
     pub checkpoint_interval: u64,
-    /// `max_entries_per_file`: the number of lines after which a new file is started. Everything
-    /// goes into one file when the key is absent.
+    /// `max_entries_per_file`: the number of lines after which a new file is started. If the key is
+    /// absent, everything goes into one file.
     pub max_entries_per_file: Option<u64>,
     /// `completeness.heartbeat_interval`: the time between two heartbeats.
     pub heartbeat: Duration,

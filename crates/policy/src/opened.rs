@@ -1,6 +1,6 @@
 //! Finds which non-public addresses a caller's policy opens, for the kernel programs on the
-//! mediator's cgroup. Both mediators use the same two keys. A mediator rejects invalid values
-//! itself before it starts.
+//! mediator's cgroup. Both mediators use the same two keys. Each mediator itself rejects invalid
+//! values before it starts.
 use super::document::{self, MappingEntry, Node, Value};
 use super::ssrf::Cidr;
 

@@ -1,8 +1,8 @@
 //! Reads a Pipelock document into a [`Policy`].
 //!
-//! Every key is either implemented or the document is rejected: as not implemented when Pipelock
-//! has the key, as unknown otherwise. Only `mode: strict` is accepted because it is the only mode
-//! that enforces the allow-list; a document without `mode` is read as strict.
+//! A document is rejected if it has a key that is not implemented. The error states whether
+//! Pipelock has the key or the key is unknown. Only `mode: strict` is accepted, because no other
+//! mode enforces the allow-list. A document without `mode` is read as strict.
 use std::time::Duration;
 
 use super::allow::{AllowList, EntryError};
@@ -285,7 +285,7 @@ impl<'a> Section<'a> {
         })
     }
 
-    /// Fails on the first key that was not taken.
+    /// Fails on the first key that was not read.
     fn finish(self) -> Result<(), PolicyError> {
         let Some(entry) = self.left.first() else {
             return Ok(());

@@ -2,7 +2,7 @@
 //! are forced, and limits that would end a run are raised unless the caller set them.
 //!
 //! Pipelock rejects unknown keys, and its versions have different keys. [`Attempt`] is the order in
-//! which these keys are left out when an older version rejects them.
+//! which keys of newer versions are left out when an older version rejects them.
 use super::document::{self, MappingEntry, Node, Value};
 use super::error::PolicyError;
 use super::notices::{self, Notice};
@@ -17,7 +17,7 @@ pub struct PipelockKeys {
     pub metrics_listen: String,
     /// `kill_switch.api_listen`, as `127.0.0.1:PORT`.
     pub kill_switch_listen: String,
-    /// `kill_switch.api_token`. It is never disclosed.
+    /// `kill_switch.api_token`. The token is never disclosed.
     pub kill_switch_token: String,
     /// `tls_interception.ca_cert` and `.ca_key`: copies of the caller's files, if the caller has
     /// them.
@@ -33,7 +33,7 @@ pub enum Attempt {
     NoHeartbeats,
     /// Also leaves out `require_receipts`, because Pipelock 2.8 introduced it.
     NoReceiptGate,
-    /// Without the raised limits as well, except `fetch_proxy.max_response_mb`.
+    /// Also leaves out the raised limits, except `fetch_proxy.max_response_mb`.
     Bare,
 }
 
@@ -67,14 +67,15 @@ impl Attempt {
 }
 
 const HEARTBEATS: &str = "flight_recorder.completeness.heartbeat_interval";
-/// The key that makes every receipt durable before its action. Pipelock 2.8 introduced it.
+/// The key that makes every receipt durable before its action. Pipelock 2.8 introduced this key.
 pub const RECEIPT_GATE: &str = "flight_recorder.require_receipts";
 const REDACT: &str = "flight_recorder.redact";
 
 /// The `mode` when the caller sets none, as in Pipelock's own GitHub Action.
 const DEFAULT_MODE: &str = "balanced";
 
-/// Limits that would end an ordinary run: the key, and its value unless the caller sets one.
+/// Limits that would end an ordinary run, each with the value that is used unless the caller sets
+/// one.
 const RAISED: [(&str, i64); 9] = [
     ("fetch_proxy.monitoring.max_requests_per_minute", 1_000_000),
     ("fetch_proxy.timeout_seconds", 600),
@@ -101,7 +102,7 @@ pub struct PipelockPolicy {
     pub yaml: String,
     /// The value of `mode`. Only `strict` enforces the allow-list.
     pub mode: String,
-    /// Keys for which the caller had set a different value.
+    /// Keys for which the caller's value was replaced.
     pub overridden: Vec<String>,
     /// The value of `flight_recorder.redact`.
     pub redact: bool,
@@ -231,7 +232,7 @@ fn forced(keys: &PipelockKeys, attempt: Attempt) -> Vec<(String, Node)> {
     forced
 }
 
-/// Sets the key `path` unless the caller set it. Returns whether this call set it.
+/// Sets the key `path` unless the caller set it. Returns whether this call set the key.
 fn set_if_absent(
     entries: &mut Vec<MappingEntry>,
     path: &str,

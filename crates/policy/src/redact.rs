@@ -24,8 +24,8 @@ const LONGEST_TAIL: usize = 64;
 
 /// The key for a run's digests.
 ///
-/// It is random and never written to the packet. Without the key, nobody can confirm a guess of a
-/// short query.
+/// The key is random and never written to the packet. Without the key, nobody can confirm a guess
+/// of a short query.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key(String);
 
@@ -45,7 +45,7 @@ impl fmt::Debug for Key {
 
 /// Writes a URL, or an authority alone, in the form in which it is recorded.
 ///
-/// Scheme and host become lower case; the default port, user information and fragment are removed.
+/// Scheme and host become lower case. The default port, user information and fragment are removed.
 /// The query is replaced by its length and keyed digest. Path segments that look like credentials
 /// are replaced by [`REDACTED`], and the part of the path beyond 2 KiB by its length and digest.
 /// Applying the function to its own result changes nothing.

@@ -29,14 +29,14 @@ pub struct RuntimePolicy {
     pub yaml: String,
     /// The parsed form of the document.
     pub policy: Policy,
-    /// Keys for which the caller had set a different value.
+    /// Keys for which the caller's value was replaced.
     pub overridden: Vec<String>,
 }
 
 /// Builds the runtime policy of the built-in mediator.
 ///
-/// Without a document from the caller, the policy is strict and its allow-list is empty, so no
-/// destination is allowed.
+/// Without a document from the caller, the policy is strict and its allow-list is empty. No
+/// destination is then allowed.
 ///
 /// # Errors
 /// Returns [`PolicyError`] when the built-in mediator cannot implement the caller's document.
@@ -132,8 +132,8 @@ fn check_sections(entries: &[MappingEntry]) -> Result<(), PolicyError> {
     Ok(())
 }
 
-/// The caller's document without the keys that will be replaced, because their values are ignored
-/// and need no check.
+/// Returns the caller's document without the keys that will be replaced, because their values are
+/// ignored and need no check.
 fn without_owned(entries: &[MappingEntry]) -> Vec<MappingEntry> {
     let mut kept: Vec<MappingEntry> = entries
         .iter()
@@ -169,8 +169,8 @@ fn force(entries: &mut Vec<MappingEntry>, owned: &OwnedKeys) -> Vec<String> {
     overridden
 }
 
-/// The mapping of a section, created if it is absent. `check_sections` has already rejected
-/// sections that are not mappings.
+/// Returns the mapping of a section, and creates the section if it is absent. `check_sections` has
+/// already rejected sections that are not mappings.
 fn section_mut<'a>(
     entries: &'a mut Vec<MappingEntry>,
     section: &str,

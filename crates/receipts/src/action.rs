@@ -102,7 +102,7 @@ impl<'n, 'a> Receipt<'n, 'a> {
     }
 }
 
-/// Hashes the compact text of a receipt. Its members have a fixed order.
+/// Hashes the compact text of a receipt. The members of a receipt have a fixed order.
 fn receipt_hash(record: &str, signature: &str, signer_key: &str, ext: Option<&Node<'_>>) -> String {
     let mut text = String::with_capacity(record.len().saturating_add(320));
     let mut object = ObjectWriter::new(&mut text);

@@ -1,5 +1,5 @@
-//! The posture capsule: a signed statement about the boundary, made before any traffic. `session_open` signs its hash
-//! (behavior of Pipelock, last section).
+//! The posture capsule: a signed statement about the boundary, made before any traffic.
+//! `session_open` signs the hash of the capsule (behavior of Pipelock, last section).
 //!
 //! [`sign`] makes a capsule, [`check`] compares a capsule with the session that binds it, and
 //! [`kernel_rule_hash`] defines `containment.kernel_rule_hash`.

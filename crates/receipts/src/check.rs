@@ -41,7 +41,8 @@ pub fn check_evidence_visiting(
     check.finish()
 }
 
-/// A check of the files of one recorder session. It reads them one after the other and keeps none in memory.
+/// A check of the files of one recorder session. It reads the files one after the other and keeps
+/// none of them in memory.
 pub struct EvidenceCheck<'t>(Checker<'t>);
 
 impl<'t> EvidenceCheck<'t> {
@@ -54,7 +55,8 @@ impl<'t> EvidenceCheck<'t> {
     /// `evidence-<session>-<seq>.jsonl` states the session. Returns `false` if the findings are
     /// enough to reject the evidence, so that the rest was not read.
     ///
-    /// # Errors
+    /// Returns `false` if the findings are enough to reject the evidence. The rest was then not
+    /// read.
     /// Fails if the file cannot be read to its end. The part before the error was checked.
     pub fn file(
         &mut self,

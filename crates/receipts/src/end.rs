@@ -7,7 +7,7 @@ use super::report::End;
 /// The part of the end that has been read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Progress {
-    /// There is no close, or a receipt follows it.
+    /// There is no close, or a receipt follows the close.
     #[default]
     Running,
     /// The session was closed for another reason than a clean stop.
@@ -45,7 +45,7 @@ impl Tail {
         }
     }
 
-    /// Notes a signed checkpoint. Another module checks its signature.
+    /// Notes a signed checkpoint. Another module checks the signature of the checkpoint.
     pub(crate) fn checkpoint(&mut self) {
         self.checkpoint_is_last = true;
         self.any_checkpoint = true;

@@ -14,7 +14,7 @@ const KEPT_CHARACTERS: usize = 160;
 pub enum Severity {
     /// The evidence is invalid.
     Error,
-    /// The evidence may be valid, but the reader needs to know about the finding.
+    /// The evidence may be valid, but the reader must be informed.
     Warning,
 }
 
@@ -39,7 +39,7 @@ pub struct Rule {
     pub severity: Severity,
     /// The problem, as the start of a sentence in lower case.
     pub problem: &'static str,
-    /// A hint to the cause or to the next step. May be empty.
+    /// A hint to the cause or to the next step. The hint may be empty.
     pub advice: &'static str,
 }
 
@@ -140,7 +140,7 @@ pub struct Finding {
     pub place: Place,
     /// The expected value.
     pub expected: String,
-    /// The value that was found. The command may control it, so print it with [`visible`].
+    /// The value that was found. The command may control the value, so print it with [`visible`].
     pub found: String,
 }
 

@@ -4,14 +4,14 @@ use super::json::Node;
 /// One evidence file that is held in memory.
 #[derive(Debug, Clone, Copy)]
 pub struct EvidenceFile<'a> {
-    /// Name without directories. `evidence-<session>-<seq>.jsonl` names a session.
+    /// Name without directories. A name `evidence-<session>-<seq>.jsonl` contains a session.
     pub name: &'a str,
     /// Content of the file.
     pub bytes: &'a [u8],
 }
 
-/// One receipt, as a visitor receives it. Its texts come from the file, and count only if the
-/// report is consistent.
+/// One receipt, as a visitor receives it. The texts of the receipt come from the file, and count
+/// only if the report is consistent.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
     /// Line in its file, from 1.
@@ -20,7 +20,8 @@ pub struct Seen<'a> {
     pub seq: u64,
     /// Whether the receipt is a session record.
     pub is_session: bool,
-    /// Whether this is a version 2 receipt, which repeats a version 1 receipt and has few of its members.
+    /// Whether this is a version 2 receipt. Such a receipt repeats a version 1 receipt and has few
+    /// of its members.
     pub is_twin: bool,
     /// Hash of the receipt, if it matches the schema.
     pub hash: Option<&'a str>,

@@ -1,9 +1,10 @@
 //! A strict JSON reader for untrusted evidence (evidence protocol, section 8.1).
 //!
-//! It rejects everything that two readers could read differently: duplicate names (compared after unescaping), lone
-//! surrogates, numbers that a double cannot hold exactly, and trailing data. It keeps the source text of every value,
-//! because the outer chain hashes source bytes. Nesting is counted before it is entered, so that deep nesting cannot
-//! exhaust the stack.
+//! The reader rejects every text that two readers could read differently: duplicate names (compared
+//! after unescaping), lone surrogates, numbers that a double cannot hold exactly, and trailing
+//! data. The reader keeps the source text of every value, because the outer chain hashes source
+//! bytes. The nesting is counted before a level is entered, so that deep nesting cannot exhaust the
+//! stack.
 use parser::Parser;
 use serde::de::DeserializeOwned;
 

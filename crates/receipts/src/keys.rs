@@ -89,7 +89,7 @@ pub fn signing_key_from_seed_hex(text: &str) -> Result<SigningKey, KeyError> {
 /// Reads the private key file `path`.
 ///
 /// # Errors
-/// Fails if the file cannot be read, other users can access it, or it holds no key.
+/// Fails if the file cannot be read, if other users can access the file, or if it holds no key.
 pub fn load_private(path: &Path) -> Result<SigningKey, KeyError> {
     let io = |source| KeyError::Io {
         action: "read",
@@ -147,7 +147,8 @@ pub fn public_text(key: &VerifyingKey) -> String {
 /// Reads a public key from 64 hex digits or from the text of a public key file.
 ///
 /// # Errors
-/// Fails if the text is neither, or not a point that [`VerifyingKey::verify_strict`] accepts.
+/// Fails if the text has neither form, or is not a point that [`VerifyingKey::verify_strict`]
+/// accepts.
 pub fn parse_public(text: &str) -> Result<VerifyingKey, KeyError> {
     let text = text.trim();
     if text.starts_with(PRIVATE_HEADER) {
@@ -221,7 +222,7 @@ pub enum Replace {
 /// is useless.
 ///
 /// # Errors
-/// Fails if a file exists and must not be replaced, or a file cannot be written.
+/// Fails if a file exists and must not be replaced, or if a file cannot be written.
 pub fn write_pair(path: &Path, key: &SigningKey, replace: Replace) -> Result<PathBuf, KeyError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".pub");

@@ -38,7 +38,7 @@ impl<R: Read> Lines<R> {
         }
     }
 
-    /// Returns the next line, or `None` after the last line or an endless one.
+    /// Returns the next line, or `None` after the last line or an endless line.
     ///
     /// # Errors
     /// Fails if the reader fails.

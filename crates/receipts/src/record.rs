@@ -17,7 +17,7 @@ pub const SESSION_GENESIS_PREFIX: &str = "g1:";
 /// Domain label of the session genesis hash.
 const SESSION_GENESIS_LABEL: &str = "pipelock.receipt.session_open.v1";
 
-/// The kind of an action. The wire format has more kinds, which the built-in mediator does not need.
+/// The kind of an action. The built-in mediator does not need all kinds of the wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActionType {
     /// Reads from the destination: a tunnel, GET, HEAD, OPTIONS.
@@ -56,7 +56,7 @@ impl ActionType {
         }
     }
 
-    /// Returns the wire word for whether such an action can be undone.
+    /// Returns the wire word that states whether such an action can be undone.
     pub fn reversibility(self) -> &'static str {
         match self {
             Self::Read => "full",
@@ -90,7 +90,7 @@ impl ReceiptVerdict {
 pub enum Phase {
     /// Recorded durably before the mediator connects to the destination.
     Intent,
-    /// Written when the action has ended. Names the same action as its intent.
+    /// Written when the action has ended. The outcome names the same action as its intent.
     Outcome,
 }
 
@@ -145,7 +145,7 @@ pub struct Action<'a> {
     pub phase: Option<Phase>,
     /// Way in which the action reached the mediator.
     pub transport: Transport,
-    /// URL of the destination, or `https://name:port/` for a tunnel. Never empty.
+    /// URL of the destination, or `https://name:port/` for a tunnel. The target is never empty.
     pub target: &'a str,
     /// HTTP method, `CONNECT`, or `WS`.
     pub method: &'a str,

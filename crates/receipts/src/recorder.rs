@@ -1,9 +1,10 @@
 //! Turns events into the lines of a flight-recorder file: receipts, the outer hash chain around them, signed
 //! checkpoints, and the records that prove the end (evidence protocol, sections 1 and 2).
 //!
-//! A method that succeeds returns complete lines, each with its LF, in the order in which the caller must write them. A
-//! method that fails changes nothing. A returned line cannot be taken back, so the run must end if it cannot be
-//! written. The caller passes times and identifiers in, because this module uses no clock, random numbers, or files.
+//! A method that succeeds returns complete lines, each with its LF, in the order in which the
+//! caller must write them. A method that fails changes nothing. A line that was returned cannot be
+//! taken back, so the run must end if the line cannot be written. The caller passes in times and
+//! identifiers, because this module uses no clock, random numbers, or files.
 use std::collections::BTreeSet;
 
 use ed25519_dalek::{Signer, SigningKey};
@@ -78,7 +79,7 @@ pub enum RecorderError {
         /// Length of the entry.
         bytes: usize,
     },
-    /// An outcome names no open intent. Verifiers reject such a chain.
+    /// An outcome names an action without an open intent. Verifiers reject such a chain.
     #[error("the outcome of action {action_id} has no open intent")]
     NoIntent {
         /// Identifier of the action.
@@ -92,7 +93,7 @@ pub enum RecorderError {
     },
 }
 
-/// The writer of one session, which is one receipt chain in one outer chain.
+/// The writer of one session. A session is one receipt chain in one outer chain.
 #[derive(Debug)]
 pub struct Recorder {
     key: SigningKey,
@@ -256,7 +257,7 @@ impl Recorder {
     /// `graceful_shutdown` for a clean stop.
     ///
     /// # Errors
-    /// Fails if the reason or the identifier is empty. The recorder is dropped in any case.
+    /// Fails if the reason or the identifier is empty. The recorder is dropped even after an error.
     pub fn close(mut self, reason: &str, at: Moment<'_>) -> Result<Closed, RecorderError> {
         require("close_reason", reason)?;
         let final_seq = self.receipts;

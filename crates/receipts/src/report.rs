@@ -32,7 +32,7 @@ impl EvidenceVerdict {
     }
 }
 
-/// Whether the evidence shows that nothing was cut off its end.
+/// Whether the evidence shows that its end is complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
     /// `session_close`, a matching `transcript_root`, and a signed checkpoint as the last entry.
@@ -183,7 +183,7 @@ pub(crate) fn target_host(target: &str) -> Option<String> {
 pub struct EvidenceReport {
     /// Verdict of the check.
     pub verdict: EvidenceVerdict,
-    /// Whether the end is proven. Meaningless if the verdict is `Invalid` or `Error`.
+    /// Whether the end is proven. This has no meaning if the verdict is `Invalid` or `Error`.
     pub end: End,
     /// Findings, causes before their consequences.
     pub findings: Vec<Finding>,

@@ -1,5 +1,5 @@
-//! The members of signed objects in canonical order (evidence protocol, section 2.2), and the code that rebuilds the
-//! signed bytes whatever the order and the spacing in a file.
+//! The members of signed objects in canonical order (evidence protocol, section 2.2). The code
+//! rebuilds the signed bytes whatever order and spacing a file has.
 use std::borrow::Cow;
 
 use super::canonical::push_string;
@@ -320,7 +320,8 @@ fn is_omitted(field: &Field, node: &Node<'_>) -> bool {
         (Value::String(text), _) => text.is_empty(),
         (Value::Array(items), _) => items.is_empty(),
         (Value::Number, _) => node.raw == "0",
-        // In the writer, an object is a pointer and a map is not. An empty map is omitted, and an empty object is not.
+        // In the writer, an object is a pointer, but a map is not. An empty map is therefore
+        // omitted, but an empty object is not.
         (Value::Object(members), Kind::Counts) => members.is_empty(),
         (Value::Object(_) | Value::Bool(true), _) => false,
     }

@@ -139,7 +139,7 @@ impl Sessions {
         self.missing_open = true;
     }
 
-    /// Makes the findings that are only possible at the end.
+    /// Adds the findings that are only possible at the end.
     pub(crate) fn finish(&mut self, findings: &mut Findings) {
         if self.controls > 0
             && let Some(place) = self.without_nonce.take()
@@ -425,7 +425,7 @@ impl Sessions {
 
 /// Returns a number for the identifier of an action. The number takes less memory than the text of
 /// the identifier. The number is the number of the UUID, or half of the SHA-256 of any other text.
-/// A collision can only make evidence invalid.
+/// The number is taken from the UUID. For any other text, it is half of the SHA-256.
 fn number(id: &str) -> u128 {
     let is_canonical = id.len() == 36 && !id.bytes().any(|byte| byte.is_ascii_uppercase());
     match Uuid::try_parse(id) {

@@ -151,7 +151,7 @@ impl Shared {
         self.checked.notify_one();
     }
 
-    /// Checks batches until no more will come. Runs in each thread.
+    /// Checks batches until no more will come. It runs in each thread.
     fn work(&self) {
         loop {
             let mut state = self.lock();
@@ -229,7 +229,8 @@ impl Pool {
         }
     }
 
-    /// Reports results in the order of the signatures, so that every check of a file has the same findings.
+    /// Reports results in the order of the signatures, so that every check of the same file has the
+    /// same findings.
     fn report(&mut self, findings: &mut Findings) {
         loop {
             let next = self.shared.lock().checked.remove(&self.reported);

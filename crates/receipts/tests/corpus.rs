@@ -113,7 +113,7 @@ fn a_line_cannot_be_removed_repeated_moved_or_changed() {
             fewer.remove(at);
             let report = case.check(&fewer);
             if is_last {
-                // Without its last line, the rest is a valid beginning whose end is not proven.
+                // Without its last line, the file is valid but its end is not proven.
                 assert_ne!(report.end, End::Proven, "{place} removed");
             } else {
                 assert_eq!(report.verdict, EvidenceVerdict::Invalid, "{place} removed");

@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 #![expect(
     clippy::unwrap_used,
-    reason = "an edit that cannot be made fails the test"
+    reason = "With the edit, the check reports the rule."
 )]
 use std::fs;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use pipelock_receipts::recorder::{Moment, Recorder, SessionConfig};
 /// A change of the lines of a file. Lines are counted from 1.
 #[derive(Clone, Copy, Debug)]
 enum Edit {
-    /// The second text replaces the first one in this line.
+    /// The second text replaces the first text in this line.
     Replace(usize, &'static str, &'static str),
     /// A line is removed.
     Remove(usize),
@@ -48,7 +48,7 @@ impl Evidence {
         }
     }
 
-    /// Makes a session with two heartbeats. No recording is long enough to have two.
+    /// Makes a session with two heartbeats. No recording is long enough to have two heartbeats.
     fn with_heartbeats() -> Self {
         let key = keys::generate().unwrap();
         let config = SessionConfig {

@@ -1,4 +1,4 @@
-//! Serves one connection of the command: redirected, or to the proxy port.
+//! Serves one connection of the command, either a redirected connection or one to the proxy port.
 //!
 //! Claims: ports
 use std::net::SocketAddr;

@@ -7,7 +7,8 @@ pub(super) enum Judged {
     Origin,
     /// Certainly a denial by the mediator, with `layer:reason` from its header fields.
     Blocked(String),
-    /// An answer that looks like a denial by the mediator, with its reason. An origin could have written it.
+    /// An answer that looks like a denial by the mediator, with its reason. An origin could have
+    /// written the answer.
     Answered(Option<String>),
     /// The mediator failed, with the reason.
     Failed(String),
@@ -51,7 +52,8 @@ pub(super) fn unmarked<'a>(
     }
 }
 
-/// Judges an answer to CONNECT other than 200. It is always the mediator's own, because no origin answers CONNECT.
+/// Judges an answer to CONNECT other than 200. Such an answer always comes from the mediator,
+/// because no origin answers CONNECT.
 pub(super) fn tunnel<'a>(status: u16, find: impl Fn(&str) -> Option<&'a str>) -> Judged {
     let is_refusal = matches!(status, 403 | 429)
         || status == 503 && is_plain_error(&find)

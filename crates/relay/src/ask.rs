@@ -38,7 +38,8 @@ pub(super) fn ask(
     }
 }
 
-/// Returns the Host field. The check of the raw head has ensured that there is exactly one.
+/// Returns the Host field. The check of the raw head has ensured that there is exactly one Host
+/// field.
 pub(super) fn host_field(headers: &HeaderMap) -> Result<&str, Refused> {
     headers
         .get(http::header::HOST)

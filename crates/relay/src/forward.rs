@@ -30,7 +30,8 @@ pub(super) struct Asked {
     pub(super) url: String,
     /// Value of the Host field.
     pub(super) host: String,
-    /// Destination of the tunnel that carries the request, if it goes through one.
+    /// Destination of the tunnel that carries the request, or `None` for a request without a
+    /// tunnel.
     pub(super) tunnel: Option<Target>,
 }
 

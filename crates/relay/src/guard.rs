@@ -17,7 +17,7 @@ use tokio::net::TcpStream;
 use super::chunked::Chunked;
 use super::http_head::{Framing, HeadError, Scan, judge, scan};
 
-/// Why the bytes of a connection were denied; empty while they are not.
+/// Why the bytes of a connection were denied; empty while no byte was denied.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Refusal(Arc<Shared>);
 
@@ -63,7 +63,7 @@ pub(super) struct Guard {
     heads: u64,
 }
 
-/// What the next bytes of the connection are.
+/// The part of a request to which the next bytes of the connection belong.
 #[derive(Debug)]
 enum GuardState {
     /// A head, of which `scanned` bytes were already scanned.

@@ -19,7 +19,8 @@ pub(super) fn for_mediator(headers: &mut HeaderMap, host: HeaderValue) {
 /// Prepares the fields of a request that goes through a tunnel, with `host` in the Host field.
 pub(super) fn for_origin(headers: &mut HeaderMap, host: HeaderValue) {
     strip_hop_by_hop(headers);
-    // hyper answers `Expect: 100-continue` itself. If the field were sent on, it would be answered twice.
+    // hyper answers `Expect: 100-continue` itself. If the field were sent on, the origin would
+    // answer it a second time.
     headers.remove(EXPECT);
     headers.remove("http2-settings");
     remove_prefixed(headers, "x-pipelock-");

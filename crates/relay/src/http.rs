@@ -37,7 +37,7 @@ pub(super) enum Mode {
     Proxy,
 }
 
-/// What the connection carries after its last HTTP request.
+/// The traffic of the connection after its last HTTP request.
 #[derive(Debug)]
 pub(super) enum After {
     /// The command receives its 200 before the mediator receives the request, so that the relay can read and judge the
@@ -151,7 +151,8 @@ impl Connection {
         } else if guard.has_partial_head() || is_unused && guard.heads() == seen {
             (408, HeadError::Incomplete.to_string())
         } else if guard.heads() > seen {
-            // hyper rejected a head that was approved here. This should not happen, but must be reported.
+            // hyper rejected a head that was approved here. Such a rejection should not happen, but
+            // must be reported.
             (400, "http_parser".to_owned())
         } else {
             let (stream, _) = guard.into_parts();

@@ -1,8 +1,8 @@
 //! Judges the raw head of one HTTP/1 request. Pure.
 //!
-//! hyper accepts heads that another program may parse differently: bare LF, Content-Length together with
-//! Transfer-Encoding, two lengths, two hosts, or no host. Therefore every head is checked here first, and only an
-//! unambiguous one is passed on.
+//! hyper accepts heads that another program may parse differently: bare LF, Content-Length together
+//! with Transfer-Encoding, two lengths, two hosts, or no host. Every head is therefore checked here
+//! first, and only unambiguous heads are passed on.
 
 /// Maximum length of a head, which is the request line and the fields.
 pub const MAX_HEAD: usize = 64 * 1024;
@@ -111,7 +111,8 @@ pub enum Scan {
 
 /// Searches for the end of a head from offset `from`, and checks every byte on the way.
 ///
-/// An error is returned as soon as its byte arrives, because a client that sends bare LF never sends the end.
+/// The error is returned as soon as the wrong byte arrives, because a client that sends bare LF
+/// never sends the end.
 ///
 /// # Errors
 /// Fails when a line end is not CRLF, a control byte or a folded line occurs, or the head is too
@@ -132,7 +133,7 @@ pub fn scan(bytes: &[u8], from: usize) -> Result<Scan, HeadError> {
             Some(b'\n') => return Err(HeadError::BareLf),
             _ => return Err(HeadError::ControlByte),
         }
-        // Servers may or may not skip an empty first line, so it is ambiguous.
+        // Servers may or may not skip an empty first line, so such a line is ambiguous.
         if cr == 0 && bytes.get(1) == Some(&b'\n') {
             return Err(HeadError::Malformed);
         }

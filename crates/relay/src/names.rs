@@ -10,7 +10,8 @@ use super::authority::Host;
 /// Maximum number of names of one run: half of 198.18.0.0/15, so that no address is assigned twice.
 pub const MAX_NAMES: usize = 65_536;
 
-/// Maximum number of names without an address that are remembered, so that each is reported once.
+/// Maximum number of names without an address that are remembered, so that each name is reported
+/// once.
 const MAX_NOTED: usize = 4_096;
 
 /// The names of one run and their addresses.

@@ -100,8 +100,8 @@ impl OriginalDestinations {
     /// Returns the original destination of an accepted connection from `peer`, at most once.
     ///
     /// `is_open` returns whether the connection still exists, and is called after the slot was
-    /// read. While the connection exists, no other connection can have its port, so the slot is the
-    /// one of this connection.
+    /// read. While the connection exists, no other connection can have its port, so the slot
+    /// belongs to this connection.
     pub(super) fn take(
         &self,
         peer: SocketAddr,

@@ -47,11 +47,11 @@ pub struct Config {
     pub plain_http: PlainHttp,
     /// Length at which the mediator may truncate the body of an answer without notice.
     pub answer_cut: Option<u64>,
-    /// Mark of the built-in mediator on its own answers. A real Pipelock does not mark them.
+    /// Mark of the built-in mediator on its own answers. A real Pipelock does not mark its answers.
     pub mark: Option<String>,
     /// Key of the digests that replace queries in the flow log.
     pub redaction_key: Key,
-    /// Counts, sizes, and timeouts. The relay sets them itself.
+    /// Counts, sizes, and timeouts. The relay sets these limits itself.
     #[serde(skip)]
     pub limits: Limits,
 }
@@ -132,7 +132,8 @@ pub struct FlowReport {
     pub transport: Option<String>,
     /// `METHOD URL` or `CONNECT host:port`, redacted by [`egress_policy::redact::target`].
     pub target: Option<String>,
-    /// Length of `target` before the redaction. The mediator and the destination received all of it.
+    /// Length of `target` before the redaction. The mediator and the destination received the whole
+    /// target.
     pub target_bytes: u64,
     /// Bytes of the head (request line and fields) that was sent to the mediator; 0 for a tunnel, and if nothing was
     /// sent.

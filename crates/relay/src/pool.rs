@@ -129,7 +129,8 @@ impl Pool {
     fn take_spare(&self) -> Option<TcpStream> {
         let mut spares = lock(&self.0.spares);
         while let Some((stream, since)) = spares.ready.pop() {
-            // If the socket is readable, the mediator has closed it, because it has no request to answer.
+            // If the socket is readable, the mediator has closed it, because no request waits for
+            // an answer.
             let unread = stream.try_read(&mut [0]);
             let is_open = unread.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
             if is_open && since.elapsed() <= SPARE_FRESH {

@@ -23,7 +23,7 @@ const FIELD_FRAMING: usize = 4;
 /// Framing bytes of a head: two spaces, the version, a line end, and the empty line.
 const LINE_FRAMING: usize = 14;
 
-/// Passes reports to the pump. Cheap to clone.
+/// Passes reports to the pump. Cloning it is cheap.
 #[derive(Debug, Clone)]
 pub(super) struct Reporter {
     queue: mpsc::UnboundedSender<Queued>,
@@ -108,8 +108,8 @@ pub(super) struct Passed {
 const REPORTED: u64 = 1 << 63;
 
 impl Passed {
-    /// Counts bytes before they are sent to the mediator. If it returns false, the flow was reported and the bytes must
-    /// not be sent.
+    /// Counts bytes before they are sent to the mediator. A return value of false means that the
+    /// flow was reported and the bytes must not be sent.
     #[must_use = "bytes of a reported flow must not be sent"]
     pub(super) fn may_pass(&self, count: usize) -> bool {
         self.up.fetch_add(count as u64, Ordering::Relaxed) & REPORTED == 0

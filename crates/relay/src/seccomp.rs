@@ -1,4 +1,5 @@
-//! The seccomp filter of the relay process. It allows only the system calls that serving needs.
+//! The seccomp filter of the relay process. The filter allows only the system calls that serving
+//! needs.
 //!
 //! Claims: relay-bug
 use std::collections::BTreeMap;
@@ -11,7 +12,8 @@ use seccompiler::{
 /// Installs the filter permanently. A system call that is not on the list fails with `EPERM`.
 ///
 /// # Order
-/// Call it after privileges are dropped and the runtime is built, and before the first byte of the command is read.
+/// Call this after privileges are dropped and the runtime is built, and before the first byte of
+/// the command is read.
 ///
 /// # Errors
 /// Fails when the kernel has no seccomp, or rejects the filter.

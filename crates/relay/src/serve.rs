@@ -112,7 +112,7 @@ pub async fn serve(
         close(open, shutdown).await;
         relay.reporter.end();
     };
-    // The pump runs while the last flows end, so that they do not wait for a permit forever.
+    // The pump runs while the last flows end, so that these flows do not wait for a permit forever.
     tokio::join!(closing, async {
         if !unread {
             pump.await;

@@ -1,4 +1,4 @@
-//! Serves one TLS connection. It judges the SNI before anything is sent to the mediator, and again
+//! Serves one TLS connection. The SNI is judged before anything is sent to the mediator, and again
 //! in every later hello.
 use egress_http::client_hello;
 use tokio::net::TcpStream;

@@ -227,7 +227,7 @@ struct Answer {
     judged: Judged,
 }
 
-/// Reads the head of the answer. Returns it with the bytes that follow it.
+/// Reads the head of the answer. Returns the head with the bytes that follow the head.
 async fn read_answer(stream: &mut TcpStream) -> Option<(Answer, Vec<u8>)> {
     let mut bytes = Vec::with_capacity(1024);
     loop {

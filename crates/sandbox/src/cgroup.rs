@@ -21,7 +21,7 @@ pub struct CgroupGuard {
 const MARK: &CStr = c"trusted.egress.owner";
 /// Prefix of the name of a run's cgroup.
 const PREFIX: &str = "egress-";
-/// How long a killed cgroup may take to become empty.
+/// The time within which a killed cgroup must become empty.
 const EMPTY_WITHIN: Duration = Duration::from_secs(5);
 
 impl CgroupGuard {
@@ -31,8 +31,7 @@ impl CgroupGuard {
         Ok(Self { path, dir })
     }
 
-    /// Marks the cgroup as belonging to `owner`, so that it can be identified after the run has
-    /// ended.
+    /// Marks the cgroup as belonging to `owner`, so that a later run can identify it.
     ///
     /// # Errors
     /// Returns the error of `fsetxattr(2)`.
@@ -73,7 +72,7 @@ impl CgroupGuard {
     /// Waits until no process is left.
     ///
     /// # Errors
-    /// Returns `TimedOut` when a process is left after five seconds.
+    /// Returns `TimedOut` when a process is still left after five seconds.
     pub fn wait_empty(&self) -> io::Result<()> {
         wait_empty(&self.path)
     }
@@ -124,7 +123,8 @@ pub(super) fn own_cgroup(root: &Path, text: &str) -> PathBuf {
         .lines()
         .find_map(|line| line.strip_prefix("0::/"))
         .unwrap_or_default()
-        // `join` would replace `root` by a path that begins with another slash.
+        // Remove further slashes, because `join` would replace `root` by a path that begins with a
+        // slash.
         .trim_start_matches('/');
     // A path of `/..` means that the caller's cgroup is outside its cgroup namespace.
     if own.starts_with("..") {
@@ -151,7 +151,7 @@ pub(super) fn lists_controller(list: &Path, word: &str) -> bool {
     fs::read_to_string(list).is_ok_and(|text| text.split_whitespace().any(|one| one == word))
 }
 
-/// The name of a run's cgroup.
+/// Returns the name of a run's cgroup: `egress-<run id>`.
 pub fn name(run_id: &str) -> String {
     format!("{PREFIX}{run_id}")
 }
@@ -161,8 +161,8 @@ pub fn run_of(name: &str) -> Option<&str> {
     name.strip_prefix(PREFIX)
 }
 
-/// Finds all cgroups of runs that are marked with `owner`. Runs with other state directories, such
-/// as runs in containers, create cgroups with the same names.
+/// Finds the cgroups of all runs that are marked with `owner`. Runs with other state directories,
+/// such as runs in containers, create cgroups with the same names.
 ///
 /// # Errors
 /// Fails when no cgroup v2 tree is mounted.
@@ -193,12 +193,12 @@ pub fn of_runs(owner: &str) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// What [`remove`] does with the processes of a cgroup.
+/// The treatment of processes that [`remove`] finds in a cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occupants {
-    /// It kills the processes.
+    /// Kill the processes.
     Kill,
-    /// It leaves the processes alone and does not remove the cgroup.
+    /// Leave the processes alone, and do not remove the cgroup.
     Spare,
 }
 
@@ -256,8 +256,8 @@ pub fn remove_dir(path: &Path) -> io::Result<()> {
     }
 }
 
-/// The cgroups of one run. Fields are dropped in this order, so children are dropped before the
-/// parent.
+/// The cgroups of one run. Fields are dropped in the order of their declaration, so the children
+/// are dropped before the parent.
 #[derive(Debug)]
 pub struct RunCgroups {
     /// Holds the boundary's init, the command, and all processes that the command starts.
@@ -272,9 +272,10 @@ pub struct RunCgroups {
 
 impl RunCgroups {
     /// Returns the path for a run's cgroup. The path is below the nearest cgroup, from the caller's
-    /// own upward, that delegates the pids and memory controllers. If there is none, it is below
-    /// the caller's own. The caller's own cgroup cannot start delegating, because it contains this
-    /// process. In either place, the run ends when this process or the caller's service ends.
+    /// own upward, that delegates the pids and memory controllers. If there is no such cgroup, the
+    /// path is below the caller's own cgroup. The caller's own cgroup cannot start delegating,
+    /// because it contains this process. In either place, the run ends when this process ends or
+    /// the caller's service ends.
     ///
     /// # Errors
     /// Fails when no cgroup v2 tree is mounted.

@@ -35,7 +35,7 @@ pub struct Layers {
 }
 
 impl Layers {
-    /// Reads from the environment which layer to leave out.
+    /// Reads the layer to leave out from the environment.
     ///
     /// # Errors
     /// Fails when the variable is set and this binary cannot leave out a layer, or when its value

@@ -1,12 +1,13 @@
-//! Limits the command's processes and memory. The limits use the kernel's cgroup controllers:
-//! cgroup v2 if the run's cgroup has them, or cgroup v1 if they are bound to v1. Without these
-//! controllers, resource limits apply to each process or user instead.
+//! Limits the command's processes and memory. The limits use the kernel's cgroup controllers. These
+//! are the controllers of cgroup v2 if the run's cgroup has them, or of cgroup v1 if they are bound
+//! to v1. Without these controllers, resource limits apply to each process or user instead.
 //!
-//! When memory runs out, the kernel kills one process and not the whole cgroup, because
-//! `memory.oom.group` is not set. It kills the command's processes before init, because the end of
-//! init would end them all. Files in `/tmp` and other private directories use memory that is not
-//! freed when a process ends. If these files use all of the memory, the kernel kills the command or
-//! init, and the run ends. If init was killed, the exit status is 125.
+//! When memory runs out, the kernel kills one process instead of the whole cgroup, because
+//! `memory.oom.group` is not set. The kernel kills the command's processes before init, because the
+//! end of init would end all processes of the boundary. Files in `/tmp` and other private
+//! directories use memory that is not freed when a process ends. If these files use all of the
+//! memory, the kernel kills the command or init, and the run ends. If init was killed, the exit
+//! status is 125.
 //!
 //! Claims: limit-processes, limit-memory, table-memory, table-processes
 use std::fs;
@@ -22,9 +23,9 @@ use super::shares::{Shares, total_memory};
 /// The limits of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Limits {
-    /// The command's processes and threads at a time.
+    /// The maximum number of the command's processes and threads at a time.
     pub processes: u64,
-    /// The command's memory in bytes, including its scratch space.
+    /// The maximum memory of the command in bytes, including its scratch space.
     pub memory: u64,
     /// Open files of one process.
     pub open_files: u64,
@@ -170,8 +171,8 @@ impl Places {
                 write_value(&caps.memory.dir, "memory.limit_in_bytes", &bytes)?;
                 write_if_present(&caps.memory.dir, "memory.memsw.limit_in_bytes", &bytes)?;
                 // Cgroup v1 accounts for TCP memory only if it has its own limit. The limit is
-                // slightly below the run's share, because the kernel lets a group exceed it by the
-                // minimum that sockets need.
+                // slightly below the run's share, because the kernel lets a group exceed the limit
+                // by the minimum that sockets need.
                 let tcp = (limits.shares.tcp_bytes / 8 * 7).to_string();
                 write_if_present(&caps.memory.dir, "memory.kmem.tcp.limit_in_bytes", &tcp)?;
             }
@@ -182,9 +183,9 @@ impl Places {
 }
 
 impl Caps {
-    /// Files of cgroup v1 to which the command's first process writes its own id, so that all its
-    /// children are in the cgroups too. Writing to `tasks` moves only the single thread of the
-    /// process. Moving a whole process would hold the global cgroup lock for several milliseconds.
+    /// Files of cgroup v1 to which the command's first process writes `0`, so that it and all its
+    /// children are in the cgroups. Writing to `tasks` moves only the single thread of the process.
+    /// Moving a whole process would hold the global cgroup lock for several milliseconds.
     pub fn join(&self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = [&self.pids, &self.memory]
             .into_iter()
@@ -247,7 +248,7 @@ impl Drop for Caps {
     fn drop(&mut self) {
         for held in [&self.pids, &self.memory] {
             if let LimitHolder::Legacy(path) = &held.holder {
-                // If this fails, the directory is found again through its entry in the run's
+                // If removal fails, the directory is found again through its entry in the run's
                 // directory.
                 drop(cgroup::remove_dir(path));
             }
@@ -406,7 +407,7 @@ mod tests {
         };
         let found = |root| v1_cgroup(&[mount(root)], own, "memory");
         assert_eq!(found("/top"), Some(target.join("a/b")));
-        // If the path is not below the mount or not visible, the mount itself is used.
+        // The mount itself is used if the path is not below the mount or not visible.
         assert_eq!(found("/other"), Some(target.clone()));
         assert_eq!(found("/"), Some(target.clone()));
         assert_eq!(v1_cgroup(&[mount("/top")], own, "pids"), None);

@@ -18,7 +18,7 @@ pub struct Mount {
     pub root: PathBuf,
     /// The file system type, such as `ext4`.
     pub fstype: String,
-    /// Options of the file system, as opposed to those of the mount.
+    /// Options of the file system. The mount has its own options.
     pub options: String,
 }
 

@@ -1,5 +1,5 @@
-//! Limits a run's share of the tables that all users of the machine have in common and that no
-//! kernel controller divides among them: open files, sockets and TCP memory.
+//! Limits a run's share of tables that all users of the machine share and that no kernel controller
+//! divides: open files, sockets and TCP memory.
 //!
 //! The kernel limits each table for the whole machine but not for one user. Limits on processes and
 //! on files of one process do not bound their product: 4,096 processes with 1,024 files each exceed
@@ -26,7 +26,7 @@ const DIVISOR: u64 = 4;
 /// The interval between checks of the tables. A processor can fill tens of thousands of entries in
 /// that time.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
-/// How long a count below the share is considered valid.
+/// The time for which a count below the share is considered valid.
 const COUNT_EVERY: Duration = Duration::from_millis(250);
 
 /// A run's shares of the machine's tables.
@@ -44,8 +44,8 @@ pub struct Shares {
 
 impl Shares {
     /// Reads the sizes of the tables. Only the first network namespace shows the sizes of the
-    /// network tables; elsewhere they are computed from the machine's memory, as the kernel does at
-    /// boot (`tcp_init`).
+    /// network tables. Elsewhere, the sizes are computed from the machine's memory, as the kernel
+    /// does at boot (`tcp_init`).
     ///
     /// # Errors
     /// Fails when a file in `/proc` cannot be read or has no number.
@@ -106,8 +106,8 @@ impl Watch {
         })
     }
 
-    /// Describes the share that the processes in `agent` exceed. Returns `None` if they exceed none
-    /// or the next check is not due.
+    /// Describes the share that the processes in `agent` exceed. Returns `None` if the processes
+    /// exceed no share or the next check is not due.
     ///
     /// # Errors
     /// Fails when the use cannot be counted.
@@ -195,11 +195,12 @@ fn open_files() -> io::Result<u64> {
 }
 
 /// Counts files that the processes in `agent` have open or mapped, up to just above `enough`. A
-/// file counts once for each process that has it open, and once for each part of a split mapping.
+/// file counts once for each process that has the file open, and once for each part of a split
+/// mapping.
 fn files_of(agent: &CgroupGuard, enough: u64) -> io::Result<u64> {
     let processes = agent.processes()?;
     let mut total = 0_u64;
-    // Descriptors first, because they cost one call for each process.
+    // Descriptors are counted first, because they cost one call for each process.
     for count in [descriptors as Count, mappings] {
         for pid in &processes {
             // A process that has ended since the listing uses nothing.

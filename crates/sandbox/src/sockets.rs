@@ -15,10 +15,10 @@ use super::view::View;
 /// Device and inode of a file.
 pub type FileId = (u64, u64);
 
-/// A socket of the host as a detached mount.
+/// A socket of the host, opened as a detached mount.
 #[derive(Debug)]
 pub struct Opened {
-    /// Its path on the host and in the file view.
+    /// The path of the socket on the host and in the file view.
     pub path: PathBuf,
     /// The detached mount.
     pub tree: OwnedFd,
@@ -29,9 +29,9 @@ pub struct Opened {
     pub as_owner: bool,
 }
 
-/// Makes a read-only mount of the socket at `path`. Connecting does not count as writing, and the
-/// host's name and mode cannot be changed through the mount. The ids of its owner and of the
-/// command are exchanged if the file system supports it.
+/// Makes a read-only mount of the socket at `path`. Connecting through the mount does not count as
+/// writing. The socket's name and mode on the host cannot be changed through the mount. The ids of
+/// the socket's owner and of the command are exchanged if the file system supports this.
 ///
 /// # Order
 /// Call this while the process has one thread.

@@ -6,9 +6,9 @@
 //! through it. Each host mount gets an overlay whose top layer holds the files that differ from the
 //! host (`/etc/passwd`, `/etc/resolv.conf` …). Nothing is therefore bind-mounted over a path that
 //! may be a link. The top layer also holds copies of single files over which the host has mounts,
-//! and its directories have the owners and modes of the host's directories. Otherwise the file view
-//! would show files that such a mount or mode hides. The file view is a snapshot: it keeps the old
-//! content of a file that the host replaces later.
+//! and its directories have the owners and modes of the host's directories. Without these owners,
+//! modes and copies, the file view would show files that a host mount or a mode hides. The file
+//! view is a snapshot: it keeps the old content of a file that the host replaces later.
 //!
 //! Claims: path-sockets, private-mounts, setuid, inner-mounts, run-files, table-pseudoterminals, limit-scratch
 use std::fs::{self, DirBuilder};
@@ -52,12 +52,11 @@ pub struct PlacedFile {
 pub struct LeftOut {
     /// The mount point on the host.
     pub path: PathBuf,
-    /// Why the file view does not contain it.
+    /// Why the file view does not contain the mount.
     pub why: String,
 }
 
-/// Directories of which the file view has private versions. Host mounts at or below them are
-/// ignored.
+/// Directories that are private to the file view. Host mounts at or below them are ignored.
 const PRIVATE: [&str; 6] = ["/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp"];
 /// File system types that hold no files of the host.
 const PSEUDO: [&str; 16] = [
@@ -211,10 +210,10 @@ impl View {
         Ok(left_out)
     }
 
-    /// Puts a copy of a host file into the top layer. If it cannot be copied, an empty file that
-    /// cannot be read takes its place. Otherwise the overlay would show the file below the mount,
-    /// although the mount may be meant to hide that file. Returns a text that states which of the
-    /// two was done.
+    /// Puts a copy of a host file into the top layer. If the file cannot be copied, an empty file
+    /// without permissions takes its place. Without either, the overlay would show the file below
+    /// the mount, although the mount may be meant to hide that file. Returns a text that states
+    /// whether the file was copied or hidden.
     fn copy_file(&self, mount: &Mount) -> io::Result<&'static str> {
         let path = &mount.target;
         let placed = self.in_layer(path)?;
@@ -229,8 +228,8 @@ impl View {
         }
     }
 
-    /// The place of `path` in the top layer of the mount that covers it. Missing parents are
-    /// created.
+    /// Returns the place of `path` in the top layer of the mount that covers it. Missing parents
+    /// are created.
     fn in_layer(&self, path: &Path) -> io::Result<PathBuf> {
         // A directory in a top layer would hide a symbolic link of the host, so links are resolved
         // first.

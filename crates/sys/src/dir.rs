@@ -59,8 +59,8 @@ pub fn list(dir: &impl AsFd) -> io::Result<Vec<OsString>> {
     }
 }
 
-/// Reads names from a directory until they fill `most` bytes of memory. Returns them sorted, and
-/// whether the list is complete.
+/// Reads names from a directory until they fill `most` bytes of memory. Returns the names sorted,
+/// and whether the list is complete.
 ///
 /// # Errors
 /// Returns the error of `getdents(2)`.

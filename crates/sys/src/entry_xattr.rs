@@ -1,4 +1,5 @@
-//! Extended attributes of directory entries. For a symbolic link, they belong to the link itself.
+//! Extended attributes of directory entries. For a symbolic link, the attributes belong to the link
+//! itself.
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -7,8 +8,8 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lremovexattr, lsetxattr};
 use rustix::io::Errno;
 
-/// The entry's path through its directory's descriptor, because the calls that do not follow links
-/// take no descriptor.
+/// Returns the entry's path through its directory's descriptor, because the calls that do not
+/// follow links take no descriptor.
 fn by_descriptor(dir: &impl AsFd, name: &OsStr) -> OsString {
     let mut path = OsString::from(format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()));
     path.push(name);

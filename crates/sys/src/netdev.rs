@@ -30,7 +30,7 @@ pub fn loopback_up() -> io::Result<()> {
 ///
 /// # Errors
 /// Returns the error of the netlink socket, or `EPERM` without `CAP_NET_ADMIN`. For IPv6, returns
-/// `EOPNOTSUPP` if the kernel lacks it and `EACCES` if it is disabled.
+/// `EOPNOTSUPP` if the kernel lacks IPv6 and `EACCES` if IPv6 is disabled.
 pub fn add_to_loopback(address: IpAddr) -> io::Result<()> {
     let (family, bits) = if address.is_ipv4() {
         (libc::AF_INET, 32)

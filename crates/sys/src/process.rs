@@ -128,8 +128,8 @@ pub struct Placement<'a> {
 }
 
 /// Fails unless the calling thread is the only thread of its process. No other thread can appear
-/// until this function's caller starts one, because only this thread could start it. After a fork,
-/// the code of a single-threaded process cannot wait for a lock that another thread holds.
+/// unexpectedly, because only the calling thread could start one. After a fork, the code of a
+/// single-threaded process cannot wait for a lock that another thread holds.
 pub(crate) fn alone() -> io::Result<()> {
     let threads = std::fs::read_dir("/proc/self/task")?.take(2).count();
     if threads == 1 {

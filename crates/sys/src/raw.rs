@@ -23,7 +23,8 @@ pub(crate) unsafe fn call<const N: usize>(
 /// Makes a system call that returns a new descriptor.
 ///
 /// # Safety
-/// Same as for [`call`]. In addition, the call must return a descriptor that it has just created.
+/// The requirements of [`call`] apply. In addition, the call must return a descriptor that it has
+/// just created.
 pub(crate) unsafe fn open<const N: usize>(
     number: libc::c_long,
     arguments: [usize; N],

@@ -15,7 +15,7 @@ use nix::unistd::{UnlinkatFlags, unlinkat};
 /// The maximum memory for names that are removed at once, in bytes.
 const PORTION: usize = 8 << 20;
 
-/// Removes the directory `name` of `holder`, which must not be a link. No link is followed.
+/// Removes the directory `name` of `holder`. The directory must not be a link. No link is followed.
 ///
 /// # Errors
 /// Returns the error of the first failed system call. Everything that was not removed before the

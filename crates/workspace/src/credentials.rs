@@ -1,5 +1,5 @@
-//! Replaces git's files by versions without their credentials. [`git_search`](super::git_search)
-//! finds these files.
+//! Replaces git's files by versions without the credentials in them.
+//! [`git_search`](super::git_search) finds these files.
 //!
 //! Claims: git-tokens
 use std::ffi::OsStr;
@@ -152,9 +152,8 @@ pub fn fill_layer(layer: &Path, about: &About, redactions: &[Redaction]) -> io::
     Ok(())
 }
 
-/// Puts the replacement files into `copy`, a copy of the workspace. Before the workspace was
-/// copied, somebody with write access may have replaced a file or one of its parent directories by
-/// a link.
+/// Puts the replacement files into `copy`, a copy of the workspace. Somebody with write access may
+/// have replaced a file or one of its parent directories by a link before the workspace was copied.
 ///
 /// # Errors
 /// Returns the error of writing a file, or an error when a directory no longer exists.

@@ -264,7 +264,7 @@ mod tests {
         (git.stdout, git.status.success())
     }
 
-    /// Returns the same as `by_git`, computed by this module.
+    /// Returns the same pair as `by_git`, computed by this module.
     fn by_us(text: &[u8]) -> (Vec<u8>, bool) {
         let (mut list, mut section, mut is_whole) = (Vec::new(), Vec::new(), true);
         for element in elements(text) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::reach::Reach;
 
-/// The longest accepted file that names a git directory, in bytes.
+/// The maximum length of a file that names a git directory, in bytes.
 const LONGEST: u64 = 16 << 10;
 
 /// Whether git treats `dir` as a git directory (`is_git_directory` in its setup.c).

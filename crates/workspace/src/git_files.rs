@@ -12,19 +12,21 @@ use super::git_directory::resolved;
 use super::git_redact::{self, Reader, Redacted, Reference};
 use super::reach::Reach;
 
-/// The deepest include; git stops with an error there (`MAX_INCLUDE_DEPTH` in its config.c).
+/// The maximum depth of includes. git stops with an error at this depth (`MAX_INCLUDE_DEPTH` in its
+/// config.c).
 const DEEPEST_INCLUDE: usize = 10;
 /// The maximum number of files that configurations may name in total.
 const MOST_NAMED: usize = 1000;
-/// The longest configuration that is searched, in bytes. A longer file is shown empty.
+/// The maximum length of a configuration that is searched, in bytes. A longer configuration is
+/// shown empty.
 const LARGEST: u64 = 1 << 20;
 /// The maximum number of bytes that are searched in total. Further files are shown empty.
 const LARGEST_READ: u64 = 32 << 20;
 /// The maximum number of bytes of all replacement files together. Further files are shown empty.
 const LARGEST_SHOWN: usize = 4 << 20;
-/// What is listed in place of a key if a whole file is hidden.
+/// The text that is listed in place of a key if a whole file is hidden.
 const WHOLE: &str = "(the whole file)";
-/// What is listed in place of a key if the file is too long to be searched.
+/// The text that is listed in place of a key if the file is too long to be searched.
 const TOO_LARGE: &str = "(a file of that size)";
 
 /// How a file is treated.
@@ -40,7 +42,7 @@ pub enum Treatment {
     Whole,
 }
 
-/// Where files that a configuration names may be.
+/// The places of files that a configuration names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bounds {
     /// In the workspace or the caller's home, because a run may have written the configuration.
@@ -191,7 +193,7 @@ impl Files {
     }
 
     /// Returns the paths to which git may resolve `name` in the configuration at `path`. The paths
-    /// are relative to that configuration. For a file that is not an include, they may also be
+    /// are relative to that configuration. For a file that is not an include, the paths may also be
     /// relative to the directory in which a program of git runs.
     fn places(&self, job: &Job, path: &Path, name: &str, treatment: Treatment) -> Vec<PathBuf> {
         if let (Some(below), Some(home)) = (name.strip_prefix("~/"), &self.home) {

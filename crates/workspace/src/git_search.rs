@@ -1,10 +1,10 @@
-//! Finds stored credentials that the command could read: in the git directories inside and above
-//! the workspace, and in files that their configuration names. For example, a checkout action
-//! leaves the job's token there.
+//! Finds stored credentials that the command could read. It searches the git directories inside and
+//! above the workspace, and the files that their configuration names. For example, a checkout
+//! action leaves the job's token in a git directory.
 //!
 //! An earlier run may have written the files that this module reads. The search therefore uses
-//! lists with limits instead of recursion, and opens files through [`Reach`]. A file named by a
-//! configuration counts only where the command or the caller could have put it.
+//! lists with limits instead of recursion, and opens files through [`Reach`]. A file that a
+//! configuration names counts only where the command or the caller could have put it.
 //!
 //! Claims: git-includes, read-git-files
 use std::collections::{BTreeSet, VecDeque};
@@ -38,7 +38,7 @@ const DEEPEST: usize = 3;
 /// The maximum number of levels in the names of submodules and refs.
 const DEEPEST_NAME: usize = 8;
 /// Files of a git directory that are shown unchanged. Any other file that is not text is shown
-/// empty, because tools keep their tokens in such files, and so does `git credential-store --file`.
+/// empty, because tools and `git credential-store --file` keep tokens in such files.
 const DATA: [&str; 11] = [
     "COMMIT_EDITMSG",
     "TAG_EDITMSG",
@@ -164,8 +164,8 @@ impl Search {
         Ok(())
     }
 
-    /// Whether a path in the workspace is inside a `.git`, which no run can create. A broken `.git`
-    /// is searched too, because the command can read it.
+    /// Whether a path in the workspace is inside a `.git`. No run can create a `.git`. A broken
+    /// `.git` is searched too, because the command can read it.
     fn is_in_git_directory(&self, dir: &Path) -> bool {
         dir.strip_prefix(self.reach.workspace()).is_ok_and(|below| {
             below

@@ -181,7 +181,7 @@ const KEYWORDS: &[&str] = &[
     "zebra",
 ];
 
-/// Common filter commands. Without them, a work tree appears changed.
+/// Common filter commands. Without these commands, a work tree appears changed.
 const FILTERS: &[&str] = &[
     "git-lfs clean -- %f",
     "git-lfs smudge -- %f",
@@ -222,7 +222,7 @@ pub fn judge(section: &Section, name: &str, value: Option<&[u8]>) -> Judgment {
 }
 
 /// Judges a variable of a file that belongs to the work tree (`.gitmodules`). Only certain
-/// credentials are removed, because any other change would look like one made by the command.
+/// credentials are removed, because any other difference would look like a change by the command.
 pub fn judge_tracked(value: Option<&[u8]>) -> Judgment {
     judged_text(&String::from_utf8_lossy(value.unwrap_or_default()))
 }
@@ -296,7 +296,7 @@ pub fn line(text: &str) -> Option<Cow<'_, str>> {
     (!holds_token(&clean)).then_some(clean)
 }
 
-/// Whether a value still contains a credential after users were removed from its URLs.
+/// Whether a value still contains a credential after the users were removed from its URLs.
 fn holds_secret(value: &str) -> bool {
     // Matches `user:password@host:path`.
     let has_password = |word: &str| {

@@ -39,8 +39,8 @@ pub enum Access {
 /// host's files.
 ///
 /// # Order
-/// Call this while the process has one thread, because it forks to create the user namespace with
-/// the id map.
+/// Call this while the process has one thread, because the function forks to create the user
+/// namespace with the id map.
 ///
 /// # Errors
 /// Returns `EINVAL` if the file system does not support id-mapped mounts (overlay, NFS) or the
@@ -94,8 +94,8 @@ fn id_map(one: u32, other: u32) -> String {
     map.concat()
 }
 
-/// Creates a user namespace with these maps. The process that created it has ended when this
-/// returns.
+/// Creates a user namespace with these maps. The process that created the namespace has ended when
+/// this function returns.
 fn user_namespace(users: &str, groups: &str) -> io::Result<OwnedFd> {
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let (hold, release) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;

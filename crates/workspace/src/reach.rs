@@ -2,7 +2,8 @@
 //!
 //! Everything in the workspace may be read, because the command can read every file that its owner
 //! can read. Outside of the workspace, only files that any user may read are opened. The command
-//! can read nothing else there, and a name that leads to a private file of root is ignored.
+//! can read nothing else outside of the workspace. A name that leads to a private file of root is
+//! ignored.
 //!
 //! Claims: git-includes
 use std::ffi::{OsStr, OsString};
@@ -70,8 +71,8 @@ impl Reach {
         if !meta.is_file() {
             return Ok(None);
         }
-        // An `O_PATH` descriptor cannot be read, but the file can be opened through it without a
-        // new lookup.
+        // The file is opened through its `O_PATH` descriptor, because such a descriptor cannot be
+        // read itself. This makes no new lookup.
         let file = File::options()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)
@@ -231,7 +232,7 @@ mod tests {
             fs::write(root.join(name), "text").unwrap();
             open(&root.join(name), mode);
         }
-        // The additional byte shows that the file is longer.
+        // The additional byte shows that the file is longer than `most`.
         for (name, seen) in [
             ("w/own", true),
             ("w/d/own", true),

@@ -1,16 +1,17 @@
-//! The directory beside the workspace that receives the command's changes: `.egress-<run>`, called
-//! a store.
+//! The directory beside the workspace that receives the command's changes. It is named
+//! `.egress-<run>` and called a store.
 //!
 //! For an overlay, the store must be on the same mount as the workspace, because changes are
-//! applied by renaming. A workspace that is a mount point has no such place beside it, so its store
-//! is inside the workspace. The command does not see it there. The host sees it until the run ends.
+//! applied by renaming. A workspace that is a mount point has no such place beside it, so the store
+//! is inside the workspace. The command does not see the store there. The host sees the store until
+//! the run ends.
 //!
 //! The command of a run in an outer workspace may own the parent directory of a store. Root
-//! therefore trusts none of its name, place, owner and mode. A store is a directory with the
+//! therefore does not trust the store's name, place, owner or mode. A store is a directory with the
 //! attribute `trusted.egress.store`. Only root of the machine can set this attribute. The attribute
-//! also records an [`About`]. The directory belongs to a user that no process has, so that only
-//! root can enter it. The supervisor of the run holds a lock on its store. A store without that
-//! lock was left behind by a killed run.
+//! also records an [`About`]. The store belongs to a user that no process has, so that only root
+//! can enter it. The supervisor of the run holds a lock on the store. A killed run leaves its store
+//! behind without the lock.
 //!
 //! Claims: read-stores
 use std::cell::Cell;
@@ -36,7 +37,7 @@ pub const PREFIX: &str = ".egress-";
 pub const UPPER: &str = "upper";
 /// The overlay's work directory.
 pub const WORK: &str = "work";
-/// A layer between the workspace and the command's changes, with git's files without their
+/// A layer between the workspace and the command's changes. It holds git's files without their
 /// credentials.
 pub const SHOWN: &str = "shown";
 /// Entries that were taken out of the workspace while changes were applied.
@@ -51,8 +52,8 @@ const MARK: &CStr = c"trusted.egress.store";
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct About {
-    /// The workspace's path. The attribute holds only its last name, or nothing for a store inside
-    /// its workspace.
+    /// The workspace's path. The attribute holds only the last name of this path, or nothing for a
+    /// store inside its workspace.
     pub workspace: PathBuf,
     /// The workspace's inode, which distinguishes it from a later directory at the same path.
     pub inode: u64,
@@ -87,7 +88,7 @@ pub struct Store {
     kept: Cell<bool>,
     /// The lock of the store. A copy on a file system without `trusted` attributes has neither mark
     /// nor lock and is never adopted. If the run is killed, the copy stays until somebody removes
-    /// it. All other modes require these attributes.
+    /// it. All other values of `--workspace` require these attributes.
     lock: Option<Flock<OwnedFd>>,
 }
 
@@ -148,7 +149,7 @@ impl Store {
             xattr::set(&store.dir, MARK, &serde_json::to_vec(&store.about)?)?;
         }
         store.about.workspace = workspace.to_path_buf();
-        // Checks that the workspace was not moved meanwhile.
+        // Checks that the workspace was not moved since.
         store.workspace()?;
         Ok(store)
     }
@@ -273,8 +274,8 @@ pub fn is_name(name: &OsStr) -> bool {
 }
 
 /// Creates the directory of a store and removes all access to it. The owner of `holder` may have
-/// replaced the directory before it was opened, so it must be empty both before and after its owner
-/// is changed.
+/// replaced the directory before it was opened. The directory must therefore be empty both before
+/// and after its owner is changed.
 fn create_empty(holder: &OwnedFd, name: &str, agent: u32) -> io::Result<OwnedFd> {
     mkdirat(holder, name, Mode::S_IRWXU)?;
     let taken = || {
@@ -348,7 +349,7 @@ fn set_owner(dir: &OwnedFd, id: u32) -> nix::Result<()> {
     fchown(dir, Some(Uid::from_raw(id)), Some(Gid::from_raw(id)))
 }
 
-/// The id of the mount on which `dir` is. A file system can be mounted at several places, and
+/// Returns the id of the mount of `dir`. A file system can be mounted at several places, but
 /// nothing can be renamed from one mount to another.
 fn mount_id(dir: &OwnedFd) -> io::Result<String> {
     let info = fs::read_to_string(format!("/proc/self/fdinfo/{}", dir.as_raw_fd()))?;

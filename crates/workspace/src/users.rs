@@ -33,7 +33,7 @@ pub struct UserLease {
 
 impl UserLease {
     /// Takes the first free slot below `state` (`/run/egress`). A slot is skipped while a process
-    /// still has one of its ids, because a process left by another run is not trusted.
+    /// still has one of its ids, because a process that another run left is not trusted.
     ///
     /// # Errors
     /// Fails when the lock files cannot be created or all slots are taken.
@@ -76,7 +76,7 @@ impl UserLease {
 }
 
 /// Returns the fourth id of a run whose command has the user id `agent`. No process ever has this
-/// id, so only root can access files that belong to it, even where a mount exchanges the ids of the
+/// id, so only root can access files of this id, even where a mount exchanges the ids of the
 /// command and the workspace's owner.
 pub fn nobody(agent: u32) -> u32 {
     agent.saturating_add(IDS_PER_RUN - 1)

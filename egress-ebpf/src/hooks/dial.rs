@@ -1,6 +1,7 @@
-//! Judges the mediator's own connections and datagrams. Independent of the mediator's decision about a name, they must
-//! not reach the machine itself, its cloud platform, a network that is not public, or a port that is not allowed.
-//! Ranges in the policy and DNS to the machine's name servers are allowed.
+//! Judges the mediator's own connections and datagrams. Whatever the mediator decided about a name,
+//! these must not reach the machine itself, its cloud platform, a network that is not public, or a
+//! port that is not allowed. Ranges in the policy and DNS to the machine's name servers are
+//! allowed.
 //!
 //! Claims: special-addresses, ports
 use aya_ebpf::EbpfContext;
@@ -86,7 +87,8 @@ fn connect(
     family: u32,
     attempt: &Attempt,
 ) -> Result<i32, Error> {
-    // The storage marks a socket that the mediator connects. Its packets are judged as well.
+    // The storage marks a socket that the mediator connects. The packets of such a socket are
+    // judged as well.
     read::stored(&OPENED, read::socket_of(ctx), true).ok_or(Error::Storage)?;
     send(ctx, hook, family, attempt)
 }
@@ -133,8 +135,9 @@ fn reason(attempt: &Attempt, config: &Config) -> Reason {
     decide::reach(place::of_marks(marks), known)
 }
 
-/// Returns whether the run allows the port of a connection. Ports of datagrams are not checked, because the mediator
-/// sends datagrams only to name servers, and no client can make it send others.
+/// Returns whether the run allows the port of a connection. Ports of datagrams are not checked,
+/// because the mediator sends datagrams only to name servers, and no client can make the mediator
+/// send other datagrams.
 #[inline(always)]
 fn opens_port(attempt: &Attempt) -> bool {
     attempt.protocol != IPPROTO_TCP || holds(PORTS.get(attempt.port)) != 0
@@ -161,8 +164,8 @@ fn is_own(addr: [u64; 2]) -> bool {
     found != 0
 }
 
-/// Returns the value of an entry, or 0 without one. The range of all IPv4 addresses has an entry with value 0, so that
-/// an IPv6 prefix does not cover them.
+/// Returns the value of an entry, or 0 without an entry. The range of all IPv4 addresses has an
+/// entry with value 0, so that an IPv6 prefix does not cover them.
 #[inline(always)]
 fn holds(found: Option<&u32>) -> u32 {
     found.map_or(0, |found| *found)
@@ -173,9 +176,9 @@ fn is_dns(addr: [u64; 2], port: u32) -> bool {
     port == u32::from(DNS_PORT) && NAME_SERVERS.get_ptr(addr).is_some()
 }
 
-/// Judges a packet that does not leave the machine. The address of its connection then belongs to the machine, but
-/// `OWN` may not contain it yet. Packets that the host redirects to one of its programs, such as a transparent proxy,
-/// are allowed.
+/// Judges a packet that does not leave the machine. The destination of its connection then belongs
+/// to the machine, but `OWN` may not contain that address yet. Packets that the host redirects to
+/// one of its programs, such as a transparent proxy, are allowed.
 #[inline(always)]
 pub(super) fn may_stay(ctx: &SkBuffContext, sender: &Sender) -> Result<bool, Error> {
     config()?;

@@ -1,5 +1,6 @@
-//! `cgroup_skb/ingress` on the command's cgroup, only in audit mode: copies the answers of name servers, because
-//! nothing else maps addresses to names there. It allows every packet.
+//! `cgroup_skb/ingress` on the command's cgroup, only in audit mode: copies the answers of name
+//! servers, because nothing else maps addresses to names in an audit. This hook allows every
+//! packet.
 use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;

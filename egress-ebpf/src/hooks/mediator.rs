@@ -94,7 +94,8 @@ fn record(ctx: &SockOpsContext, opened: &Opened, state: u32) {
     report(&traffic);
 }
 
-/// Returns the storage of a socket that the mediator connects. A socket that it accepted has none.
+/// Returns the storage of a socket that the mediator connects. A socket that the mediator accepted
+/// has no storage.
 #[inline(always)]
 fn storage(ctx: &SockOpsContext, create: bool) -> Option<Place<Opened>> {
     read::stored(&OPENED, read::socket_of_ops(ctx)?, create)
@@ -122,7 +123,7 @@ pub fn mediator_skb_egress(ctx: SkBuffContext) -> i32 {
     }
 }
 
-/// Records a datagram to a name server, or one whose destination cannot be parsed.
+/// Records a datagram to a name server, or a datagram whose destination cannot be parsed.
 #[inline(always)]
 fn datagram(ctx: &SkBuffContext, protocol: u32) {
     let found = datagram::parse(|at| ctx.load::<u32>(at).ok().map(u32::from_be));

@@ -1,5 +1,5 @@
 //! Hooks on the relay's cgroup. The relay may only open TCP connections to the mediator. The relay
-//! parses hostile bytes in the host's network namespace, so a bug in it must not open other
+//! parses hostile bytes in the host's network namespace, so a bug in the relay must not open other
 //! connections.
 //!
 //! Claims: relay-bug

@@ -1,5 +1,6 @@
-//! `sockops`: before the SYN of a redirected socket leaves, copies its original destination to the slot of its local
-//! port, in the array of its listener and address family. When the socket closes, records its traffic.
+//! `sockops`: copies the original destination of a redirected socket to a slot before the SYN
+//! leaves. The slot is at the socket's local port, in the array of its listener and address family.
+//! When the socket closes, its traffic is recorded.
 //!
 //! Claims: tcp-mediated
 use aya_ebpf::macros::sock_ops;
@@ -74,8 +75,8 @@ fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
             Ok(())
         }
         (Err(error), slot) => {
-            // The socket passed no connect hook, or its close would not be reported. Clear the slot, so that it is not
-            // taken for the slot of this socket.
+            // The socket passed no connect hook, or its close would not be reported. The slot is
+            // cleared, so that it is not taken for the slot of this socket.
             if let Some(slot) = slot {
                 slot.clear();
             }

@@ -157,8 +157,8 @@ impl<'t> Checker<'t> {
         if self.first_time.is_empty() {
             time.clone_into(&mut self.first_time);
         }
-        // For times in UTC and in the form of the writers, the texts up to the fraction compare
-        // like the times.
+        // For times in UTC and in the form of the writers, the order of the texts up to the
+        // fraction is the order of the times.
         if let (Some(now), Some(before)) = (time.get(..19), self.last_time.get(..19))
             && time.ends_with('Z')
             && now < before

@@ -44,7 +44,7 @@ fn step<T>(step: &'static str, done: io::Result<T>) -> Result<T, StepError> {
     done.map_err(|source| StepError { step, source })
 }
 
-/// Entry point of the stage: `egress __init PLAN_FD CONTROL_FD`. Returns the exit status.
+/// Entry point of init: `egress __init PLAN_FD CONTROL_FD`. Returns the exit status of the process.
 pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
     let Ok(control) = Control::inherited(control_fd) else {
         return 125;
@@ -214,7 +214,7 @@ fn enter_view(plan: &StagePlan) -> io::Result<Entered> {
         held.push(COMMAND_FILES.into());
     }
     let directories = view.hold(&held)?;
-    // The workspace stays visible if it lies in a directory that is masked.
+    // The workspace stays visible even if it lies in a masked directory.
     let (above, others): (Vec<_>, Vec<_>) = plan
         .masked
         .iter()
@@ -250,7 +250,7 @@ fn overlay(
     (path, inode): &(PathBuf, u64),
 ) -> io::Result<()> {
     // Only a directory that was opened in this mount namespace can be mounted. The owner of the
-    // parent directory may have replaced the directory for the changes, so its inode is compared.
+    // parent directory may have replaced this directory, so its inode is compared with the plan.
     let store = hold(path)?;
     if fstat(&store)?.st_ino != *inode {
         return Err(io::Error::other(
@@ -266,8 +266,8 @@ fn overlay(
     mount_overlay_inside(tree, [&lower, &hides, &joined], name, &store, &at)
 }
 
-/// Shows the host's files unchanged, for a test without the file view. Mounts only the workspace
-/// and a /proc of this pid namespace over the host's files.
+/// Shows the host's files unchanged, for tests that leave out the file view. Mounts only the
+/// workspace and a /proc of this pid namespace over the host's files.
 fn show_host(view: View, tree: &OwnedFd, plan: &StagePlan) -> io::Result<Entered> {
     let none: Option<&str> = None;
     let root = view.inside(Path::new("/"));
@@ -341,7 +341,8 @@ fn run_probes(plan: &StagePlan, scene: Option<Box<Scene>>, control: &Control) ->
     control.send(&FromInit::Probed { found })
 }
 
-/// Starts the command. Returns `None` after it has reported that the command could not be executed.
+/// Starts the command. Returns `None` if the command could not be executed, which is then already
+/// reported.
 fn start_agent(plan: &StagePlan, control: &Control) -> io::Result<Option<Pid>> {
     let mut watched = SigSet::empty();
     watched.add(Signal::SIGCHLD);

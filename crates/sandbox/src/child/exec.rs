@@ -25,7 +25,7 @@ use crate::layers::Layer;
 #[derive(Debug)]
 pub struct Staged(());
 
-/// The same process after it has dropped its privileges.
+/// The same process after it dropped its privileges.
 #[must_use = "the command is not running yet"]
 #[derive(Debug)]
 pub struct Dropped {
@@ -83,8 +83,9 @@ impl Staged {
     }
 }
 
-/// Makes the kernel kill this process and its children first when memory runs out. Otherwise the
-/// kernel might kill a large init, and every process of the boundary would end with init.
+/// Makes the kernel kill this process and its children before init when memory runs out. Otherwise
+/// the kernel might kill init if init is large, and every process of the boundary would end with
+/// it.
 fn go_before_init() -> io::Result<()> {
     std::fs::write("/proc/self/oom_score_adj", "1000")
 }
@@ -120,7 +121,7 @@ const FIXED: [(Resource, u64); 5] = [
 ];
 
 impl Dropped {
-    /// The values that the kernel reports for this process.
+    /// Returns the privileges that the kernel reports for this process.
     pub fn enforced(&self) -> &Enforced {
         &self.enforced
     }
@@ -157,7 +158,7 @@ fn c_strings(bytes: &[Vec<u8>]) -> Result<Vec<CString>, Errno> {
         .collect()
 }
 
-/// The paths that execvp(3) would try, using the command's own PATH.
+/// Returns the paths that execvp(3) would try with the command's own PATH.
 fn candidates(plan: &StagePlan) -> Result<Vec<CString>, Errno> {
     let name = plan.command.first().ok_or(Errno::EINVAL)?;
     let as_c = |path: &[u8]| CString::new(path).ok().ok_or(Errno::EINVAL);

@@ -11,7 +11,7 @@ use crate::probe::Found;
 use crate::probe::scene::Scene;
 use crate::view::{LeftOut, PlacedFile, TmpfsLimits};
 
-/// Everything that init needs, passed as JSON in an inherited memory file.
+/// The plan for init, passed as JSON in an inherited memory file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StagePlan {
@@ -27,7 +27,7 @@ pub struct StagePlan {
     pub files: Vec<PlacedFile>,
     /// Size limits of the private tmpfs.
     pub limits: TmpfsLimits,
-    /// Cgroup files (`tasks`) to which init writes its own id.
+    /// Cgroup files (`tasks`) to which init writes `0`, to join the cgroups.
     pub join: Vec<PathBuf>,
     /// Resource limits of the command.
     pub resources: Resources,
@@ -41,24 +41,24 @@ pub struct StagePlan {
     pub sockets: Vec<(PathBuf, i32)>,
     /// The run's own files and directories, which the command must not see.
     pub masked: Vec<PathBuf>,
-    /// Replacements for host files, used where the file view contains the host file.
+    /// Replacements for host files, used if the file view contains the host file.
     pub covered: Vec<(PathBuf, Shown)>,
     /// Files below a masked directory that the command may still read.
     pub shown: Vec<PathBuf>,
     /// Names of the command's command files.
     pub command_files: Vec<String>,
-    /// Whether the run is an audit: the network is the caller's and stays open. An audit has no
-    /// sockets and no probes, and allows every socket family.
+    /// Whether the run is an audit. The network then belongs to the caller and stays open. An audit
+    /// has no sockets and no probes, and allows every socket family.
     pub audit: bool,
     /// Whether the stub resolver's sockets are needed.
     pub dns: bool,
     /// Port of the explicit proxy.
     pub proxy_port: u16,
-    /// Descriptor numbers of the command's ends of its standard streams.
+    /// Descriptor numbers for the command's standard streams.
     pub stdio: [i32; 3],
     /// The command's working directory.
     pub workdir: PathBuf,
-    /// Command and arguments, as the bytes that were typed.
+    /// Command and arguments, byte for byte as the caller typed them.
     pub command: Vec<Vec<u8>>,
     /// The command's whole environment, as `NAME=value`.
     pub environment: Vec<Vec<u8>>,
@@ -74,8 +74,8 @@ pub struct Resources {
     pub processes: u64,
     /// Open files of one process.
     pub open_files: u64,
-    /// Data segment of one process, set if nothing else limits its memory. The address space is never
-    /// limited, because programs reserve much more of it than they use.
+    /// Limit on the data segment of one process, set if nothing else limits its memory. The address
+    /// space is never limited, because programs reserve much more address space than they use.
     pub data: Option<u64>,
 }
 
@@ -100,8 +100,8 @@ pub enum FromInit {
         /// The result of each probe.
         found: Found,
     },
-    /// The process of the command has dropped its privileges; these are the values read back from
-    /// the kernel.
+    /// The process of the command has dropped its privileges. The message has the values that the
+    /// kernel then reported.
     Dropped(Enforced),
     /// The command is running.
     Started,
@@ -199,8 +199,8 @@ impl<T> Sockets<T> {
     }
 }
 
-/// The permitted order of init's messages. The supervisor checks it at run time, because types
-/// cannot enforce it across processes.
+/// The permitted order of init's messages. The supervisor checks the order at run time, because
+/// types cannot enforce it across processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sequence {
     /// No message has been received.
@@ -218,7 +218,7 @@ pub enum Sequence {
 }
 
 impl Sequence {
-    /// Checks that `message` may come now, and returns the next state.
+    /// Checks that `message` is permitted in this state, and returns the next state.
     ///
     /// # Errors
     /// Fails when the message is out of order. The supervisor then trusts nothing from init.

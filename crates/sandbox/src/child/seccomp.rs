@@ -37,7 +37,7 @@ const SET_ID_BITS: [u64; 2] = [0o4000, 0o2000];
 const CREATING_FLAGS: [u64; 2] = [0o100, 0o20_000_000];
 /// `fchmodat2`, which the libc crate does not define for every target.
 const SYS_FCHMODAT2: libc::c_long = 452;
-/// Calls with a mode, and the index of that argument.
+/// Calls with a mode, and the index of the mode argument.
 const WITH_MODE: &[(libc::c_long, u8)] = &[
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_chmod, 1),
@@ -50,7 +50,8 @@ const WITH_MODE: &[(libc::c_long, u8)] = &[
     (SYS_FCHMODAT2, 2),
     (libc::SYS_mknodat, 2),
 ];
-/// Calls that open files, and the index of their flags. The mode is the next argument.
+/// Calls that open files, and the index of the argument with the flags. The mode is the next
+/// argument.
 const OPENING: &[(libc::c_long, u8)] = &[
     #[cfg(target_arch = "x86_64")]
     (libc::SYS_open, 1),
@@ -85,14 +86,14 @@ const PERSONALITIES: [u64; 9] = [
 /// `MFD_HUGETLB`, a flag of `memfd_create` that takes memory from the machine's pool of huge pages.
 /// Chromium tests every flag of the call and accepts `EPERM`.
 const HUGE_FILE: u64 = 0x4;
-/// Calls that allocate from the pool of huge pages directly, the index of their flags, and the
-/// flag. They return `ENOMEM`, as on a machine without such a pool, because no limit divides the
-/// pool among users.
+/// Calls that allocate from the pool of huge pages directly, the index of the argument with their
+/// flags, and the flag. They return `ENOMEM`, as on a machine without such a pool, because no limit
+/// divides the pool among users.
 const HUGE_PAGES: [(libc::c_long, u8, u64); 2] =
     [(libc::SYS_mmap, 3, 0x4_0000), (libc::SYS_shmget, 2, 0o4000)];
 
-/// Compiles the filters, in the order in which [`install`] installs them. The kernel runs all of
-/// them for each call. The filters of an audit allow every socket family.
+/// Compiles the filters, in the order in which [`install`] installs them. The kernel runs all
+/// filters for each call. The filters of an audit allow every socket family.
 ///
 /// # Errors
 /// Fails when a filter does not compile. No input can cause this.
@@ -147,8 +148,8 @@ pub fn filters(is_audit: bool) -> Result<Vec<BpfProgram>, seccompiler::BackendEr
     }
 
     // A limit of 1 keeps the kernel from passing a dump to a program of the host (core(5)); a limit
-    // of 0 does not. Programs that want no dumps set 0, and some exit if that fails, so the filter
-    // makes the call appear to succeed.
+    // of 0 does not. Programs that want no dumps set the limit to 0, and some programs exit if that
+    // fails. The filter therefore makes the call appear to succeed.
     let core = |resource| rule(vec![condition(resource, SeccompCmpOp::Eq, CORE)?]);
     let changing = SeccompCondition::new(2, SeccompCmpArgLen::Qword, SeccompCmpOp::Ne, 0)?;
     let limits = BTreeMap::from([
@@ -220,8 +221,8 @@ fn namespace_rules() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     NAMESPACES
         .iter()
         .map(|flag| u64::from(flag.unsigned_abs()))
-        // CLONE_NEWTIME shares its bit with the exit signal of clone. Only unshare accepts it, and
-        // it requires a capability.
+        // CLONE_NEWTIME shares its bit with the exit signal of clone. Only `unshare` accepts
+        // CLONE_NEWTIME, and it requires a capability.
         .map(|flag| rule(vec![condition(0, SeccompCmpOp::MaskedEq(flag), flag)?]))
         .collect()
 }
@@ -253,11 +254,11 @@ fn family_rules() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     Ok(vec![rule(others)?, rule(netlink)?])
 }
 
-/// Builds the filter that returns `ENOSYS` for unreviewed numbers: those above `newest`, and those
-/// between the architecture's `own` numbers and the `shared` ones. Numbers above `newest` include
-/// calls of newer kernels and the x32 calls of x86-64, which `seccompiler` does not distinguish
-/// from native calls (same audit architecture, bit 30 of the number set). An i386 call kills the
-/// process, because the other filters check the architecture first.
+/// Builds the filter that returns `ENOSYS` for unreviewed numbers. These are the numbers above
+/// `newest`, and the numbers between the architecture's `own` ones and the `shared` ones. Numbers
+/// above `newest` include calls of newer kernels and the x32 calls of x86-64, which `seccompiler`
+/// does not distinguish from native calls (same audit architecture, bit 30 of the number set). An
+/// i386 call kills the process, because the other filters check the architecture first.
 fn reviewed(own: i64, shared: i64, newest: i64) -> BpfProgram {
     const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
     const JUMP_GREATER: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K

@@ -1,6 +1,6 @@
-//! Runs the controls: a root process outside the boundary tries the same as the probes inside. The
-//! process uses temporary namespaces where a control must not touch the host, and it creates the
-//! targets for the probes inside.
+//! Runs the controls: a root process outside the boundary tries the same things as the probes
+//! inside. The process uses temporary namespaces where a control must not touch the host, and it
+//! creates the targets for the probes inside.
 use std::fs::{self, File, Permissions};
 use std::io::{self, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
@@ -30,7 +30,7 @@ use super::network::{
 use super::scene::{Scene, Target, Targets};
 use super::{Found, PROBES, PrivilegedPrograms, Probe, run_probes};
 
-/// How long a new address may take until a socket can be bound to it.
+/// The time within which a socket must become bindable to a new address.
 const BOUND_WITHIN: Duration = Duration::from_millis(100);
 /// How often binding is retried.
 const BOUND_AFTER: Duration = Duration::from_micros(200);
@@ -62,7 +62,7 @@ pub enum FromControls {
 }
 
 /// Users of the stand-ins. A stand-in is a process that is a target in place of the relay or the
-/// mediator, which do not run yet.
+/// mediator, because those do not run yet.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct StandIns {
     /// The mediator's user.
@@ -71,8 +71,8 @@ pub struct StandIns {
     pub relay: u32,
 }
 
-/// Forks the control process. It runs the controls, waits until `channel` is closed, and then
-/// removes everything that it created.
+/// Forks the control process. The control process runs the controls, waits until `channel` is
+/// closed, and then removes everything that it created.
 ///
 /// # Errors
 /// Returns the error of `fork(2)`, or an error while this process has more than one thread.
@@ -129,7 +129,7 @@ fn controls(channel: &ControlsEnd, mut scene: Scene, users: StandIns) -> io::Res
     // The channel stays open until the probes inside have run.
     drop(channel.receive());
     drop((targets, hold));
-    // Wait only now, because releasing a process's namespaces takes as long as some of the
+    // This wait comes last, because releasing a process's namespaces takes as long as some of the
     // controls.
     nix::sys::wait::waitpid(namespace_child, None)?;
     for _ in 0..4 {
@@ -299,8 +299,8 @@ impl Network {
         Ok(())
     }
 
-    /// Counts a connection or datagram as successful only if it arrived at a listener of this
-    /// network.
+    /// Counts a connection or datagram as successful only if it arrived at a listener in this
+    /// namespace.
     fn settle(self, found: Found) -> io::Result<Found> {
         let mut arrived = Vec::new();
         for listener in &self.tcp {

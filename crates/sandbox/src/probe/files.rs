@@ -14,7 +14,7 @@ use super::model::Observation;
 use super::scene::{Owned, Scene, Side};
 use super::tried::{Tried, reached, refused};
 
-/// Paths at which services of a host listen, by the name of the probe.
+/// Paths at which services of a host listen, for each probe by its name.
 pub(super) const SERVICES: [(&str, &[&str]); 10] = [
     (
         "docker_socket",
@@ -208,7 +208,8 @@ fn write(owned: Option<&Owned>, absent: &str) -> Tried {
             .mode(0o600)
             .open(path);
         match unnamed {
-            // If the file system has no unnamed files, check the permissions of the directory instead.
+            // If the file system has no unnamed files, the permissions of the directory are checked
+            // instead.
             Err(error)
                 if matches!(
                     error.raw_os_error(),

@@ -32,7 +32,7 @@ use tried::{
 /// A probe, with everything needed to run it and its control.
 #[derive(Debug, Clone, Copy)]
 pub struct Probe {
-    /// Its name on the command line and in the packet.
+    /// The name of the probe on the command line and in the packet.
     pub name: &'static str,
     refusals: Refusals,
     run: fn(&Scene) -> Tried,
@@ -45,9 +45,9 @@ pub struct Probe {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OwnProcess {
     Never,
-    /// Only outside, where the control succeeds. The kernel takes 7 ms to release a packet socket,
-    /// to open the first performance event, or to move a process between cgroups, so these controls
-    /// run in parallel.
+    /// Only outside, because only the control succeeds. The kernel takes 7 ms to release a packet
+    /// socket, to open the first performance event, or to move a process between cgroups, so these
+    /// controls run in parallel.
     Outside,
     /// Always, because the probe may kill its process or change the results of later probes.
     Always,
@@ -217,8 +217,7 @@ pub type Found = Vec<(String, Observation)>;
 /// Returns the error of `fork(2)` or `pipe(2)`, or of a result that cannot be read.
 ///
 /// # Order
-/// Call this as the command, with its user, filters and file view, while this process has one
-/// thread.
+/// Call this in a process with the command's user, filters and file view, while it has one thread.
 pub fn inside(scene: &Scene) -> io::Result<Found> {
     run_probes(scene, &PROBES.iter().collect::<Vec<_>>())
 }

@@ -26,8 +26,9 @@ pub enum Observation {
 }
 
 impl Observation {
-    /// Resolves [`Observation::Connected`]. If `arrived`, the source ports of the connections at a
-    /// listener, contains its port, `there` builds the result; otherwise `elsewhere` does.
+    /// Resolves [`Observation::Connected`]. `arrived` are the source ports of the connections at a
+    /// listener. If they contain the port of this connection, `there` builds the result; otherwise
+    /// `elsewhere` does.
     #[must_use]
     pub fn settled(
         self,
@@ -100,7 +101,7 @@ impl ProbeOutcome {
 pub struct Control {
     /// Whether the control succeeded.
     pub succeeded: bool,
-    /// What the control reached, or why it failed.
+    /// The target that the control reached, or the reason why it failed.
     pub detail: String,
 }
 

@@ -13,8 +13,8 @@ use super::model::Observation;
 use super::scene::{Scene, Side};
 use super::tried::{Tried, reached, refused};
 
-/// An address of a documentation range (RFC 5737). The controls assign it to the loopback device of
-/// their namespace.
+/// An address of a documentation range (RFC 5737). The controls assign the address to the loopback
+/// device of their namespace.
 pub(super) const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 53);
 /// An IPv6 address of a documentation range (RFC 3849), used in the same way.
 pub(super) const ELSEWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x203, 0, 0, 0, 0, 0x53);
@@ -39,7 +39,8 @@ fn socket(domain: Domain, kind: Type, protocol: i32) -> Tried {
     reached("a socket was made")
 }
 
-/// Opens a socket of the family `domain`. Outside, it does so only if this loads no module.
+/// Opens a socket of the family `domain`. Outside, the socket is opened only if this loads no
+/// module.
 fn family(scene: &Scene, protocol: &str, domain: i32, kind: Type) -> Tried {
     if scene.side == Side::Outside
         && let Err(why) = scene.has_protocol(protocol)
@@ -201,8 +202,8 @@ pub(super) fn udp_ipv6(scene: &Scene) -> Tried {
     by_ipv6(scene, attempt())
 }
 
-/// Treats errors of an IPv6 control as a missing target, because only a machine without IPv6
-/// returns them.
+/// Treats the errors of an IPv6 control as a missing target, because a control fails only on a
+/// machine without IPv6.
 fn by_ipv6(scene: &Scene, tried: Tried) -> Tried {
     tried.or_else(|error| match error.raw_os_error() {
         Some(libc::EADDRNOTAVAIL | libc::ENETUNREACH | libc::ENOPROTOOPT)

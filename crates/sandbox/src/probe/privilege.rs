@@ -20,7 +20,7 @@ use super::tried::{Tried, reached, refused};
 
 /// A user id that no process uses.
 const NOBODY: u32 = 65_534;
-/// Programs that do nothing. A copy of one can be given privileges.
+/// Programs that do nothing. A copy of such a program can be given privileges.
 const IDLE: [&str; 2] = ["/bin/true", "/usr/bin/true"];
 /// A copy that is set-user-id root.
 const SETUID: &str = "/tmp/.egress-setuid";
@@ -66,12 +66,12 @@ impl Drop for PrivilegedPrograms {
 /// gain privileges.
 type Rights = Result<(u32, bool), Observation>;
 
-/// How long a program that does nothing may run.
+/// The time within which a program that does nothing must end.
 const ENDED_WITHIN_MS: u16 = 100;
 /// Interval between two checks of its state.
 const CHECK_EVERY_MS: u16 = 1;
 
-/// The effective user of a program when it ended, and whether it had a capability.
+/// Returns the effective user of a program when it ended, and whether the program had a capability.
 fn rights(program: &CStr, arguments: &[&CStr]) -> io::Result<(u32, bool)> {
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let Some(child) = process::fork()? else {
@@ -109,7 +109,7 @@ fn rights(program: &CStr, arguments: &[&CStr]) -> io::Result<(u32, bool)> {
     })
 }
 
-/// Reads the effective user and whether there is a capability from the text of `/proc/PID/status`.
+/// Reads the effective user from the text of `/proc/PID/status`, and whether there is a capability.
 fn privileges_in(status: &str) -> Option<(u32, bool)> {
     let word = |name: &str, number: usize| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
@@ -275,7 +275,7 @@ pub(super) fn memory_relay(scene: &Scene) -> Tried {
     memory(scene.targets.relay)
 }
 
-/// Moves this process to the parent of the run's cgroup. A control already runs there.
+/// Moves this process to the parent of the run's cgroup. A control already runs in that cgroup.
 pub(super) fn leave_cgroup(scene: &Scene) -> Tried {
     let path = scene.cgroup.join("cgroup.procs");
     OpenOptions::new()

@@ -45,7 +45,7 @@ impl Target {
         Ok(Self { pid, started })
     }
 
-    /// Returns the process id if the process is visible here under the same number.
+    /// Returns the process id if a lookup of this number finds the same process here.
     ///
     /// # Errors
     /// Returns `ESRCH` when another process has the number, or the error of reading `/proc`.

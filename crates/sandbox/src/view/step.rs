@@ -68,7 +68,7 @@ pub(super) fn place(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     set_mode(path, mode)
 }
 
-/// Gives `path` the owner in `meta`, and those bits of the mode in `meta` that are in `kept`.
+/// Gives `path` the owner in `meta`, and the bits of the mode in `meta` that are in `kept`.
 pub(super) fn own(path: &Path, meta: &fs::Metadata, kept: u32) -> io::Result<()> {
     chown(path, Some(meta.uid()), Some(meta.gid())).at("change the owner of", path)?;
     set_mode(path, meta.mode() & kept)

@@ -16,7 +16,8 @@ use super::path::RelPath;
 use super::tree;
 
 /// Writes to the tar `out` every entry of `upper` whose change in `plan` was not applied. Returns
-/// the number of entries. Devices, sockets and named pipes appear only in the list of changes.
+/// the number of entries in the tar. Devices, sockets and named pipes appear only in the list of
+/// changes.
 ///
 /// # Errors
 /// Fails when an entry cannot be read or the tar cannot be written.

@@ -74,10 +74,11 @@ pub fn commit(store: &Store, plan: &mut Plan) -> io::Result<()> {
     }
 }
 
-/// Gives the command's files to the workspace's owner, and removes set-user-id and set-group-id bits and POSIX ACLs.
-/// This happens in the upper layer, which only root can enter.
+/// Gives the command's files to the workspace's owner, and removes set-user-id and set-group-id
+/// bits and POSIX ACLs. This happens in the upper layer, because only root can enter it.
 ///
-/// If the command writes to a hard-linked file of the host, the link is broken, because the overlay copies the file up.
+/// The overlay copies up a hard-linked file of the host when the command writes to it, and this
+/// breaks the link.
 fn prepare(places: &mut Places, about: &About, plan: &Plan) -> io::Result<()> {
     let (owner, group) = (Uid::from_raw(about.uid), Gid::from_raw(about.gid));
     for dir in [&places.upper, &places.moved] {
@@ -155,7 +156,7 @@ fn open_to_owner(
 fn take_all(places: &mut Places, plan: &mut Plan) {
     let mut failed = BTreeSet::new();
     let finishing = |step: &Step| matches!(step, Step::FinishDirectory { .. });
-    // Permissions and times of directories are set last, after everything in them is done.
+    // Permissions and times of directories are set last, after all changes in the directories.
     let last = plan.steps.iter().rev().filter(|p| finishing(&p.step));
     let order = plan.steps.iter().map(|p| (p, false));
     for (planned, finish) in order.chain(last.map(|p| (p, true))) {
@@ -190,7 +191,7 @@ fn take_all(places: &mut Places, plan: &mut Plan) {
 }
 
 impl Places {
-    /// Opens the directory at `path` on one side, or returns the one opened last.
+    /// Opens the directory at `path` on one side, or returns the directory that was opened last.
     fn dir(&mut self, side: Side, path: &RelPath) -> io::Result<&OwnedFd> {
         let (root, flags) = match side {
             Side::Upper => (&self.upper, OFlag::O_RDONLY),

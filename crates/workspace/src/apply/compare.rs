@@ -1,4 +1,4 @@
-//! Lists the command's changes in a copy of the workspace. None of it is applied.
+//! Lists the command's changes in a copy of the workspace. None of the changes is applied.
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io;

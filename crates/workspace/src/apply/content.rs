@@ -18,9 +18,9 @@ use super::tree;
 /// a program can create terabytes of holes with one call.
 const MOST_HOLES: u64 = 8 << 30;
 
-/// Computes digests of files. In total, they cover no more bytes than the file system has room for.
-/// A file with several names is read once. Files that share their written data can exceed this
-/// limit, as holes can, and then have no digest.
+/// Computes digests of files. In total, the digests cover no more bytes than the file system has
+/// room for. A file with several names is read once. Files that share their written data, or that
+/// have holes, can exceed this limit. They then have no digest.
 #[derive(Debug)]
 pub struct Digests {
     holes_left: u64,
@@ -112,8 +112,8 @@ pub fn user_attributes(dir: &impl AsFd, name: &OsStr) -> io::Result<BTreeMap<CSt
     Ok(found)
 }
 
-/// Whether the upper layer's copy of a file equals the workspace's file, because it was opened for
-/// writing and not changed.
+/// Whether the upper layer's copy of a file equals the workspace's file. They are equal if the file
+/// was opened for writing and not changed.
 ///
 /// # Errors
 /// Fails when one of the files cannot be read.

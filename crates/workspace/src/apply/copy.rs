@@ -1,6 +1,5 @@
-//! Copies the workspace for `--workspace copy`, which is used where the file system supports
-//! neither id-mapped mounts nor upper layers. Devices, sockets, named pipes and other mounts are
-//! left out.
+//! Copies the workspace for `--workspace copy`. This mode is for file systems that support neither
+//! id-mapped mounts nor upper layers. Devices, sockets, named pipes and other mounts are left out.
 //!
 //! Claims: read-copy
 use std::ffi::OsStr;
@@ -24,8 +23,8 @@ use crate::store::{self, About, COPY, Store};
 /// A file of the store whose creation marks the end of copying.
 const COPIED: &str = "copied";
 
-/// Copies the workspace that `store` belongs to into the store. In the copy, the files of the
-/// workspace's owner belong to the command's user.
+/// Copies the workspace of `store` into the store. In the copy, the files of the workspace's owner
+/// belong to the command's user.
 ///
 /// # Errors
 /// Fails when an entry cannot be read or the file system is full.

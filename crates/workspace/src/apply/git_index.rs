@@ -1,6 +1,6 @@
 //! Checks that a git index contains only names that git itself would have put there.
 //!
-//! git trusts its index: `git checkout .` writes `.git/hooks/post-checkout` or `../x` if the index
+//! git trusts its index. `git checkout .` writes `.git/hooks/post-checkout` or `../x` if the index
 //! contains that name. Every part of an index must therefore be parsed (gitformat-index(5)), or the
 //! index is rejected.
 //!
@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use super::judge::is_git_name;
 
 /// The longest accepted index, in bytes; a million files take about 100 MB. The same limit applies
-/// to its names when written out. Version 4 omits the part that a name shares with the previous
-/// name, so a short index can hold terabytes of names.
+/// to the names of the index when they are written out. Version 4 omits the part that a name shares
+/// with the previous name, so a short index can hold terabytes of names.
 pub const MOST_BYTES: u64 = 256 << 20;
 
 /// Length of an object id in the index: SHA-1, or SHA-256 if `config`, the repository's

@@ -15,7 +15,7 @@ use super::tree;
 const PLAN: &str = "plan.json";
 const FRESH: &str = "plan.new";
 
-/// Writes `plan` below `store`. The plan is on disk when this returns.
+/// Writes `plan` below `store`. The plan is on disk when this function returns.
 ///
 /// # Errors
 /// Returns the error of the failed system call. After an error, no plan exists.

@@ -1,5 +1,5 @@
-//! The rules that decide which of the command's changes may reach the workspace. This module only
-//! computes on paths and kinds.
+//! The rules that decide which of the command's changes may reach the workspace. This module
+//! computes on paths and kinds only.
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -40,8 +40,8 @@ pub enum Reason {
     Fifo,
     /// It is in a git directory and not data of the repository.
     GitDirectory,
-    /// A git index contains names that lead into a git directory or out of the workspace, or it
-    /// cannot be parsed.
+    /// A git index cannot be parsed, or it contains names that lead into a git directory or out of
+    /// the workspace.
     GitIndex,
     /// It is `.github` at the top of the workspace, or inside it.
     Github,
@@ -68,8 +68,8 @@ pub enum Reason {
     Socket,
     /// Its path is too long or too deep to be handled. Entries below it are not listed.
     TooDeep,
-    /// No change of this run is applied, because of `--workspace discard` or because its boundary
-    /// failed.
+    /// No change of this run is applied, because of `--workspace discard` or because the run's
+    /// boundary failed.
     WholeRun,
     /// It changes the permissions of the workspace itself.
     WorkspaceItself,
@@ -197,8 +197,7 @@ impl Zone {
 }
 
 /// The maximum numbers of names and of bytes in a path. With relative calls, a program can create
-/// deeper directories than a path can name (4,095 bytes), and each level takes a descriptor to
-/// read.
+/// deeper directories than a path can name (4,095 bytes). Reading each level takes a descriptor.
 const MOST_LEVELS: usize = 256;
 const LONGEST_PATH: usize = 3072;
 
@@ -246,8 +245,8 @@ impl Protected {
         Self { paths }
     }
 
-    /// Judges a change at `path`. `merged` is the same as in [`Zone::entry`]; the entries of such a
-    /// directory are judged individually.
+    /// Judges a change at `path`. `merged` has the same meaning as in [`Zone::entry`]. The entries
+    /// of a merged directory are judged individually.
     ///
     /// # Errors
     /// Returns the reason why the change is not applied.
@@ -256,7 +255,7 @@ impl Protected {
         if top.eq_ignore_ascii_case(b".github") {
             return Err(Reason::Github);
         }
-        // This also covers the stores of other workspaces inside this one.
+        // The check also covers the stores of other workspaces inside this one.
         if path
             .components()
             .any(|name| store::is_name(OsStr::from_bytes(name)))

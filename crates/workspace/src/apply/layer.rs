@@ -52,7 +52,7 @@ pub enum Origin {
     Unknown,
     /// No name leads to the original, so the host removed it.
     Gone,
-    /// The original still has a name, the same or another. If it changed after the store was
+    /// The original still has its name or another one. If the original changed after the store was
     /// created, the host changed it. Otherwise, the command renamed it.
     There(FileStat),
 }
@@ -81,7 +81,7 @@ pub fn origin(upper: &impl AsFd, name: &OsStr, root: &impl AsFd) -> io::Result<O
             };
         }
     };
-    // A process may hold a file that has no name.
+    // A process may hold a file that no longer has a name.
     Ok(if found.st_nlink == 0 {
         Origin::Gone
     } else {

@@ -1,5 +1,5 @@
-//! Applies the command's changes from the overlay's upper layer to the workspace, or keeps them
-//! apart.
+//! Applies the command's changes from the overlay's upper layer to the workspace, or stores them in
+//! a tar.
 //!
 //! `scan` reads and judges the changes, `judge` holds the rules, `journal` makes the plan durable,
 //! and `commit` executes its steps. All of this runs after the last process of the command has
@@ -40,7 +40,7 @@ const ARCHIVE: &str = "changes.tar";
 /// the changes of a killed run.
 const RECOVERED: &str = "recovered.tar";
 
-/// What to do with the changes of a run.
+/// Whether the changes of a run are applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
     /// Apply the changes that the rules allow.
@@ -118,7 +118,7 @@ fn archived(store: &Store, upper: &OwnedFd, plan: &Plan, name: &str) -> io::Resu
     }
 }
 
-/// What was done about the changes of a killed run.
+/// The result of handling the changes of a killed run.
 #[derive(Debug, serde::Serialize)]
 pub struct Recovered {
     /// The workspace.
@@ -163,7 +163,7 @@ fn carry_on(store: &Store) -> io::Result<Recovered> {
     recovered.completed = true;
     recovered.applied = plan.count(ChangeOutcome::Applied);
     recovered.refused = plan.changes.len() - recovered.applied;
-    // An interrupted attempt may have left this file.
+    // An earlier, interrupted recovery may have left this file.
     match unlinkat(store.held(), RECOVERED, UnlinkatFlags::NoRemoveDir) {
         Ok(()) | Err(Errno::ENOENT) => {}
         Err(errno) => return Err(errno.into()),

@@ -49,7 +49,7 @@ pub struct Change {
     /// The former path of a moved directory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub from: Option<RelPath>,
-    /// Permission bits in octal, including bits that were removed when it was applied.
+    /// Permission bits in octal, including bits that were removed when the change was applied.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
     /// Length of a file, in bytes.

@@ -1,4 +1,5 @@
-//! Paths below the workspace, as bytes without a slash at either end, and their text form.
+//! Paths below the workspace, as bytes without a slash at either end, and the text form of such
+//! paths.
 //!
 //! Claims: read-names
 use std::collections::BTreeSet;
@@ -58,7 +59,7 @@ impl RelPath {
                 .is_some_and(|rest| rest.first().is_none_or(|byte| *byte == b'/'))
     }
 
-    /// Whether the path is one of `others` or below one.
+    /// Whether the path is one of `others` or below one of them.
     pub fn is_within_any(&self, others: &BTreeSet<Self>) -> bool {
         let mut at = self.clone();
         loop {

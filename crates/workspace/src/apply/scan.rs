@@ -91,7 +91,8 @@ pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Pl
 }
 
 impl Scan<'_> {
-    /// Reports changed permissions of the workspace itself. Only the caller may change them.
+    /// Reports changed permissions of the workspace itself. Only the caller may change these
+    /// permissions.
     fn workspace_itself(&mut self, upper: &OwnedFd) -> io::Result<()> {
         let is = nix::sys::stat::fstat(upper)?;
         let was = nix::sys::stat::fstat(self.root)?;
@@ -208,7 +209,7 @@ impl Scan<'_> {
         })
     }
 
-    /// Judges a directory that existed before: its own permissions and attributes.
+    /// Judges the permissions and attributes of a directory that existed before.
     fn merged(
         &mut self,
         place: &UpperDir<'_>,
@@ -381,7 +382,7 @@ impl Scan<'_> {
         Ok(())
     }
 
-    /// Judges an entry, and the entry that it would replace.
+    /// Judges an entry, and the entry that the new one would replace.
     fn judge_place(
         &self,
         place: &UpperDir<'_>,

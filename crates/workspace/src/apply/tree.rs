@@ -17,8 +17,8 @@ pub use egress_sys::dir::{list, open_dir};
 
 const NANOSECONDS: i64 = 1_000_000_000;
 
-/// Reads the metadata of the entry `name` of `dir` without following a link. Returns `None` if it
-/// does not exist.
+/// Reads the metadata of the entry `name` of `dir` without following a link. Returns `None` if the
+/// entry does not exist.
 ///
 /// # Errors
 /// Returns the error of `fstatat(2)`.
@@ -45,7 +45,7 @@ pub fn open_file(dir: &impl AsFd, name: &OsStr) -> io::Result<File> {
 }
 
 /// Opens the directory at `path` below `root`, without any link, mount or `..` on the path. `flags`
-/// select whether it can be read (`O_RDONLY`) or only used for lookups (`O_PATH`).
+/// state whether the directory can be read (`O_RDONLY`) or only used for lookups (`O_PATH`).
 ///
 /// # Errors
 /// Returns the error of `openat2(2)`; `ELOOP` means a link and `EXDEV` a mount.
@@ -72,8 +72,8 @@ pub fn kind(stat: &FileStat) -> Kind {
     }
 }
 
-/// The time of an entry's last change of any kind, including renames and permissions. No program
-/// can set it.
+/// Returns the time of an entry's last change of any kind, including renames and permissions. No
+/// program can set this time.
 pub fn changed_at(stat: &FileStat) -> (i64, i64) {
     (stat.st_ctime, stat.st_ctime_nsec)
 }

@@ -44,7 +44,7 @@ pub struct Ways<'a> {
     is_cut: bool,
 }
 
-/// Why a path must not end where it does, and the new entries on the path.
+/// The reason why the end of a path is forbidden, and the new entries on the path.
 type Bad = (Reason, Vec<RelPath>);
 
 /// The ends of all paths that a link may take.
@@ -145,8 +145,8 @@ impl<'a> Ways<'a> {
         }
     }
 
-    /// Judges the link at `path`, whether the host or the command created it, for the case that its parent directory is
-    /// applied.
+    /// Judges the link at `path` as if its parent directory is applied. The host or the command may
+    /// have created the link.
     ///
     /// # Errors
     /// Returns the error of reading a directory or link.
@@ -233,7 +233,7 @@ impl<'a> Ways<'a> {
         ends: &mut Ends,
     ) {
         if step.links > MOST_LINKS {
-            // The kernel fails such a lookup with ELOOP, so nobody reaches the end.
+            // The kernel fails such a lookup with ELOOP, so no process reaches the end.
             return;
         }
         if target.first() == Some(&b'/') {
@@ -404,11 +404,12 @@ mod tests {
             &["log -> d/x"],
             &[("log", github.clone())],
         );
-        // A link of the host or of an earlier run, through a new link.
+        // The link belongs to the host or an earlier run, and leads through a new link.
         assert_refused(&["log -> d/.github"], &["d -> ."], &[("d", github.clone())]);
         assert_refused(&["log -> sub/x", "sub/x"], &["sub -> ."], &[]);
         assert_refused(&["log -> d/.github", "d -> ."], &["other -> sub"], &[]);
-        // Into a repository that is not named `.git`, in each way of becoming one.
+        // The links lead into a repository that is not named `.git`, in each way of becoming a
+        // repository.
         let bare = ["v/HEAD", "v/objects/", "v/refs/"];
         assert_refused(&bare, &["log -> v/hooks"], &[("log", git.clone())]);
         assert_refused(&bare, &["log -> v"], &[("log", git.clone())]);

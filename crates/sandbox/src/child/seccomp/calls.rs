@@ -1,5 +1,5 @@
-//! The table of system calls: the denied ones among the older calls, and a decision on each newer
-//! call.
+//! The table of system calls, with the denied ones among the older calls and a decision on each
+//! newer call.
 //!
 //! `docs/system-calls.md` holds the same table; a test compares the two.
 //!
@@ -37,7 +37,8 @@ pub(super) struct Call {
     pub(super) why: &'static str,
 }
 
-/// The first number that all architectures share. Every number from here to [`NEWEST`] has a row.
+/// The first number that means the same call on all architectures. Every number from this one to
+/// [`NEWEST`] has a row.
 pub(super) const SHARED: i64 = 424;
 /// The newest call with a row. Calls that a newer kernel adds do not exist for the command until
 /// they are reviewed.
@@ -45,7 +46,7 @@ pub(super) const NEWEST: i64 = 471;
 /// The newest call among the architecture's own numbers. No call has a number between it and
 /// [`SHARED`].
 pub(super) const NEWEST_OWN: i64 = if cfg!(target_arch = "x86_64") {
-    336 // uprobe: the kernel itself inserts this call, and uretprobe, into a traced process.
+    336 // uprobe and uretprobe: the kernel itself inserts these calls into a traced process.
 } else {
     294 // kexec_file_load
 };
@@ -99,7 +100,8 @@ const XATTR_AT: &str =
     "does the same as the older call, with a directory descriptor instead of a path";
 const OWN_PROCESS: &str = "requires the same rights as kill(2) and ptrace(2), so it reaches only the command's own processes";
 
-/// All decisions: the older calls that are not always allowed, and every call from [`SHARED`] on.
+/// All decisions: on the older calls that are not always allowed, and on every call from [`SHARED`]
+/// on.
 pub(super) const CALLS: &[Call] = &[
     call("acct", libc::SYS_acct, Refused, MACHINE),
     call("add_key", libc::SYS_add_key, Refused, KEYS),

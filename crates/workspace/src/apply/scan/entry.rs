@@ -1,5 +1,5 @@
-//! The state of one pass over the upper layer: its rules, the directories and entries it visits,
-//! and the moves it finds.
+//! The state of one pass over the upper layer: its rules, the directories and entries of the pass,
+//! and the moves that it finds.
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
@@ -46,7 +46,8 @@ pub(super) struct Scan<'a> {
 #[derive(Debug)]
 pub(super) struct Move {
     pub(super) slot: u64,
-    /// The directory's identity, by which it is found again, or the reason why it stays.
+    /// The directory's identity, by which a step finds the directory again, or the reason why it
+    /// stays.
     pub(super) verdict: Result<Identity, Reason>,
     /// Whether its new place was accepted.
     pub(super) placed: bool,

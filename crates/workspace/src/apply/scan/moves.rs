@@ -1,5 +1,5 @@
-//! Finds directories that the command moved, and judges which entries may leave a place or appear
-//! at one.
+//! Finds directories that the command moved. Judges which entries may leave a place or appear at
+//! one.
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -180,8 +180,8 @@ impl Scan<'_> {
     }
 
     /// Whether an entry may be placed where the workspace has none. An entry may not appear if the
-    /// command changed a copy of it and the host has since removed or changed the original. If the
-    /// command only renamed the entry, its original in the lower layer is unchanged.
+    /// command changed a copy of the entry and the host has since removed or changed the original.
+    /// If the command only renamed the entry, the original in the lower layer is unchanged.
     pub(super) fn may_appear(
         &self,
         place: &UpperDir<'_>,

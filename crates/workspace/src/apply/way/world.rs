@@ -51,8 +51,8 @@ pub(super) struct Node {
     pub(super) directory: bool,
     /// Whether the path may be something other than a link.
     pub(super) plain: Plain,
-    /// Why no link may lead there: it may be a git directory or inside one, or it is on another
-    /// file system.
+    /// Why no link may lead to the path: it may be a git directory or inside one, or it is on
+    /// another file system.
     pub(super) closed: Option<Reason>,
     pub(super) links: Vec<Link>,
 }
