@@ -90,7 +90,7 @@ const IO_URING: &str = "its operations, including those on sockets, bypass the f
 const KEYS: &str =
     "kernel keys outlive the command, and all users of the machine share their table";
 const MACHINE: &str = "concerns the state of the whole machine; also requires a capability";
-const FANOTIFY: &str = "reports what other programs do with files";
+const FANOTIFY: &str = "reports how other programs use files";
 const QUOTAS: &str = "file system quotas belong to the machine";
 const HANDLES: &str = "opens files without passing through their directories";
 const LANDLOCK: &str = "only removes rights from the caller; programs use it to sandbox themselves";
@@ -110,7 +110,7 @@ pub(super) const CALLS: &[Call] = &[
         "bpf",
         libc::SYS_bpf,
         Refused,
-        "loads kernel programs, of which the boundary itself consists",
+        "loads kernel programs, and the boundary consists of such programs",
     ),
     call("chroot", libc::SYS_chroot, Refused, MOUNTS),
     call("clock_adjtime", libc::SYS_clock_adjtime, Refused, MACHINE),
@@ -140,7 +140,7 @@ pub(super) const CALLS: &[Call] = &[
         "modify_ldt",
         154,
         Missing,
-        "creates segments for 16-bit and 32-bit code, which the filters kill at its first system call; kernels may be built without it",
+        "creates segments for 16-bit and 32-bit code; the filters kill such code at its first system call; kernels may be built without it",
     ),
     call("mount", libc::SYS_mount, Refused, MOUNTS),
     call(
@@ -182,7 +182,7 @@ pub(super) const CALLS: &[Call] = &[
         "userfaultfd",
         libc::SYS_userfaultfd,
         Refused,
-        "stops the kernel in the middle of a copy, which exploits rely on",
+        "stops the kernel in the middle of a copy; exploits rely on this",
     ),
     call("vhangup", libc::SYS_vhangup, Refused, MACHINE),
     // One row for each shared number.
@@ -216,7 +216,7 @@ pub(super) const CALLS: &[Call] = &[
         "its mode is in memory, where a filter cannot read it; programs fall back to openat",
     ),
     call("pidfd_getfd", 438, Allowed, OWN_PROCESS),
-    call("faccessat2", 439, Allowed, "checks what the caller may do"),
+    call("faccessat2", 439, Allowed, "checks the caller's access to a file"),
     call(
         "process_madvise",
         440,
@@ -227,7 +227,7 @@ pub(super) const CALLS: &[Call] = &[
         "epoll_pwait2",
         441,
         Allowed,
-        "epoll_wait with a finer clock",
+        "does the same as epoll_wait, with a finer clock",
     ),
     call("mount_setattr", 442, Refused, MOUNTS),
     call("quotactl_fd", 443, Refused, QUOTAS),
@@ -238,7 +238,7 @@ pub(super) const CALLS: &[Call] = &[
         "memfd_secret",
         447,
         Missing,
-        "removes its pages from the kernel's direct map, which slows down the whole machine and prevents hibernation",
+        "removes its pages from the kernel's direct map; this slows down the whole machine and prevents hibernation",
     ),
     call("process_mrelease", 448, Allowed, OWN_PROCESS),
     call("futex_waitv", 449, Allowed, FUTEX),
@@ -252,7 +252,7 @@ pub(super) const CALLS: &[Call] = &[
         "cachestat",
         451,
         Missing,
-        "shows which files other users read, on older kernels for any file that the caller can open",
+        "shows which files other users read; on older kernels, it works with any file that the caller can open",
     ),
     call(
         "fchmodat2",
@@ -310,7 +310,7 @@ pub(super) const CALLS: &[Call] = &[
         "file_setattr",
         469,
         Missing,
-        "changes the quota toward which a file counts, and whether names in a directory are case-sensitive; the older ioctls for this are denied",
+        "changes the quota of a file and the case sensitivity of names in a directory; the older ioctls for this are denied",
     ),
     call("listns", 470, Missing, "lists namespaces of the machine"),
     call(
@@ -378,7 +378,7 @@ mod tests {
     /// Claims: denied-calls, add-call
     #[test]
     fn documentation_has_the_table() {
-        let mut table = String::from("| call | number | answer | why |\n|---|---|---|---|\n");
+        let mut table = String::from("| call | number | answer | reason |\n|---|---|---|---|\n");
         for call in CALLS {
             let number = call.number.filter(|number| *number >= SHARED);
             let number = number.map_or_else(|| String::from("–"), |number| number.to_string());
