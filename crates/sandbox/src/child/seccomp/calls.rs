@@ -216,7 +216,12 @@ pub(super) const CALLS: &[Call] = &[
         "its mode is in memory, where a filter cannot read it; programs fall back to openat",
     ),
     call("pidfd_getfd", 438, Allowed, OWN_PROCESS),
-    call("faccessat2", 439, Allowed, "checks the caller's access to a file"),
+    call(
+        "faccessat2",
+        439,
+        Allowed,
+        "checks the caller's access to a file",
+    ),
     call(
         "process_madvise",
         440,
