@@ -134,7 +134,7 @@ fn work(cgroup: &Path, to: SocketAddrV4) -> Result<()> {
         let started = Instant::now();
         let stream = TcpStream::connect(to)?;
         let connected = started.elapsed();
-        // Without this accept, the kernel reports the end of the connection later than the close.
+        // The other side closes first. Otherwise, the kernel would report the end of the connection later.
         drop(listener.accept()?);
         let started = Instant::now();
         drop(stream);

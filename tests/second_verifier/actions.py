@@ -21,19 +21,19 @@ _FRAME_LAYERS = frozenset({"ws_protocol", "dlp", "response_scan"})
 
 
 def milliseconds(text: Any) -> int | None:
-    """Return a time in milliseconds, or `None` if `text` is no time."""
+    """Return a time in milliseconds, or `None` if `text` is not a time."""
     time = time_or_none(text)
     return None if time is None else time // 1_000_000
 
 
 def saturated(total: int) -> int:
-    """Return a sum as 64 bits hold it."""
+    """Return a sum, at most `MAX_SUM`."""
     return min(total, MAX_SUM)
 
 
 @dataclass
 class Group:
-    """What one target has on one side: requests by fate, or actions by ending."""
+    """The requests to one target, counted by fate, or its actions, counted by ending."""
 
     left: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -52,22 +52,22 @@ class Group:
     went_back: int = 0
 
     def total(self) -> int:
-        """How many are left."""
+        """Return the number of requests or actions that are not paired yet."""
         return sum(self.left.values())
 
     def see_time(self, first: int | None, last: int | None) -> None:
-        """Widen the range of times."""
+        """Widen the range from `self.first` to `self.last`."""
         if first is not None and last is not None:
             self.first = first if self.first is None else min(self.first, first)
             self.last = last if self.last is None else max(self.last, last)
 
     def add_size(self, size: Any) -> None:
-        """Count a size while there are at most `MOST_SIZES` different ones."""
+        """Count a size. After `MOST_SIZES` different sizes, new ones are not counted."""
         if size in self.sizes or len(self.sizes) < MOST_SIZES:
             self.sizes[size] += 1
 
     def take(self, number: int, order: tuple[str, ...]) -> int:
-        """Take up to `number` off, in this order; return how many were taken."""
+        """Take away up to `number` requests or actions, in this order of fates or endings; return how many."""
         taken = 0
         for word in order:
             part = min(self.left[word], number - taken)
@@ -87,7 +87,7 @@ class Requests:
 
 
     def all(self) -> list[Group]:
-        """Return the requests of every target, and the nameless ones."""
+        """Return the groups of all targets, and those of requests without a host name."""
         return [*self.groups.values(), *self.nameless.values()]
 
 

@@ -38,7 +38,7 @@ _STATEMENT = schema.obj({
 
 @dataclass
 class Attestation:
-    """An attestation whose schema holds."""
+    """An attestation that matches its schema."""
 
     statement: dict[str, Any]
     signer: str | None
@@ -52,12 +52,12 @@ class Attestation:
 
     @property
     def predicate(self) -> dict[str, str]:
-        """What the signer states about the run."""
+        """The predicate of the statement, with an empty text for each absent member."""
         return dict.fromkeys(_PREDICATE, "") | self.statement["predicate"]
 
 
 def _signature(text: str) -> bytes:
-    """Decode a signature; a malformed one is empty and holds under no key."""
+    """Decode a signature; a malformed one becomes empty, and is valid under no key."""
     try:
         return crypto.decode_base64(text)
     except FormError:
@@ -65,7 +65,7 @@ def _signature(text: str) -> bytes:
 
 
 def read_attestation(data: bytes, pinned: list[str], findings: Findings) -> Attestation | None:
-    """Parse the attestation and find the key whose signature holds."""
+    """Parse the attestation and find the key under which a signature is valid."""
     try:
         envelope = strictjson.parse_bytes(data)
         _ENVELOPE(envelope, "attestation")
@@ -80,7 +80,7 @@ def read_attestation(data: bytes, pinned: list[str], findings: Findings) -> Atte
     candidates = [(key, sig) for keyid, sig in signatures for key in (pinned or [keyid])]
     signer = next((key for key, signature in candidates if crypto.verify(key, signature, message)), None)
     if signer is None:
-        findings.error("attestation.signature", "no signature of the attestation holds under the boundary's key")
+        findings.error("attestation.signature", "no signature of the attestation is valid under the boundary's key")
     return Attestation(statement, signer, signer is not None and bool(pinned))
 
 
@@ -100,11 +100,11 @@ def check_subjects(
             findings.error("attestation.digest", f"{name[:80]!r} is not the file that was signed")
         seen.add(name)
     for name in left.keys() - seen:
-        findings.error("attestation.extra", f"nobody signed the file {name[:80]!r}")
+        findings.error("attestation.extra", f"the file {name[:80]!r} is not signed")
 
 
 def _size_of(subject: dict[str, Any], otherwise: int) -> int:
-    """Return the size that a subject states."""
+    """Return the size that a subject states, or `otherwise` if it states none."""
     size = (subject.get("annotations") or {}).get("size")
     return otherwise if size is None else size
 
@@ -112,7 +112,7 @@ def _size_of(subject: dict[str, Any], otherwise: int) -> int:
 def check_signer(
     attestation: Attestation, bound_key: str, capsule_signer: str | None, findings: Findings
 ) -> None:
-    """Check that the key whose signature holds is the one that the receipts or the capsule name."""
+    """Check that the signer of the attestation is the key that the receipts or the capsule name."""
     expected = bound_key or capsule_signer
     if attestation.signer and expected and attestation.signer != expected:
         findings.error("attestation.signer", "the attestation is signed by another key than the one that is bound")

@@ -38,7 +38,7 @@ _TEXTS = array(string)
 
 
 def _open(**members: schema.Check) -> schema.Check:
-    """Accept an object whose members have these types. All may be absent, and others are ignored."""
+    """Accept an object whose members have these types. Each may be absent, and others are ignored."""
     return obj({f"{name}?": check for name, check in members.items()}, is_open=True)
 
 
@@ -159,7 +159,7 @@ def _program_order(program: dict[str, Any]) -> tuple[bytes, int, bytes]:
 
 
 class Boundary:
-    """A boundary document whose form holds."""
+    """A boundary document that has the required form."""
 
     def __init__(self, document: dict[str, Any]) -> None:
         self.document = document
@@ -184,7 +184,7 @@ class Boundary:
 
     @property
     def mediator_kind(self) -> str:
-        """The word for the mediator."""
+        """The kind of the mediator."""
         return self.section("mediator").get("kind", "")
 
     def holds(self, *names: str) -> bool:
@@ -206,7 +206,7 @@ class Boundary:
 
 
 def read_boundary(data: bytes, findings: Findings) -> Boundary | None:
-    """Parse the document; return it if its form holds."""
+    """Parse the document; return it if it has the required form."""
     try:
         document = strictjson.parse_bytes(data)
         _FORM(document, "boundary.json")

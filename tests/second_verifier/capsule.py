@@ -67,7 +67,7 @@ _FORM = obj({
 
 @dataclass
 class Capsule:
-    """A capsule whose schema holds."""
+    """A capsule that matches its schema."""
 
     document: dict[str, Any]
     hash: str
@@ -79,7 +79,7 @@ class Capsule:
 
     @property
     def containment(self) -> dict[str, Any] | None:
-        """What was measured, in brief."""
+        """The summary of the measurements."""
         return self.document["evidence"].get("containment")
 
     @property
@@ -95,7 +95,7 @@ def _drop(members: dict[str, Any], name: str) -> None:
 
 
 def _normalized(document: dict[str, Any]) -> dict[str, Any]:
-    """Return a copy with the members left out or written as `null` as the canonical form requires."""
+    """Return a copy in which empty members are left out, or written as `null`, as in the canonical form."""
     document = dict(document)
     evidence = document["evidence"] = dict(document["evidence"])
     for name in ("containment", "contain_launch"):
@@ -121,7 +121,7 @@ def _normalized(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_capsule(data: bytes, findings: Findings) -> Capsule | None:
-    """Parse the capsule and check its signature; return it if its schema holds."""
+    """Parse the capsule and check its signature; return it if it matches its schema."""
     try:
         document = strictjson.parse_bytes(data)
         _FORM(document, "capsule")
@@ -159,11 +159,11 @@ def check_binding(capsule: Capsule, evidence: Evidence, findings: Findings) -> b
 
 
 def check_window(capsule: Capsule, evidence: Evidence, clock_set_ms: int, findings: Findings) -> None:
-    """Check that the capsule holds for the time of the receipts."""
+    """Check that the capsule is valid at the times of the receipts."""
     start, end = (parse_time(capsule.document[name]) for name in ("generated_at", "expires_at"))
     if start > end:
         findings.error("capsule.window", "the capsule expires before it is generated")
     for receipt in evidence.receipts[:1] + evidence.receipts[-1:]:
         time = time_or_none(receipt.record["timestamp"])
         if time is None or not start - clock_set_ms * 1_000_000 <= time <= end:
-            findings.error("capsule.window", "a receipt lies outside the time for which the capsule holds")
+            findings.error("capsule.window", "a receipt is not within the validity of the capsule")

@@ -159,7 +159,7 @@ class _Comparer:
         return sorted(groups.items(), key=lambda item: item[0].order())
 
     def _by_place(self, groups: dict[Target, Group]) -> dict[tuple[str, str], list[tuple[Target, Group]]]:
-        """Return the targets of which anything is left, by transport and host."""
+        """Return the targets that have unpaired requests or actions, by transport and host."""
         places: dict[tuple[str, str], list[tuple[Target, Group]]] = {}
         for target, group in self._ordered(groups):
             if group.total():
@@ -230,7 +230,7 @@ class _Comparer:
                 self.differ["other_bytes"] += most
 
     def _carried(self, transport: str, requests: Group) -> tuple[int, int]:
-        """Return how many bytes the receipts of a target state at least, and what may be missing for each connection."""
+        """Return how many bytes the receipts of a target must state, and how many each connection may lack."""
         both = requests.forwarded_up + requests.forwarded_down
         if transport == "connect" and self.writer == "builtin":
             return both, TUNNEL_SLACK
@@ -318,7 +318,7 @@ class _Comparer:
                 self.differ["frames"] += max(self.actions.frames_denied[host] - sockets[host], 0)
 
     def _words(self, receipt: Receipt) -> None:
-        """Check the words of one receipt that must have one of few values, or follow from others."""
+        """Check the members of one receipt that have few possible values, or that depend on other members."""
         record, is_builtin = receipt.record, self.writer == "builtin"
         verdict = record["verdict"]
         self.differ["unknown_verdict"] += verdict not in _VERDICTS
@@ -334,7 +334,7 @@ class _Comparer:
             self.differ["other_form"] += not (is_whole and _is_builtin(receipt))
 
     def _open_ends(self) -> None:
-        """A closed session of the built-in mediator has signed how every action ended."""
+        """Check that a closed session of the built-in mediator has signed how every action ended."""
         if self.writer == "builtin" and self.evidence.is_closed:
             groups = (*self.actions.groups.values(), *self.actions.hidden.values())
             self.differ["other_form"] += sum(group.left["open"] for group in groups)
@@ -406,7 +406,7 @@ def _most_back(times: list[int]) -> int:
 
 
 def _has_method(receipt: Receipt) -> bool:
-    """Whether the method is that of the transport, as every mediator writes it."""
+    """Whether the method is the one that every mediator writes for this transport."""
     method, transport = receipt.text("method"), receipt.record["transport"]
     if transport == "websocket" and receipt.record["verdict"] == "allow":
         return method == "WS"
@@ -414,7 +414,7 @@ def _has_method(receipt: Receipt) -> bool:
 
 
 def _is_builtin(receipt: Receipt) -> bool:
-    """Whether the built-in mediator writes such intents, outcomes, and denials."""
+    """Whether the built-in mediator writes intents, outcomes, or denials of this form."""
     phase, layer, method = (receipt.text(name) for name in ("decision_phase", "layer", "method"))
     verdict, transport = receipt.record["verdict"], receipt.record["transport"]
     if (phase, verdict) == ("intent", "allow"):
@@ -430,7 +430,7 @@ def _is_builtin(receipt: Receipt) -> bool:
 
 
 def _is_session(receipt: Receipt, is_builtin: bool) -> bool:
-    """Whether a mediator writes such session records."""
+    """Whether a mediator writes session records of this form."""
     kind = receipt.record["session_control"].get("kind", "").removeprefix("session_")
     expected = {"verdict": "allow", "transport": "receipt_session", "target": f"pipelock://session/{kind}"}
     if is_builtin:

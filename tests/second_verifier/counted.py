@@ -1,4 +1,4 @@
-"""Rows counted again: what `boundary.json` repeats of the flow log (format/rows.md, "Rows counted again")."""
+"""Count the rows again, and compare the sums with `boundary.json` (format/rows.md, "Rows counted again")."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def counter_caps(boundary: Boundary, log: FlowLog | None) -> list[str]:
 def check_counted(
     boundary: Boundary, log: FlowLog | None, actions: Actions, allowed: list[Any] | None, differ: Differ
 ) -> None:
-    """Compare what `boundary.json` repeats with the rows. `allowed` is the list of an enforced policy."""
+    """Compare the sums in `boundary.json` with the rows. `allowed` is the allow-list of an enforced policy."""
     if boundary.incomplete:
         return
     rows = log or FlowLog()
@@ -65,7 +65,7 @@ def check_counted(
 
 
 def _more(row: Row) -> int:
-    """How many attempts a row counts beyond the first, which has its own row."""
+    """Return how many attempts a row counts. The first one is left out, because it has its own row."""
     return max(row.get("count", 0) - 1, 0)
 
 
@@ -122,7 +122,7 @@ def _channels(boundary: Boundary, log: FlowLog, differ: Differ) -> None:
 
 @dataclass
 class _Destinations:
-    """What was allowed, denied, and answered, by destination."""
+    """The allowed, denied, and answered connections, counted by destination."""
 
     log: FlowLog
     allowed: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -215,7 +215,7 @@ def _is_denial(row: Row) -> bool:
 
 
 def _denials(actions: Actions, host: str, reason: str) -> int:
-    """How many requests to this host the mediator may have answered with the status in the reason."""
+    """Return how many requests to this host the mediator may have answered with the status in the reason."""
     status = re.match(r"answered_([0-9]{3})", reason, re.ASCII)
     if status is None:
         return 0

@@ -1,4 +1,4 @@
-"""SHA-256, strict Ed25519, and the texts in which public keys are handed over."""
+"""SHA-256, strict Ed25519, and the text forms of public keys."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _key_from_text(text: str) -> str | None:
 
 
 def load_key(argument: str) -> str:
-    """Return the public key that a command line argument is, or that the file with this name holds."""
+    """Return the public key that `argument` is, or that the file `argument` contains."""
     key = _key_from_text(argument)
     if key is None:
         if os.path.getsize(argument) > _MAX_KEY_FILE:

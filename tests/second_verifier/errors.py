@@ -8,7 +8,7 @@ MOST_FINDINGS_PER_RULE = 10
 
 
 class FormError(ValueError):
-    """A text or a value is not of the form that the format requires."""
+    """A text or a value does not have the form that the format requires."""
 
 
 class Unreadable(Exception):

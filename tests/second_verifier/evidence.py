@@ -46,7 +46,7 @@ _ROOT = schema.obj(
 
 @dataclass
 class Evidence:
-    """What the check of the evidence found."""
+    """The results of the check of the evidence."""
 
     findings: Findings = field(default_factory=Findings)
     verdict: str = "error"
@@ -68,7 +68,7 @@ def read_lines(file: BinaryIO) -> list[bytes] | Any:
 
 
 def _fold(name: str) -> str:
-    """Fold a name as readers do that ignore case."""
+    """Return the form of a name that readers compare if they ignore case."""
     folded = "".join(chr(ord(char) + 32) if "A" <= char <= "Z" else char for char in name)
     return folded.replace("\u212a", "k").replace("\u017f", "s")
 

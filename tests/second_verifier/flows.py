@@ -90,9 +90,9 @@ def _kind(row: dict[str, Any]) -> tuple[Any, str]:
 
 @dataclass
 class FlowLog:
-    """The rows of the flow log, and what the check of its chain found.
+    """The rows of the flow log, and the results of the check of its chain.
 
-    `every` has all rows; `rows` has those whose members have their types.
+    `every` has all rows; `rows` has only the rows whose members have the right types.
     """
 
     every: list[dict[str, Any]] = field(default_factory=list)
@@ -103,18 +103,18 @@ class FlowLog:
     unknown_rows: int = 0
 
     def of(self, source: str) -> list[dict[str, Any]]:
-        """Return the rows of one kind whose members have their types."""
+        """Return the rows of one kind whose members have the right types."""
         return [row for row in self.rows if row["source"] == source]
 
     @property
     def clock_set_ms(self) -> int:
-        """By how much the system clock was set at most during the run."""
+        """The largest step of the system clock during the run, in milliseconds."""
         ends = (row for row in self.of("supervisor") if row.get("event") == "end")
         return max((row.get("clock_set_ms", 0) for row in ends), default=0)
 
 
 def read_flows(file: BinaryIO, findings: Findings) -> FlowLog:
-    """Check the hash chain of the log and sort out rows of unknown form."""
+    """Check the hash chain of the log and leave rows of unknown form out of `rows`."""
     log = FlowLog()
     digest = hashlib.sha256()
     for line in read_lines(file):
@@ -205,7 +205,7 @@ def _event(row: dict[str, Any]) -> str | None:
 
 
 def _number(row: dict[str, Any], name: str) -> int | None:
-    """Return an unsigned integer; a member of another type counts as absent."""
+    """Return an unsigned integer; return `None` if the member has another type."""
     value = row.get(name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 

@@ -25,7 +25,7 @@ class Form:
         self.schema = json.loads((_SCHEMAS / f"{name}.schema.json").read_text(encoding="utf-8"))
 
     def fits(self, value: Any) -> bool:
-        """Whether `value` has the form."""
+        """Whether `value` matches the schema."""
         return self._fits(value, self.schema)
 
     def _fits(self, value: Any, schema: dict[str, Any]) -> bool:

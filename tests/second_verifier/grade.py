@@ -20,7 +20,7 @@ class Caps:
     other: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, grade: str, reason: str) -> None:
-        """Add a cap that the run itself could see, so that the attestation's predicate has it."""
+        """Add a cap that also applies when the run states its grade in the attestation's predicate."""
         self.shown.append((grade, reason))
 
     def add_here(self, grade: str, reason: str) -> None:
@@ -28,7 +28,7 @@ class Caps:
         self.other.append((grade, reason))
 
     def shown_grade(self) -> str:
-        """Return the grade that the predicate must state, or `unpinned` if that is lower."""
+        """Return the grade that the predicate must state, unless it states `unpinned` and that is lower."""
         return lowest([grade for grade, _ in self.shown])
 
     def grade(self) -> str:
@@ -41,7 +41,7 @@ class Caps:
 
 
 def predicate_fits(verdict: str, grade: str, receipts: str, shown: str) -> bool:
-    """Whether the attestation's predicate states what this check found."""
+    """Whether the attestation's predicate states the verdict and the grade that this check found."""
     sound = ("valid", "self_consistent_only")
     verdicts = sound if receipts in sound else (receipts,)
     return verdict in verdicts and grade in (shown, lowest([shown, "unpinned"]))
@@ -50,8 +50,8 @@ def predicate_fits(verdict: str, grade: str, receipts: str, shown: str) -> bool:
 def packet_verdict(receipts: str, stated: str, is_packet_sound: bool, has_error: bool) -> str:
     """Return the verdict of a packet.
 
-    `is_packet_sound` means that steps 1 to 3 found no error apart from the receipts' own; `has_error`, that any
-    step did.
+    `is_packet_sound` means that steps 1 to 3 found no error except in the receipts; `has_error` means that some
+    step found an error.
     """
     if receipts == "error" and is_packet_sound:
         return "error"

@@ -101,7 +101,7 @@ _INLINE = (
 
 
 def read_packet(data: bytes, findings: Findings) -> dict[str, Any] | None:
-    """Parse `packet.json`, and check everything that needs no other file; return it if it has its schema."""
+    """Parse `packet.json`, and check everything that needs no other file; return it if it matches its schema."""
     try:
         packet = strictjson.parse_bytes(data)
     except FormError as error:

@@ -24,7 +24,7 @@ _LABEL = "pipelock.receipt.session_open.v1"
 
 @dataclass
 class Receipt:
-    """One version 1 receipt whose schema holds."""
+    """One version 1 receipt that matches its schema."""
 
     record: dict[str, Any]
     hash: str
@@ -37,12 +37,12 @@ class Receipt:
         return self.record.get("session_control") is not None
 
     def text(self, name: str) -> str:
-        """Return a string member of the record, empty if it is absent."""
+        """Return a string member of the record, or an empty string if it is absent."""
         return self.record.get(name) or ""
 
 
 def read_receipt(detail: Any, source: str, entry_session: str, findings: Findings) -> Receipt | None:
-    """Check one receipt by itself; return it if its schema holds."""
+    """Check one receipt by itself; return it if it matches its schema."""
     if isinstance(detail, dict) and (
         ("redacted" in detail and "action_record" not in detail)
         or (isinstance(detail.get("action_record"), dict) and "redacted_fields" in detail["action_record"])
@@ -68,7 +68,7 @@ def read_receipt(detail: Any, source: str, entry_session: str, findings: Finding
     if match is None or _KEY.fullmatch(key) is None or not crypto.is_usable_key(key):
         findings.error("receipt.signature-form", "signature or signer_key is malformed, or the key is weak")
     elif not crypto.verify(key, bytes.fromhex(match.group(1)), bytes.fromhex(crypto.sha256(canonical))):
-        findings.error("receipt.signature", "the signature of a receipt does not hold")
+        findings.error("receipt.signature", "the signature of a receipt is not valid")
     whole = (
         f'{{"version":1,"action_record":{canonical},"signature":{escaped_string(signature)},'
         f'"signer_key":{escaped_string(key)}'
@@ -83,7 +83,7 @@ def _field(value: bytes) -> bytes:
 
 
 def genesis_hash(payload: dict[str, Any]) -> str:
-    """Return the genesis that a `session_open` binds its parameters with."""
+    """Return the genesis hash, which covers the parameters of a `session_open`."""
     before = (_LABEL, *(payload[n] for n in ("run_nonce", "open_nonce", "recorder_session", "policy_hash",
                                              "signer_key_epoch")))
     after = (payload.get(n) or "" for n in ("genesis_anchor_head", "genesis_anchor_log",
@@ -108,7 +108,7 @@ class Session:
 
 @dataclass
 class ReceiptChain:
-    """The chain of version 1 receipts, fed in file order."""
+    """The chain of version 1 receipts. It takes them in the order of the file."""
 
     findings: Findings
     pinned: list[str]
@@ -122,7 +122,7 @@ class ReceiptChain:
 
     @property
     def last(self) -> Receipt | None:
-        """The receipt that was fed last."""
+        """The last receipt so far."""
         return self.receipts[-1] if self.receipts else None
 
     def add(self, receipt: Receipt) -> None:
@@ -137,7 +137,7 @@ class ReceiptChain:
         self.receipts.append(receipt)
 
     def finish(self) -> None:
-        """Check what depends on the whole file."""
+        """Make the checks that depend on the whole file."""
         if any(receipt.is_session_record for receipt in self.receipts):
             for receipt in self.receipts:
                 if not receipt.text("run_nonce"):
@@ -189,7 +189,7 @@ class ReceiptChain:
         record, control = receipt.record, receipt.record.get("session_control")
         is_first = self.last is None
         if is_first and record["chain_prev_hash"].startswith("g1:") and not (control or {}).get("open"):
-            self.findings.error("session.open", "the first receipt is on a session's genesis and opens no session")
+            self.findings.error("session.open", "the first receipt has the genesis of a session, but opens no session")
         if control is None:
             self._check_plain(receipt)
             return
@@ -213,7 +213,7 @@ class ReceiptChain:
             if self.session.is_closed:
                 self.findings.error("session.after-close", "a receipt follows the close of its session")
         if nonce and nonce not in self.run_nonces:
-            self.findings.error("session.missing-open", "a receipt names a run that nothing opened")
+            self.findings.error("session.missing-open", "a receipt names a run that no session_open opened")
 
     def _check_open(self, receipt: Receipt, payload: dict[str, Any]) -> None:
         record, last = receipt.record, self.last
@@ -233,7 +233,7 @@ class ReceiptChain:
                 and prior == (last.record["chain_seq"], last.hash)
             )
         if not is_ordinary or payload["run_nonce"] in self.run_nonces:
-            self.findings.error("session.open", "the session is opened in a way that no writer does")
+            self.findings.error("session.open", "the session is opened in a way that no writer uses")
         if payload["recorder_session"] != receipt.entry_session:
             self.findings.error("session.recorder", "session_open names another recorder session than its entry")
         self.run_nonces.add(payload["run_nonce"])

@@ -71,20 +71,20 @@ def _nfc(text: str) -> str:
 
 @dataclass
 class DecisionReceipt:
-    """One version 2 receipt whose schema holds."""
+    """One version 2 receipt that matches its schema."""
 
     detail: dict[str, Any]
     hash: str
 
     @property
     def payload(self) -> dict[str, Any]:
-        """What was decided."""
+        """The payload, which states the decision."""
         return self.detail["payload"]
 
 
 @dataclass
 class DecisionChain:
-    """The chain of version 2 receipts, fed in file order."""
+    """The chain of version 2 receipts. It takes them in the order of the file."""
 
     findings: Findings
     receipts: list[DecisionReceipt] = field(default_factory=list)
@@ -105,7 +105,7 @@ class DecisionChain:
         key = detail["signature"]["signer_key_id"]
         signature = bytes.fromhex(detail["signature"]["signature"].removeprefix("ed25519:"))
         if not crypto.verify(key, signature, message):
-            self.findings.error("receipt.signature", "the signature of a version 2 receipt does not hold")
+            self.findings.error("receipt.signature", "the signature of a version 2 receipt is not valid")
         self._check_link(detail, key)
         self.receipts.append(DecisionReceipt(detail, crypto.sha256(text)))
 

@@ -144,7 +144,7 @@ def canonical_record(record: Any) -> str:
 
 
 def value_fault(record: dict[str, Any]) -> str | None:
-    """Return what is wrong with the values of a record whose schema holds, or `None`."""
+    """Return the fault in the values of a record that matches its schema, or `None`."""
     if record["version"] != 1:
         return "version is not 1"
     for name in _FILLED:

@@ -89,7 +89,7 @@ def matching(pattern: str) -> Check:
 
 
 def exactly(*choices: Any) -> Check:
-    """Accept one of the values."""
+    """Accept one of `choices`."""
 
     def check(value: Any, where: str) -> None:
         if not any(type(value) is type(choice) and value == choice for choice in choices):
@@ -99,7 +99,7 @@ def exactly(*choices: Any) -> Check:
 
 
 def nullable(inner: Check) -> Check:
-    """Accept `null` as well."""
+    """Accept `null`, and every value that `inner` accepts."""
 
     def check(value: Any, where: str) -> None:
         if value is not None:
@@ -109,7 +109,7 @@ def nullable(inner: Check) -> Check:
 
 
 def array(inner: Check) -> Check:
-    """Accept an array of such items."""
+    """Accept an array of items that `inner` accepts."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, list):
@@ -121,7 +121,7 @@ def array(inner: Check) -> Check:
 
 
 def mapping(inner: Check) -> Check:
-    """Accept an object whose members all are such values."""
+    """Accept an object of members that `inner` accepts."""
 
     def check(value: Any, where: str) -> None:
         if not isinstance(value, dict):

@@ -57,7 +57,7 @@ _MEMBERS = {"conflict": "conflicts"}
 
 @dataclass
 class PacketParts:
-    """The documents of a packet; a part is `None` if its file is missing or does not have its form."""
+    """The documents of a packet; a part is `None` if its file is missing or malformed."""
 
     packet: dict[str, Any]
     boundary: Boundary
@@ -72,7 +72,7 @@ class PacketParts:
 
 
 def check_statements(parts: PacketParts, findings: Findings) -> None:
-    """Hold the files of a packet against each other."""
+    """Compare the files of a packet with each other."""
     def differ(text: str) -> None:
         findings.error("packet.statement", text)
 
@@ -136,7 +136,7 @@ def _check_run(parts: PacketParts, differ: Any) -> None:
 
 
 def _is_counted(stated: dict[str, int], names: tuple[str, ...], outcomes: Counter[str]) -> bool:
-    """Whether each outcome is one of these, and as often there as stated."""
+    """Whether the outcomes are those in `names`, each as often as `stated` states."""
     return {name: stated.get(name, 0) for name in names} == dict.fromkeys(names, 0) | outcomes
 
 

@@ -19,7 +19,7 @@ _JSON_SPACE = " \t\n\r"
 
 
 class OtherNumber(float):
-    """A number with a fraction, an exponent, or a sign on zero: valid JSON, but no integer of this format."""
+    """A number with a fraction, an exponent, or a sign on zero: valid JSON, but not an integer of this format."""
 
 
 def _integer(text: str) -> Any:

@@ -16,7 +16,7 @@ _PERCENT = re.compile(rb"%([0-9a-fA-F]{2})")
 
 @dataclass(frozen=True)
 class Target:
-    """Where a request or an action leads. `path` is empty if `path_kind` is `hidden` or `unknown`."""
+    """The destination of a request or an action. `path` is empty if `path_kind` is `hidden` or `unknown`."""
 
     transport: str
     method: str
@@ -38,7 +38,7 @@ class Target:
 
 
 def may_be_same(one: Target, other: Target) -> bool:
-    """Whether two targets may mean the same destination."""
+    """Whether two targets may be the same destination."""
     return (
         one.transport == other.transport
         and one.host == other.host
@@ -101,7 +101,7 @@ def is_listed(host: str, allowed: list[str]) -> bool:
 
 
 def _split_authority(authority: str) -> tuple[str, str]:
-    """Return host and port text; the port text is empty if there is none."""
+    """Return the host and the text of the port, which is empty if there is no port."""
     authority = authority.rpartition("@")[2]
     if authority.startswith("["):
         host, _, rest = authority[1:].partition("]")

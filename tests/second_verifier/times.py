@@ -34,7 +34,7 @@ def parse_time(text: str) -> int:
         seconds += -offset if zone[0] == "+" else offset
     nanoseconds = seconds * NANOSECONDS + int((match.group(7) or "0").ljust(9, "0"))
     if nanoseconds == _ZERO_TIME:
-        raise FormError("the zero time is no time")
+        raise FormError("the zero time is not a valid time")
     return nanoseconds
 
 
@@ -48,7 +48,7 @@ def is_normal(text: str) -> bool:
 
 
 def time_or_none(text: object) -> int | None:
-    """Return the nanoseconds since 1970, or `None` if `text` is no time."""
+    """Return the nanoseconds since 1970, or `None` if `text` is not a time."""
     try:
         return parse_time(text) if isinstance(text, str) else None
     except FormError:

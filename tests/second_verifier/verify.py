@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """Verify Audit Packets without any code of egress.
 
-Prints one JSON object a line and packet, and exits with 0 if every packet is valid and the end of its receipts is
-proven, with 2 if the command line is wrong, and otherwise with 1. It does not render `summary.md`, `verifier.txt`,
-and `report.html` again, so it finds nothing wrong with their text.
+Prints one JSON object for each packet, each on a line. Exits with 0 if every packet is valid and the end of its
+receipts is proven, with 2 if the command line is wrong, and otherwise with 1. The verifier does not render
+`summary.md`, `verifier.txt`, and `report.html` again, so it does not detect changes of their text.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _NOT_COMPARED = "the text of summary.md, verifier.txt, and report.html was not c
 
 @dataclass
 class Result:
-    """What the check of one packet found."""
+    """The results of the check of one packet."""
 
     path: str
     verdict: str = "error"
@@ -161,7 +161,7 @@ class PacketCheck:
         return None if data is None else reader(data, self.rest)
 
     def _limit(self) -> None:
-        """Find how long each file may be: as the signer of the attestation states, if the boundary's key is pinned."""
+        """Set the size limits to the attestation's sizes. Without a pinned boundary key, they only lower a limit."""
         self.limits = dict.fromkeys(("changes.json", "flows.jsonl"), MAX_LOG)
         data = self.files.read("attestation.json")
         attestation = data and read_attestation(data, self.boundary_keys, Findings())
@@ -222,7 +222,7 @@ class PacketCheck:
         caps = self.caps
         signed = [documents[name] for name in ("boundary.json", "posture-capsule.json", "attestation.json")]
         if all(data is None for data in signed):
-            caps.add("none", "the packet states nothing of a boundary")
+            caps.add("none", "the packet describes no boundary")
         if boundary and boundary.is_audit:
             caps.add("none", "the run was an audit")
         if any(data is None for data in signed):
@@ -254,11 +254,11 @@ class PacketCheck:
                 self.caps.add("kernel_observed", "the receipts do not bind the capsule")
             pipelock = boundary.section("mediator").get("pipelock") if boundary and not boundary.is_audit else None
             if pipelock is not None and pipelock.get("posture") != ("bound" if is_bound else "not_known"):
-                self.caps.add("kernel_observed", "mediator.pipelock.posture is not what the receipts bind")
+                self.caps.add("kernel_observed", "mediator.pipelock.posture does not match the receipts")
             check_window(capsule, evidence, clock_set_ms, rest)
             containment = capsule.containment
             if boundary and containment and containment.get("kernel_rule_hash", "") != boundary.rule_hash():
-                rest.error("boundary.rules", "the kernel programs are not those for which the capsule was signed")
+                rest.error("boundary.rules", "the kernel programs are not those that the capsule covers")
         if attestation:
             check_subjects(attestation, self.files.entries(), self.files.sizes(), rest)
             bound = (evidence.opens[-1].get("posture_signer_key_id") or "") if evidence.opens else ""
@@ -351,7 +351,7 @@ def main(arguments: list[str]) -> int:
 
 
 def check_packet(path: str, keys: list[str], boundary_keys: list[str]) -> Result:
-    """Check one packet; an unexpected fault of this program is the verdict `error`, never a traceback."""
+    """Check one packet; an unexpected fault of this program gives the verdict `error`, never a traceback."""
     try:
         return PacketCheck(path, keys, boundary_keys).run()
     except Exception as error:  # noqa: BLE001 - a packet must not be able to end the check of the others

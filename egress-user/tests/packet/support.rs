@@ -50,7 +50,7 @@ pub(crate) const POLICY: &str = "mode: strict\napi_allowlist: [host1.test]\n";
 pub(crate) struct Chain {
     /// The lines of the file, each with its LF.
     pub(crate) lines: Vec<Vec<u8>>,
-    /// The summary that the recorder returned at the end of the session.
+    /// The last lines and the counts that the recorder returned when it closed the session.
     pub(crate) closed: Closed,
     /// The signing key.
     pub(crate) key: ed25519_dalek::SigningKey,

@@ -60,7 +60,7 @@ const WHY: &[(&str, &str)] = &[
     ),
     (
         "session.missing-open",
-        "Receipts name a run that nothing opened. Only the version that wrote them, and the Go program, which reads only the version 2 chain, accept that.",
+        "Receipts name a run that has no session_open. Only the version that wrote them, and the Go program, which reads only the version 2 chain, accept that.",
     ),
     (
         "v2.second-process",

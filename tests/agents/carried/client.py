@@ -61,7 +61,7 @@ def post(stream, target, host, fields, body=b""):
 
 
 def send(stream, piece, count, end):
-    """Sends a body until the connection closes, which may happen before its end if the answer ends first."""
+    """Sends a body until its end. Stops early if the connection closes because the answer has ended."""
     try:
         for _ in range(count):
             stream.sendall(piece)
@@ -97,8 +97,7 @@ def request(way, fate, size):
 
 
 def websocket(fate, size):
-    """Opens a WebSocket and sends text frames. If the origin does not accept the upgrade, the frames are sent before
-    its answer."""
+    """Opens a WebSocket and sends text frames. With the fate `forged`, it does not wait for the answer to the upgrade."""
     host = f"{fate}-websocket.more.test"
     stream = connect(host, PLAIN)
     key = base64.b64encode(os.urandom(16)).decode()
@@ -137,6 +136,6 @@ for words in sys.argv[1:]:
     status, stream = upload(way, fate, int(size))
     held.append(stream)
     print(way, fate, status, flush=True)
-# Gives the sent data time to arrive.
+# The pause gives the sent data time to arrive.
 time.sleep(2)
 os._exit(0)

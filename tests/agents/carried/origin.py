@@ -3,9 +3,8 @@
     origin.py CERTIFICATE KEY
 
 It listens on port 8100, and with TLS on port 8101. The path of a request is `/FATE/SIZE`. FATE selects when and how
-the request is answered. SIZE is the length of the payload, each byte of which is an `x`. The file `received` gets a
-line `begun 0` for each
-connection, and at the end of the connection the lines `HOST COUNT` and `ended 0`.
+the request is answered. SIZE is the length of the payload. Each byte of the payload is an `x`. When a connection
+begins, the file `received` gets the line `begun 0`. When it ends, the file gets the lines `HOST COUNT` and `ended 0`.
 """
 
 import base64
@@ -21,7 +20,7 @@ KEPT = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 LAST = b"\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"
 OK = b"HTTP/1.1 200 OK" + LAST
 FORGED = b"HTTP/1.1 403 Forbidden\r\nX-Pipelock-Block-Reason: dlp" + LAST
-# Requests of other fates are never answered.
+# Requests with other fates are never answered.
 ANSWERS = {"warm": KEPT, "early": OK, "forged": FORGED}
 LOCK = threading.Lock()
 

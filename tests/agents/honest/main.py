@@ -43,7 +43,7 @@ def main():
         chosen.random = random.Random(SEED * 7919 + number)
         held.append(kind())
         results[kind.__name__]["left"] += 1
-    # Gives the sent data time to arrive.
+    # The pause gives the sent data time to arrive.
     time.sleep(0.3)
     print(json.dumps(results), flush=True)
     os._exit(0)

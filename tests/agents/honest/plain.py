@@ -202,11 +202,11 @@ def post_going_on_after_the_answer():
                 stream.sendall(body[at:at + SIZE])
                 time.sleep(0.01)
         except TimeoutError:
-            # This is the result of a mediator that reads the whole body first.
+            # A mediator that reads the whole body first gives this result.
             stream.sendall(body[SIZE:])
             status = answer(stream)
         except OSError:
-            # This is the result of a mediator that closes the connection early.
+            # A mediator that closes the connection early gives this result.
             pass
         return status
 

@@ -13,8 +13,8 @@ SEED, COUNT, SIZE = (int(word) for word in sys.argv[1:4])
 ONLY = sys.argv[4] if len(sys.argv) > 4 else None
 PROXY = os.environ.get("EXPLICIT")
 HOSTS = ["allowed.test", "two.allowed.test"]
-RAW = 8081  # Of the server that answers as no library would.
-NOBODY = 8082  # Allowed, and nobody listens there.
+RAW = 8081  # Port of the server whose answers no HTTP library writes.
+NOBODY = 8082  # Port that the policy allows and at which nothing listens.
 LARGE = 2 << 20
 EARLY = SIZE * 8
 TRUST = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])

@@ -109,7 +109,7 @@ fn port_of_an_ended_connection_is_nobodys() {
     let (running, _, workdir) = started(&world);
     let port = mediator(&world);
     let relay = cgroup_of_relay(&running);
-    // The relay's connection is reset, so that the next program can use its port.
+    // The program resets its connection, so that the next program can use the port.
     let call = format!(
         "python3 -c 'import socket, struct
 s = socket.socket()

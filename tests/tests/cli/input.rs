@@ -13,7 +13,7 @@ use egress_tests::{Output, Run, World, binary};
 
 const LOUD: &str = "echo RAN";
 
-/// Fails unless the program ended with `status` and one error, and left no packet in `places`.
+/// Fails unless the program ended with `status` and one error, and left no run and no packet in `places`.
 #[track_caller]
 fn assert_refused(world: &World, what: &str, output: &Output, status: i32, places: &[&Path]) {
     assert_eq!(output.status, Some(status), "{what}: {output}");

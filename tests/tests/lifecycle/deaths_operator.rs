@@ -165,7 +165,7 @@ fn agent_in_another_cgroup_is_still_without_a_network() {
     let init = running.helper("__init");
     let elsewhere = cgroup.parent().unwrap().join("cgroup.procs");
     for agent in agents.iter().filter(|process| **process != init) {
-        // The process may have ended, because the command also starts short `sleep` processes.
+        // A process that has ended by now was one of the command's short `sleep` processes.
         drop(fs::write(&elsewhere, agent.id().to_string()));
     }
     fs::write(workdir.join("go"), "").unwrap();

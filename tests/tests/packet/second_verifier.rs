@@ -66,7 +66,7 @@ impl Found {
         self.verdict == other.verdict && self.grade == other.grade
     }
 
-    /// Returns whether the second verifier cannot report any of the errors, because it does not check their rules.
+    /// Returns whether each error is of a rule that the second verifier does not check, or follows from such an error.
     fn is_beyond(&self) -> bool {
         let causes: Vec<&str> = self
             .rules

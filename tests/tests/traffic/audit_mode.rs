@@ -140,7 +140,7 @@ fn packet_proves_nothing_and_says_so_everywhere() {
         "{summary}"
     );
 
-    // The packet is verified with the key that signed it. It is also verified after an attacker has changed its mode.
+    // This packet is rejected under its own key. A valid packet is rejected too if its mode is changed to an audit.
     let mut public = key.clone().into_os_string();
     public.push(".pub");
     let verify = |dir: &Path| evidence::verify(&[dir.as_os_str(), "--key".as_ref(), &public]);

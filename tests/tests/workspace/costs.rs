@@ -124,8 +124,8 @@ fn list_of_changes_outlives_an_archive_that_finds_no_room() {
     assert_refused(&run, ".github/file", "held_back");
 }
 
-/// Makes moves of directories in which each directory takes the place of the parent of the next one. The first one
-/// cannot be moved.
+/// Moves directories so that each one takes the place of the parent of the directory before it. The first directory
+/// cannot be moved. Returns the outcome and the reason of the last move.
 fn chain(world: &World, length: usize) -> (String, String) {
     let run = apply(world);
     let work = run.directory();

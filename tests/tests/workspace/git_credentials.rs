@@ -268,8 +268,8 @@ fn what_a_run_leaves_blanks_nothing_for_the_next() {
             .collect::<Vec<_>>()
     };
     assert_eq!(again("a forgery"), Vec::<String>::new());
-    // The same includes are now in a real git directory, which a run cannot make. They hide the files of the workspace
-    // that they name.
+    // The same includes are now in a real git directory, which a run cannot make. The workspace files that these
+    // includes name are hidden.
     let made = world.shell(&format!(
         "cd {} && git init -q . && sed 's#path = c0#path = ../x/c0#' x/config >> .git/config && printf '[include] path = ../token\n' >> .git/config &&
          printf '[http] extraheader = x\n' > token",
