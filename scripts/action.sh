@@ -1,5 +1,6 @@
-# shellcheck shell=bash Runs one step: finds the binaries, checks their checksums, and starts `egress action`. Sourced
-# by action.yml, and with the word `verify` by verify/action.yml, with `bash --noprofile --norc -euo pipefail`.
+# shellcheck shell=bash
+# Runs one step: finds the binaries, checks their checksums, and starts `egress action`. action.yml sources this file.
+# verify/action.yml sources it with the argument `verify`. The shell is `bash --noprofile --norc -euo pipefail`.
 
 task=${1:-run}
 project=$(dirname -- "${BASH_SOURCE[0]}")/..
@@ -11,7 +12,7 @@ fail() {
   exit 1
 }
 
-# have_sha256 FILE SHA256
+# have_sha256 FILE SHA256: succeeds if FILE has this checksum.
 have_sha256() {
   [[ "$(sha256sum < "$1")" == "$2  -" ]]
 }
@@ -22,7 +23,8 @@ row() {
     '$1 == version && $2 == machine { print $3, $4; exit }' "$project/dist/$1.sha256"
 }
 
-# release NAME VERSION: sets `found` to the released binary, verified, or to nothing if none is listed.
+# release NAME VERSION: fetches the released binary, checks it, and sets `found` to its path. Sets `found` to nothing
+# if the table has no row for it.
 release() {
   local name=$1 version=$2 listed sha256 url directory
   found=''
@@ -85,7 +87,7 @@ if [[ "$task" == run && "$INPUT_MEDIATOR" == pipelock ]]; then
     [[ -n "$listed" ]] ||
       fail "no sha256 of Pipelock $INPUT_PIPELOCK_VERSION for $machine is listed in dist/pipelock.sha256; name a binary with pipelock-bin, and leave pipelock-version out"
     if [[ -n "$INPUT_PIPELOCK_BIN" ]]; then
-      [[ -f "$INPUT_PIPELOCK_BIN" ]] || fail "pipelock-bin $INPUT_PIPELOCK_BIN is no file"
+      [[ -f "$INPUT_PIPELOCK_BIN" ]] || fail "pipelock-bin $INPUT_PIPELOCK_BIN is not a file"
       have_sha256 "$INPUT_PIPELOCK_BIN" "${listed%% *}" ||
         fail "pipelock-bin $INPUT_PIPELOCK_BIN is not Pipelock $INPUT_PIPELOCK_VERSION: its sha256 is not the one that dist/pipelock.sha256 lists; nothing was run"
     else

@@ -1,4 +1,4 @@
-//! The attestation (DSSE): after a change of the envelope, the signature does not verify for another statement.
+//! The attestation (DSSE): after a change of the envelope, its signature is not valid for another statement.
 #![no_main]
 use std::sync::LazyLock;
 

@@ -1,5 +1,5 @@
-//! The posture capsule: a parsed capsule is written again with the same bytes, and after any change the signature does
-//! not verify.
+//! The posture capsule: a parsed capsule is written again as the same bytes, and after any change its signature is not
+//! valid.
 #![no_main]
 use std::sync::LazyLock;
 use std::time::Duration;

@@ -1,11 +1,10 @@
-//! Chunked bodies: the result does not depend on how the body is cut, and the body ends where a simple reader finds its
-//! end.
+//! Chunked bodies: the result is the same wherever the body is cut, and a simple reader finds the same end of the body.
 #![no_main]
 use egress_fuzz::Cut;
 use egress_relay::chunked::Chunked;
 use libfuzzer_sys::fuzz_target;
 
-/// Returns the length of a body, which is read line by line.
+/// Returns the length of a body, which this function reads line by line.
 fn plain(mut bytes: &[u8]) -> Option<usize> {
     let length = bytes.len();
     loop {

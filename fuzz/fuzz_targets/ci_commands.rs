@@ -1,10 +1,10 @@
-//! Commands to CI systems in the command's output: none remains, and the result does not depend on how the output is
-//! cut.
+//! Commands to CI systems in the command's output: no such command remains, and the result is the same wherever the
+//! output is cut.
 #![no_main]
 use egress_fuzz::Cut;
 use libfuzzer_sys::fuzz_target;
 
-// This file uses no other file of its crate, so the target does not need the whole crate.
+// This file of the product uses no other file of its crate, so the target can include it without the crate.
 #[allow(dead_code, reason = "the product uses the rest")]
 #[path = "../../egress-user/src/ci_commands.rs"]
 mod ci_commands;
@@ -26,7 +26,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(pass(cut.pieces()), (out.clone(), defused));
     assert_eq!(out.len() as u64, cut.text.len() as u64 + defused);
     assert_eq!(pass([out.as_slice()]), (out.clone(), 0));
-    // The texts that a runner would obey, if it ignores bytes that are not printable.
+    // These are the bytes that a runner reads if it ignores bytes that are not printable.
     let seen: Vec<u8> = out
         .into_iter()
         .filter(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\r'))

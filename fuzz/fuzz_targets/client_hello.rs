@@ -1,4 +1,4 @@
-//! The `ClientHello` reader: the result depends neither on the bytes after the hello nor on how its bytes are cut.
+//! The `ClientHello` reader: the result is the same whatever bytes follow the hello, and wherever its bytes are cut.
 #![no_main]
 use egress_http::client_hello::parse;
 use libfuzzer_sys::fuzz_target;
@@ -9,7 +9,7 @@ fuzz_target!(|data: &[u8]| {
     };
     let records = data.get(..hello.length).expect("a length within the bytes");
     assert_eq!(parse(records), Ok(Some(hello)));
-    // At most some hundred cuts, so that a long hello costs no more time than a short one.
+    // There are at most some hundred cuts, so that a long hello takes no more time than a short one.
     for length in (0..records.len()).step_by(1 + records.len() / 256) {
         assert_eq!(parse(&records[..length]), Ok(None), "cut at {length}");
     }

@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
         assert!(bytes.len() <= 2 * data.len() + 512);
         assert_eq!(bytes.get(..2), data.get(..2), "the id");
         assert!(bytes[2] & 0x80 != 0, "an answer");
-        // A response gets no answer, and the same query gets the same answer.
+        // A message that is a response gets no answer. A repeated query gets the same answer.
         assert_eq!(answer(&mut names, bytes, ipv6), None);
         let again = answer(&mut names, data, ipv6).expect("an answer");
         assert_eq!(&again.bytes, bytes);

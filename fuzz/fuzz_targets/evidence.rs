@@ -1,4 +1,5 @@
-//! The check of evidence: in a changed recording, every accepted receipt is one that its signer signed at that place.
+//! The check of evidence: if a recording is changed, the check accepts only receipts that are signed at the same place
+//! of the original recording.
 #![no_main]
 use std::sync::LazyLock;
 
@@ -11,7 +12,7 @@ use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
 
 const NAME: &str = "evidence.jsonl";
 const SOUND: &[u8] = include_bytes!("../../tests/data/evidence/builtin.jsonl");
-/// The key of this recording, from `tests/data/evidence/cases.json`.
+/// The public key of this recording, from `tests/data/evidence/cases.json`.
 const KEY: &str = "7c7185715f1797934e5c91ff3e3893de86178dfba7aa9f8225164027409a33f8";
 
 static TRUST: LazyLock<Trust> = LazyLock::new(|| Trust {
@@ -23,7 +24,7 @@ static HASHES: LazyLock<Vec<String>> = LazyLock::new(|| {
     hashes
 });
 
-/// Returns the report and the hashes of the receipts.
+/// Returns the report about the evidence, and the hashes of the accepted receipts.
 fn check(bytes: &[u8]) -> (EvidenceReport, Vec<String>) {
     let mut hashes = Vec::new();
     let file = EvidenceFile { name: NAME, bytes };

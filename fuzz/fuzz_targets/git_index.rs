@@ -1,4 +1,4 @@
-//! The git index: an accepted index has no name inside a git directory, and an index that is cut off is not accepted.
+//! The git index: an accepted index contains no name inside a git directory, and a truncated index is not accepted.
 #![no_main]
 use egress_workspace::apply::git_index::{hash_length, is_plain};
 use libfuzzer_sys::fuzz_target;
@@ -11,7 +11,7 @@ fuzz_target!(|data: &[u8]| {
             for length in data.len().saturating_sub(7)..data.len() {
                 assert!(!is_plain(&data[..length], hash), "cut to {length}");
             }
-            // Place of the first name, in an entry without extended flags.
+            // Position of the first name, if the entry has no extended flags.
             let entry = data.get(12..).unwrap_or_default();
             if data[7] != 4
                 && data[8..12] != [0; 4]

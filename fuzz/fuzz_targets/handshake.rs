@@ -1,4 +1,4 @@
-//! The reader of handshakes in tunnels: the forwarded bytes do not depend on how the input is cut.
+//! The reader of handshakes in tunnels: it forwards the same bytes wherever the input is cut.
 #![no_main]
 use egress_fuzz::Cut;
 use egress_relay::authority::Host;
@@ -9,7 +9,7 @@ fuzz_target!(|data: &[u8]| {
     let host = Host::Name(String::from("allowed.test"));
     let cut = Cut::of(data);
     let (server, client) = cut.text.split_at(cut.text.len().min(64));
-    // Before the server's choice, every cut of the client's bytes gives the same result.
+    // Before the server has chosen, the result is the same wherever the client's bytes are cut.
     let whole = handshake(&host, 0, &[Piece::Client(client)]);
     let pieces = Cut::of(data);
     let mut at = 0;
@@ -24,7 +24,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(parts, whole);
     assert!(client.starts_with(&whole.sent));
     assert!(whole.denied.is_none() || whole.sent.len() < client.len());
-    // Bytes from the server in between do not add any output.
+    // Bytes from the server between two pieces of the client do not add any output.
     let (first, second) = client.split_at(client.len() / 2);
     let talk = [first, second].map(Piece::Client);
     let talk = [talk[0], Piece::Server(server), talk[1]];

@@ -1,11 +1,11 @@
-//! Heads of HTTP requests: the end of a head does not depend on how the bytes are cut, and an accepted head has only
-//! one interpretation.
+//! Heads of HTTP requests: the end of a head is the same wherever the bytes are cut, and an accepted head has only one
+//! interpretation.
 #![no_main]
 use egress_fuzz::Cut;
 use egress_relay::http_head::{Framing, MAX_HEAD, Scan, judge, scan};
 use libfuzzer_sys::fuzz_target;
 
-/// Returns the number of fields with this name.
+/// Returns the number of header fields with the name `name`.
 fn count(head: &[u8], name: &[u8]) -> usize {
     let lines = head.split(|byte| *byte == b'\n');
     let names = lines.filter_map(|line| line.split(|byte| *byte == b':').next());

@@ -1,10 +1,10 @@
-//! The strict JSON reader of evidence: another reader interprets every accepted text in the same way.
+//! The strict JSON reader of evidence: another reader reads the same value from every accepted text.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
 use pipelock_receipts::canonical::push_compact;
 use pipelock_receipts::json::{MAX_ENTRY_DEPTH, Node, Value, parse, parse_bytes};
 
-/// Returns the same value for `serde_json`.
+/// Returns the node as a value of `serde_json`.
 fn plain(node: &Node<'_>) -> serde_json::Value {
     match &node.value {
         Value::Null => serde_json::Value::Null,

@@ -1,11 +1,11 @@
-//! Netlink messages from the kernel.
+//! Netlink messages from the kernel: a message of any bytes gives no more destinations than fit into it.
 #![no_main]
 use egress_sys::fuzz::netlink;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
     if let Ok((destinations, _memory, _is_whole)) = netlink(data) {
-        // Adds a header for each message.
+        // Each destination takes at least the header of a message.
         assert!(destinations.len() <= data.len().div_ceil(16));
     }
 });

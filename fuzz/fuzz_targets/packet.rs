@@ -1,4 +1,4 @@
-//! `packet.json` and `boundary.json`: a parsed document is written again with the same content.
+//! `packet.json` and `boundary.json`: a parsed document has the same content when it is written and parsed again.
 #![no_main]
 use audit_packet::check::read_packet;
 use audit_packet::format::boundary::BoundaryDocument;

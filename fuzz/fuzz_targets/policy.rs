@@ -1,4 +1,4 @@
-//! Policies: the runtime policy has the meaning of the document, and is parsed again with the same result.
+//! Policies: the runtime policy has the same meaning as the document, and parsing it again gives the same result.
 #![no_main]
 use egress_policy::allowed::Allowed;
 use egress_policy::document;

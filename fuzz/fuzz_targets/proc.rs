@@ -1,4 +1,4 @@
-//! Lines of `/proc/self/mountinfo` and the text of `/proc/self/cgroup`.
+//! Lines of `/proc/self/mountinfo` and the text of `/proc/self/cgroup`: a path in the kernel's form is read unchanged.
 #![no_main]
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -32,7 +32,7 @@ fuzz_target!(|data: &[u8]| {
         .concat();
         assert_eq!(mount(&line), Some(found));
     }
-    // Every path without a NUL survives.
+    // Every path without a NUL byte must be read unchanged.
     let path: Vec<u8> = data.iter().copied().filter(|byte| *byte != 0).collect();
     let line = [
         b"1 1 0:1 / /".as_slice(),

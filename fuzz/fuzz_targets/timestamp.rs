@@ -1,4 +1,4 @@
-//! Time stamp tokens (RFC 3161): every statement of an accepted reply was signed by its authority.
+//! Time stamp tokens (RFC 3161): the authority has signed every statement of an accepted reply.
 #![no_main]
 use std::sync::LazyLock;
 
@@ -6,7 +6,7 @@ use audit_packet::timestamp::{Roots, Stamp, check, check_times};
 use egress_fuzz::changed;
 use libfuzzer_sys::fuzz_target;
 
-/// A reply over `ATTESTATION`, from an authority that was made for this test.
+/// A reply over `ATTESTATION`, signed by an authority that was made for this test.
 const REPLY: &[u8] = include_bytes!("../seeds/timestamp/reply.tsr");
 const ATTESTATION: &[u8] = b"attestation";
 

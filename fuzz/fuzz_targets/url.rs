@@ -1,5 +1,5 @@
-//! Authorities, URLs in queries, and recorded targets: each has one canonical spelling, which is parsed with the same
-//! result.
+//! Authorities, URLs in queries, and recorded targets: each has one canonical spelling. Parsing this spelling gives the
+//! same result.
 #![no_main]
 use egress_policy::redact::{self, Key};
 use egress_relay::authority::{self, Target};

@@ -1,10 +1,10 @@
-//! WebSocket frames: the same messages are forwarded however the bytes are cut, and only in whole frames.
+//! WebSocket frames: the same messages are forwarded wherever the bytes are cut, and only as whole frames.
 #![no_main]
 use egress_fuzz::Cut;
 use egress_relay::frames::Frames;
 use libfuzzer_sys::fuzz_target;
 
-/// Flags and opcode of a message or control frame, and the payload without its mask.
+/// A message or a control frame: its flags and opcode, and its payload without the mask.
 type Message = (u8, Vec<u8>);
 
 /// Splits off one frame. Returns its first byte, its payload without the mask, and the remaining bytes.
@@ -36,7 +36,7 @@ fn frame(bytes: &[u8]) -> Option<(u8, Vec<u8>, &[u8])> {
     ))
 }
 
-/// Returns the messages in `bytes`, all of whose frames are whole. Fragments of one message are joined.
+/// Returns the messages in `bytes`, which must consist of whole frames. Fragments of one message are joined.
 fn messages(mut bytes: &[u8]) -> Vec<Message> {
     let mut done: Vec<Message> = Vec::new();
     let mut open: Option<Message> = None;

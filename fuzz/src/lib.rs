@@ -8,14 +8,14 @@ pub struct Cut<'d> {
 }
 
 impl<'d> Cut<'d> {
-    /// The first byte of `data` is the number of lengths that follow it; the rest is the text.
+    /// Splits `data`: its first byte is the number of lengths that follow, and the rest is the text.
     pub fn of(data: &'d [u8]) -> Self {
         let (count, rest) = data.split_first().unwrap_or((&0, data));
         let (sizes, text) = rest.split_at(usize::from(*count % 8).min(rest.len()));
         Self { sizes, text }
     }
 
-    /// Returns the text in pieces. The last length is used for all remaining pieces.
+    /// Returns the text in pieces of these lengths. All further pieces have the last length.
     pub fn pieces(&self) -> Vec<&'d [u8]> {
         let mut pieces = Vec::new();
         let mut rest = self.text;
@@ -31,7 +31,8 @@ impl<'d> Cut<'d> {
     }
 }
 
-/// Changes `sound` as `script` describes, in steps of four bytes: place (two bytes), kind of change, and a byte.
+/// Changes `sound` by the steps in `script`. A step has four bytes: the place (two bytes), the kind of change, and a
+/// byte.
 pub fn changed(sound: &[u8], script: &[u8]) -> Vec<u8> {
     let mut bytes = sound.to_vec();
     for step in script.chunks_exact(4) {

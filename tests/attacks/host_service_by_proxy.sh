@@ -1,4 +1,5 @@
-# A service on the host's loopback interface, reached through the proxy, which runs there, and an allowed name.
+# A service on the host's loopback interface. The attempt uses an allowed name and the proxy, which runs on the same
+# interface.
 # stops: mediator
 # oracle: canary
 # allow: loopback.test

@@ -1,6 +1,6 @@
 //! Runs the attack suite. Each technique is a test, and a row of the table that `cargo xtask attacks` prints.
 //!
-//! `EGRESS_TEST_WITHOUT` names a layer that the binary leaves out, and `EGRESS_ATTACKS_ROWS` a file for the rows.
+//! `EGRESS_TEST_WITHOUT` names the layer that the binary leaves out. `EGRESS_ATTACKS_ROWS` names the file for the rows.
 #![expect(
     clippy::expect_used,
     clippy::panic,

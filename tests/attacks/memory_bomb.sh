@@ -4,7 +4,8 @@
 # oracle: call
 # options: --max-memory 100M
 attempt() {
-    # Within one process. tests/tests/machine/limits.rs tests several processes, which needs cgroup controllers.
+    # The attempt uses the memory in one process. tests/tests/machine/limits.rs tests several processes, which needs
+    # cgroup controllers.
     python <<'EOP'
 held = bytearray(200 << 20)
 for page in range(0, len(held), 4096): held[page] = 1

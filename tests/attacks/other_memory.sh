@@ -4,7 +4,8 @@
 # cases: mem read write trace descriptor
 attempt() {
     python "$1" <<'EOP'
-# Without a boundary, only a process that the test started for this purpose, so that no other process is touched.
+# Without a boundary, the attempt uses only a process that the test started for this purpose, so that it touches no
+# other process.
 wanted = os.environ.get('OTHER')
 ways = {
     'mem': lambda pid: os.close(os.open(f'/proc/{pid}/mem', os.O_RDWR)),
@@ -14,7 +15,7 @@ ways = {
     'descriptor': lambda pid: call(438, 438, call(434, 434, pid, 0), 0, 0),
 }
 def vectors(pid):
-    # The process also runs Python, or its program cannot be read.
+    # The address must be mapped in the other process. If the process cannot be read, this attempt is refused here.
     remote = next(line for line in open(f'/proc/{pid}/maps') if 'rw-p' in line).split('-')[0]
     return at(struct.pack('PP', at(b'xx'), 1)), 1, at(struct.pack('PP', int(remote, 16), 1)), 1
 tried = 0

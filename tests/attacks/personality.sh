@@ -1,4 +1,4 @@
-# A process all of whose readable memory is executable.
+# A process in which all readable memory is executable.
 # stops: seccomp
 # oracle: call
 # as: nobody

@@ -1,4 +1,4 @@
-# An allowed name whose address changes between two queries, or one of whose addresses is internal.
+# An allowed name whose address changes between two queries, or that also has an internal address.
 # claims: special-addresses
 # stops: mediator
 # seen: source=relay

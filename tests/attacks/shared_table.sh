@@ -15,7 +15,7 @@ def option(family, level, number, value):
 calls = {
     'asynchronous_io': lambda: call(206, 0, 1, at(bytes(8))),
     'huge_file': lambda: os.memfd_create('x', 4),
-    # Without a reservation, because an empty pool refuses one on every machine.
+    # The mapping reserves no page, because an empty pool refuses a reservation on every machine.
     'huge_mapping': lambda: call(9, 222, 0, 1 << 21, 3, 0x44022, -1, 0),
     'socket_filter': lambda: option(socket.AF_UNIX, socket.SOL_SOCKET, 26, program),
     'reuseport_filter': lambda: option(socket.AF_INET, socket.SOL_SOCKET, 51, program),

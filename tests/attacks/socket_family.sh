@@ -4,7 +4,7 @@
 # oracle: call
 # cases: 40
 attempt() {
-    # 40: virtual machines.
+    # Family 40 leads to virtual machines.
     python "$1" <<'EOP'
 kinds = {'40': (socket.SOCK_STREAM, 0), '44': (socket.SOCK_RAW, 0)}
 socket.socket(int(case), *kinds[case])

@@ -1,5 +1,5 @@
-//! `attacks`: tries every technique of the attack suite. With `--without`, shows which layer of the boundary stops
-//! which technique.
+//! `attacks`: tries every technique of the attack suite. With `--without`, tries them again without a layer of the
+//! boundary, and shows which techniques this layer stops.
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// Run the suite again without this layer of the boundary
     #[arg(long, value_enum, value_name = "LAYER")]
     without: Option<Without>,
-    /// Try only techniques whose names contain this
+    /// Try only techniques whose names contain this text
     #[arg(value_name = "NAME")]
     only: Option<String>,
 }
@@ -58,7 +58,7 @@ type Rows = BTreeMap<String, Value>;
 /// Runs the suite, prints the table, and writes it as JSON to the target directory.
 ///
 /// # Errors
-/// If a technique does not end as its script states, or no technique needs a layer that was left out.
+/// If the result of a technique differs from its script, or if no technique succeeds because a layer was left out.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     setup::everything(layout)?;
     let binary = build::optimised(layout)?;
@@ -88,7 +88,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Runs the suite once. Failures are in the rows.
+/// Runs the suite once. Failures of techniques are in the rows.
 fn suite(layout: &Layout, args: &Args, binary: &Path, without: Option<&str>) -> Result<Rows> {
     let path = layout.target.join("attacks.rows");
     if path.exists() {
@@ -108,7 +108,7 @@ fn suite(layout: &Layout, args: &Args, binary: &Path, without: Option<&str>) -> 
     let ended = run_program(&mut command);
     let rows = read(&path)?;
     ensure!(!rows.is_empty(), "no technique was tried");
-    // If the suite itself fails, no row shows it.
+    // If the suite itself fails, its rows do not show this.
     if rows.values().all(as_expected) {
         ended?;
     }

@@ -11,7 +11,7 @@ use crate::setup;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// What to measure
+    /// The part of egress to measure
     #[arg(value_enum)]
     what: Benchmark,
 }
@@ -24,13 +24,13 @@ enum Benchmark {
     Connect,
     /// Time and memory of the check of packets with 1,000, 10,000, and 100,000 requests
     Packet,
-    /// A run with the real Pipelock that `PIPELOCK_BIN` names, compared with that Pipelock alone
+    /// A run with the real Pipelock that `PIPELOCK_BIN` names, compared with the same Pipelock without egress
     Pipelock,
     /// Requests through the relay, compared with requests to the mediator and without a boundary
     Relay,
-    /// The start up to the command's first instruction, and a whole run
+    /// The time from the start to the command's first instruction, and the time of a whole run
     Run,
-    /// The check of long evidence, compared with bare signature checks and the published verifier in Rust
+    /// The check of long evidence, compared with signature checks alone and with the published verifier in Rust
     Verify,
     /// One connection that the kernel records, compared with one that it does not record
     Witness,
@@ -39,7 +39,7 @@ enum Benchmark {
 /// Builds with optimizations and measures.
 ///
 /// # Errors
-/// If something cannot be built, or a run fails.
+/// If a program cannot be built, or a measurement fails.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     let name = match args.what {
         Benchmark::Action => "action",
@@ -48,12 +48,12 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
         Benchmark::Pipelock => "pipelock",
         Benchmark::Relay => "relay",
         Benchmark::Run => "run",
-        // The recorder writes the long evidence.
+        // This benchmark uses the recorder to write the long evidence.
         Benchmark::Verify => {
             setup::verifiers(layout)?;
             return of_library(layout, "verify_bench");
         }
-        // This benchmark leaves out kernel programs one by one, which no run can do.
+        // This benchmark leaves out kernel programs one by one, and a run cannot do that.
         Benchmark::Witness => return of_library(layout, "witness_bench"),
     };
     setup::everything(layout)?;
@@ -65,8 +65,8 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
 /// Runs a benchmark that is an example of the library, because it needs more than the binary.
 fn of_library(layout: &Layout, name: &str) -> Result<()> {
     let binary = build::optimised(layout)?;
-    // The kernel programs are those of the binary. Otherwise, each of the two builds would rebuild what the other
-    // built.
+    // The benchmark embeds the same kernel programs as the binary. Otherwise, each of the two builds would rebuild the
+    // files of the other.
     let mut build = cargo();
     ebpf::embed(layout, &mut build)
         .current_dir(&layout.root)

@@ -49,9 +49,9 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
 
 /// The parts of a page that the checks need.
 struct Page {
-    /// Targets of its links.
+    /// Targets of the links on the page.
     links: Vec<String>,
-    /// Anchors of its headings, as GitHub and mdBook make them.
+    /// Anchors of the headings, in the form that GitHub and mdBook give them.
     anchors: BTreeSet<String>,
 }
 
@@ -70,7 +70,7 @@ impl Page {
                 heading.push_str(words);
             } else if let Event::End(TagEnd::Heading(_)) = event {
                 let anchor = anchor(&heading.take().unwrap_or_default());
-                // A repeated heading gets a number.
+                // If a heading is repeated, its anchor gets a number.
                 let numbered = (1..).map(|number| format!("{anchor}-{number}"));
                 let mut names = std::iter::once(anchor.clone()).chain(numbered);
                 anchors.extend(names.find(|name| !anchors.contains(name)));
@@ -93,7 +93,8 @@ fn anchor(heading: &str) -> String {
     kept.flat_map(char::to_lowercase).collect()
 }
 
-/// Checks that a link of the page at `from` leads to a file and a heading. Links to other sites are not followed.
+/// Checks that a link on the page `from` leads to a file and a heading that exist. Links to other sites are not
+/// checked.
 fn resolves(
     layout: &Layout,
     pages: &BTreeMap<PathBuf, Page>,
@@ -111,7 +112,7 @@ fn resolves(
     if !layout.root.join(&target).exists() {
         return Err("leads to a file that does not exist");
     }
-    // A link out of the book works only in the repository.
+    // A link from the book to another file works only in the repository.
     let is_in_book = |path: &Path| path.starts_with("docs");
     if is_in_book(from) && !is_in_book(&target) {
         return Err("leads out of the book");

@@ -8,13 +8,13 @@ use crate::ebpf;
 use crate::layout::Layout;
 use crate::program::{cargo, run as run_program};
 
-/// A binary with a part that an attacker has taken over, for the tests.
+/// A binary for the tests in which an attacker has taken over one process.
 #[derive(Clone, Copy, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum Example {
-    /// The relay tries to reach everything that it can.
+    /// The relay tries to reach every destination that an attacker would.
     ExploitedRelay,
-    /// The built-in mediator rewrites its receipts at its end.
+    /// The built-in mediator changes its receipts when it has ended.
     LyingMediator,
 }
 
@@ -32,7 +32,7 @@ pub(crate) struct Args {
     /// Build with optimizations
     #[arg(long)]
     release: bool,
-    /// Build a binary with a part that an attacker has taken over, instead of `egress`
+    /// Build a test binary in which an attacker has taken over a process, instead of `egress`
     #[arg(long, value_enum, conflicts_with = "without_layers")]
     example: Option<Example>,
     /// Build the binary of the attack suite, which can leave out a layer of the boundary
@@ -57,8 +57,8 @@ pub(crate) fn optimised(layout: &Layout) -> Result<PathBuf> {
     )
 }
 
-/// Builds `egress` and the program `tool` of the test crate as fast as possible, and returns their
-/// paths. The binary is not optimized, and it has no kernel programs for `egress run --debug`.
+/// Builds `egress` and the program `tool` of the test crate as fast as possible, and returns their paths. This `egress`
+/// is not optimized, and it has no kernel programs for `egress run --debug`.
 ///
 /// # Errors
 /// The same as for [`run`].
@@ -66,7 +66,7 @@ pub(crate) fn quick(layout: &Layout, tool: &str) -> Result<[PathBuf; 2]> {
     const PROFILE: &str = "quick";
     ebpf::without_diagnostics(layout)?;
     let mut build = cargo();
-    // One build for both, so that shared crates are compiled once.
+    // One call of cargo builds both, so that shared crates are compiled once.
     build
         .current_dir(&layout.root)
         .args(["build", "--locked", "--profile", PROFILE])
@@ -79,7 +79,7 @@ pub(crate) fn quick(layout: &Layout, tool: &str) -> Result<[PathBuf; 2]> {
     Ok([profile.join("egress"), profile.join(tool)])
 }
 
-/// Builds a binary with a part that an attacker has taken over, and returns its path.
+/// Builds a test binary in which an attacker has taken over a process, and returns its path.
 ///
 /// # Errors
 /// The same as for [`run`].
@@ -125,7 +125,7 @@ pub(crate) fn without_layers(layout: &Layout) -> Result<PathBuf> {
 /// Builds, and returns the path of the binary.
 ///
 /// # Errors
-/// If a build fails, or a tool that it needs cannot be installed.
+/// If a build fails, or if a tool for the build cannot be installed.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
     ebpf::run(layout)?;
     let mut build = cargo();
@@ -139,14 +139,14 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
     ebpf::embed(layout, &mut build);
     let mut target = layout.target.clone();
     if args.without_layers {
-        // This binary has its own directory, so that nobody mistakes it for the product.
+        // This binary gets its own directory, so that it is not confused with the product.
         target.push("without-layers");
         build.args(["--features", "without-layers", "--target-dir"]);
         build.arg(&target);
     }
     if let Some(name) = &args.target {
         build.args(["--target", name]);
-        // By default, C code would be built with a compiler that Debian has for only one architecture.
+        // The default compiler for C code has a Debian package for only one architecture.
         let compiler = format!("CC_{}", name.replace('-', "_"));
         if name.ends_with("-musl") && env::var_os(&compiler).is_none() {
             build.env(compiler, "musl-gcc");

@@ -19,7 +19,7 @@ use syn::{Attribute, Expr, ExprLit, Item, Lit, LitStr, Macro, Meta};
 use crate::layout::Layout;
 use crate::tidy;
 
-/// The document in which every table has claims.
+/// The document in which the rows of every table are claims.
 const SECURITY: &str = "SECURITY.md";
 /// The document whose claims are the rules of the verifier.
 const RULES: &str = "docs/rules.md";
@@ -195,7 +195,7 @@ fn compare(claims: &Claims, shown: &Shown) -> Vec<String> {
     wrong
 }
 
-/// Returns a problem for each file that names a claim of no document.
+/// Returns a problem for each file that names a claim which is in no document.
 fn unknown(claims: &Claims, named: &Named) -> impl Iterator<Item = String> {
     named
         .iter()
@@ -234,8 +234,8 @@ fn rows<'text>(document: &str, text: &'text str) -> Result<Vec<(String, &'text s
     Ok(found)
 }
 
-/// Returns the identifiers in brackets, each with the text between it and the one before it in the same paragraph, item,
-/// or row. If that text names no file, the whole paragraph does.
+/// Returns the identifiers in brackets. Each has the text between it and the identifier before it in the same
+/// paragraph, item, or row. If this text names no file, the identifier has the text of the whole paragraph.
 fn statements(text: &str) -> Vec<(String, &str)> {
     let mut found = Vec::new();
     for block in blocks(text) {
@@ -244,7 +244,7 @@ fn statements(text: &str) -> Vec<(String, &str)> {
             let Some((id, after)) = after.split_once("`]") else {
                 break;
             };
-            // A link has its address next.
+            // Brackets with an address after them are a link.
             if !after.starts_with('(') {
                 let statement = if paths(before).is_empty() {
                     block
@@ -297,7 +297,7 @@ fn paths(text: &str) -> BTreeSet<String> {
     .collect()
 }
 
-/// Returns the claims that a source file names. A list of rules names each rule by its string.
+/// Returns the claims that a source file names. In a list of rules, the string of each rule names it.
 fn sources_of<'text>(file: &Path, text: &'text str) -> Vec<&'text str> {
     if file.file_name().is_some_and(|name| name == "rules.rs") && text.contains("rules! {") {
         let strings = text.split('"').skip(1).step_by(2);
@@ -323,7 +323,7 @@ fn header(script: &str) -> impl Iterator<Item = &str> {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Mention {
     name: String,
-    /// Whether the name is a string of the code, and not in the doc comment.
+    /// Whether the name is a string in the code. Otherwise, it is in the doc comment.
     is_text: bool,
 }
 
@@ -336,7 +336,7 @@ fn marked_lines(text: &str) -> usize {
 
 /// Returns the claims and strings of each test in a file.
 fn tests(file: &Path, text: &str) -> Result<BTreeMap<String, BTreeSet<Mention>>> {
-    // Most files have none, and parsing a file takes longer than searching it.
+    // Most files have no tests, and parsing a file takes longer than searching it.
     if !text.contains("test]") && !text.contains("test(") {
         ensure!(
             marked_lines(text) == 0,
@@ -390,7 +390,7 @@ struct Items {
     bodies: BTreeMap<String, Body>,
 }
 
-/// The strings of an item, and the names that may be other items.
+/// The strings in an item, and the names in it that may be other items.
 #[derive(Default)]
 struct Body {
     texts: BTreeSet<String>,
@@ -427,7 +427,7 @@ impl<'ast> Visit<'ast> for Body {
         self.see(one.tokens.clone());
     }
 
-    /// Skips doc comments, which are attributes and show nothing.
+    /// Skips doc comments. They are attributes, and their strings do not show a claim.
     fn visit_attribute(&mut self, _attribute: &'ast Attribute) {}
 }
 
@@ -469,7 +469,7 @@ impl<'ast> Visit<'ast> for Items {
     }
 }
 
-/// Returns a line of a doc comment without the space before it.
+/// Returns a line of a doc comment without the space at its start.
 fn doc(attribute: &Attribute) -> Option<String> {
     if let Meta::NameValue(pair) = &attribute.meta
         && pair.path.is_ident("doc")

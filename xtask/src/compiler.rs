@@ -5,7 +5,8 @@ use std::process::Command;
 
 use crate::program::{cargo, output, program, without_package};
 
-/// If this variable is `debian`, Debian's compiler is used even if the active one is suitable.
+/// If this variable has the value `debian`, Debian's compiler is used even if the active one can build the kernel
+/// programs.
 const TOOLCHAIN_VARIABLE: &str = "EGRESS_EBPF_TOOLCHAIN";
 
 /// A compiler that can build `core` for the BPF target.
@@ -28,7 +29,7 @@ impl Compiler {
             .find(|compiler| compiler.sources().is_some())
     }
 
-    /// Whether the caller requests Debian's compiler.
+    /// Returns whether the caller requests Debian's compiler.
     pub(crate) fn debian_wanted() -> bool {
         env::var_os(TOOLCHAIN_VARIABLE).is_some_and(|value| value == "debian")
     }
@@ -70,7 +71,7 @@ impl Compiler {
         library.join("core/Cargo.toml").exists().then_some(library)
     }
 
-    /// Returns the directory of this compiler's LLVM. `bpf-linker` is built without LLVM and must find the one that
+    /// Returns the directory of this compiler's LLVM. `bpf-linker` is built without LLVM. It must find the LLVM that
     /// wrote the bitcode.
     pub(crate) fn llvm_dir(self) -> Option<PathBuf> {
         match self {

@@ -1,4 +1,4 @@
-//! `demo`: runs an example agent behind the boundary, from a new machine to a verified packet.
+//! `demo`: runs an example agent behind the boundary. It starts on a new machine and ends with a verified packet.
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,7 +11,7 @@ use crate::setup;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Also install the verifiers that others publish, and verify the packet with them
+    /// Also install the published verifiers, and verify the packet with them
     #[arg(long)]
     published_verifiers: bool,
 }
@@ -19,7 +19,7 @@ pub(crate) struct Args {
 /// Builds `egress` and the demo, and runs the example agent.
 ///
 /// # Errors
-/// If something cannot be built or installed, or a verifier rejects the packet.
+/// If a program cannot be built or installed, or if a verifier rejects the packet.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     setup::for_demo(layout)?;
     if args.published_verifiers {
@@ -29,7 +29,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     run_program(in_world(layout, &demo, &binary).arg(layout.target.join("demo")))
 }
 
-/// Builds a program of the test crate without the library that embeds the kernel programs.
+/// Builds a program of the test crate that does not use the library with the kernel programs.
 pub(crate) fn tool(layout: &Layout, name: &str) -> Result<PathBuf> {
     let mut build = cargo();
     build
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
     use crate::program::output;
 
-    /// The packages that the test crate is built from.
+    /// Returns the packages that a build of the test crate with these arguments uses.
     fn packages(arguments: &[&str]) -> String {
         let mut tree = cargo();
         tree.current_dir(env!("CARGO_MANIFEST_DIR"))

@@ -1,5 +1,5 @@
-//! `dist`: builds a release, which is a static binary, its checksum as a row of dist/egress.sha256, and its bill of
-//! materials.
+//! `dist`: builds a release. It consists of a static binary, its checksum as a row of dist/egress.sha256, and its bill
+//! of materials.
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::setup;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Target to build for
+    /// Target to build the release for
     #[arg(long, value_parser = ["x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"])]
     target: String,
     /// URL of the directory from which the files will be downloaded, for the row of dist/egress.sha256
@@ -20,10 +20,10 @@ pub(crate) struct Args {
     from: Option<String>,
 }
 
-/// Whether a program is statically linked.
+/// Returns whether a program is statically linked.
 ///
 /// # Errors
-/// If it cannot be read.
+/// If the program cannot be read.
 pub(crate) fn is_static(binary: &Path) -> Result<bool> {
     let headers = output(
         program("readelf")
@@ -78,7 +78,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
     let bill = format!("{bill}.json");
     let made = layout.root.join("egress-user").join(&bill);
     let text = fs::read_to_string(&made).context("no bill of materials was made")?;
-    // The bill of materials must not contain the path of the build.
+    // The bill of materials must not contain the path of the build directory.
     let root = layout.root.display().to_string();
     fs::write(dir.join(&bill), text.replace(&root, "/egress"))?;
     // The tool writes one file beside each package of the workspace.

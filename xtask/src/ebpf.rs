@@ -1,7 +1,7 @@
 //! `ebpf`: builds the kernel programs from source with a compiler that has its library sources.
 //!
-//! The BPF target has no prebuilt `core`, so the compiler builds it (`-Zbuild-std`), which stable compilers allow with
-//! `RUSTC_BOOTSTRAP`. This module sets everything that the build needs, so no configuration file affects it.
+//! The BPF target has no prebuilt `core`, so the compiler builds it (`-Zbuild-std`). Stable compilers allow this with
+//! `RUSTC_BOOTSTRAP`. This module sets all options of the build, so no configuration file affects it.
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -27,12 +27,12 @@ const TARGET: &str = "bpfel-unknown-none";
 
 pub(crate) struct Object {
     pub(crate) path: PathBuf,
-    /// SHA-256 of the object, lowercase hex, which every packet states.
+    /// SHA-256 of the object, lowercase hex. Every packet states it.
     pub(crate) sha256: String,
 }
 
-/// Makes `command`, which runs cargo and may build `egress-user`, embed the kernel programs that were built last. All
-/// builds with one profile must name the same objects. After a build that names none, the next build that names them
+/// Makes `command` embed the kernel programs that were built last. `command` runs cargo and may build `egress-user`.
+/// All builds with one profile must name the same objects. If a build names no objects, the next build that names them
 /// compiles everything again.
 pub(crate) fn embed<'a>(layout: &Layout, command: &'a mut Command) -> &'a mut Command {
     embed_without_diagnostics(layout, command).env(DEBUG_OBJECT_VARIABLE, debug_object(layout))
@@ -116,8 +116,8 @@ fn read_object(built: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes an object unless the file already has this content, because the build script of egress-user watches the time
-/// of its last change.
+/// Writes an object to a file. If the file already has this content, it is not changed, because the build script of
+/// egress-user watches the time of its last change.
 fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).ok().as_deref() != Some(bytes) {
         fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;
@@ -191,17 +191,18 @@ fn environment(
     let flags = [
         "--cfg".to_owned(),
         format!("bpf_target_arch=\"{}\"", env::consts::ARCH),
-        // BTF is made from the debug information; the kernel wants it for map types and SK_STORAGE.
+        // BTF is made from the debug information. The kernel needs BTF for map types and SK_STORAGE.
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
-        // BTF contains the paths of source files. Without this, the digest would depend on the path of the project.
+        // BTF contains the paths of source files. Without this option, the digest would depend on the path of the
+        // project.
         remap(&layout.root, "egress"),
         remap(&cargo_home, "cargo"),
         remap(&sources, "library"),
     ];
     command
         .env("RUSTC_BOOTSTRAP", "1")
-        // This variable takes precedence over RUSTFLAGS, which are meant for the host.
+        // This variable takes precedence over RUSTFLAGS, which apply to the host.
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"))
         .env("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", linker)
         .env_remove("CARGO_TARGET_DIR")

@@ -1,7 +1,8 @@
 //! Checks the imports between crates, and between the files of one crate.
 //!
 //! Files that import each other, directly or through others, can only be understood together. A file must therefore not
-//! use items that its parent module defines. Items that both need are in another file. Tests may use anything.
+//! use items that its parent module defines. If both files need an item, it must be in a third file. Tests may use any
+//! item.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -58,8 +59,8 @@ pub(crate) fn between_crates(text: &str, metadata: &Value) -> Result<Vec<String>
     Ok(wrong)
 }
 
-/// Reads the table with the second column `crate` and the last column `may use`, which contain folders with or without
-/// backticks.
+/// Reads the table whose second column is `crate` and whose last column is `may use`. These columns contain folders,
+/// with or without backticks.
 fn table(text: &str) -> Result<BTreeMap<String, BTreeSet<String>>> {
     let cells = |line: &str| -> Vec<String> {
         let line = line.trim().trim_start_matches('|').trim_end_matches('|');
@@ -91,7 +92,7 @@ fn table(text: &str) -> Result<BTreeMap<String, BTreeSet<String>>> {
     Ok(rows.into_iter().filter_map(row).collect())
 }
 
-/// Reports the files of the crate in `src` that import each other in a circle. `shown` is the path of `src` for
+/// Reports the files of the crate in `src` that import each other in a circle. `shown` is the path of `src` in the
 /// messages.
 ///
 /// # Errors
@@ -108,7 +109,8 @@ pub(crate) fn circles(
             let text = fs::read_to_string(file)
                 .with_context(|| format!("cannot read {}", file.display()))?;
             let parsed = syn::parse_file(&text).with_context(|| file.display().to_string())?;
-            // The library of a package comes before its program, which uses the library by its name.
+            // If a package has a library and a program, the library is used here. The program uses the library by its
+            // name.
             sources.entry(module).or_insert(parsed);
         }
     }
@@ -152,7 +154,7 @@ fn module_of(inner: &Path) -> Option<Module> {
     Some(names)
 }
 
-/// Returns the edges that are part of a circle.
+/// Returns the imports that are part of a circle.
 fn in_circles(edges: &Edges) -> Vec<(String, String, String)> {
     let name = |module: &Module| {
         if module.is_empty() {
@@ -190,13 +192,13 @@ fn leads_to(edges: &Edges, from: &Module, to: &Module) -> bool {
 struct Imports<'a> {
     modules: &'a BTreeSet<Module>,
     file: &'a Module,
-    /// The current module: that of the file, or an inline module.
+    /// The module that is being read: the file's own module, or an inline module in it.
     inside: Module,
     found: BTreeMap<Module, String>,
 }
 
 impl Imports<'_> {
-    /// Notes the module that a path names, if it belongs to this crate.
+    /// Records the module that a path names, if the module belongs to this crate.
     fn see(&mut self, path: &[String]) {
         let mut names = path;
         let mut at = match names.first().map(String::as_str) {
@@ -259,7 +261,7 @@ impl Imports<'_> {
         self.see(&path);
     }
 
-    /// Collects paths in the arguments of a macro, which have no syntax tree before it is expanded.
+    /// Collects paths in the arguments of a macro. Before its expansion, a macro has no syntax tree.
     fn see_tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;
@@ -390,7 +392,7 @@ mod tests {
         assert!(between_crates("# Architecture\n", &metadata).is_err());
     }
 
-    /// The circles of a crate with these files.
+    /// Returns the circles of a crate that consists of these files.
     fn circles_of(files: &[(&str, &str)]) -> Vec<String> {
         let dir = std::env::temp_dir().join(format!("egress-imports-{}", std::process::id()));
         let mut paths: Vec<PathBuf> = Vec::new();

@@ -14,7 +14,7 @@ pub(crate) struct Layout {
 }
 
 impl Layout {
-    /// Gets the directories from cargo, so that every way of setting the target directory works.
+    /// Reads the directories from cargo, so that the target directory is right however it was set.
     ///
     /// # Errors
     /// If cargo cannot read the workspace.
@@ -27,7 +27,7 @@ impl Layout {
             "--format-version",
             "1",
         ]);
-        // `cargo run` sets this variable. Without it, the project is searched from the current directory.
+        // `cargo run` sets this variable. Without it, cargo searches for the project from the current directory.
         if let Some(dir) = env::var_os("CARGO_MANIFEST_DIR") {
             metadata
                 .arg("--manifest-path")

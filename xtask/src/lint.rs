@@ -1,4 +1,4 @@
-//! `lint`: runs all checks that need no kernel programs, the fastest first.
+//! `lint`: runs all checks that need no kernel programs. The fastest checks come first.
 use std::fs;
 use std::path::Path;
 
@@ -18,7 +18,7 @@ use crate::tidy;
 /// Runs every check.
 ///
 /// # Errors
-/// The first check that fails.
+/// The error of the first check that fails.
 pub(crate) fn run(layout: &Layout) -> Result<()> {
     let kernel_programs = layout.root.join("egress-ebpf/Cargo.toml");
     step("form");
@@ -119,8 +119,8 @@ fn elsewhere(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Checks that no other feature enables the one that removes layers of the boundary, which is only for a binary of the
-/// tests.
+/// Checks that no other feature enables the feature that removes layers of the boundary. Only a binary of the tests may
+/// have this feature.
 fn features(layout: &Layout) -> Result<()> {
     const TESTS_ONLY: &str = "without-layers";
     let metadata =
@@ -166,13 +166,13 @@ fn deny(layout: &Layout) -> Result<()> {
         command
     };
     run_program(deny().args(["check", "bans", "licenses", "sources"]))?;
-    // Dependencies of the kernel object, which has another license.
+    // This call checks the dependencies of the kernel object, which has another license.
     run_program(
         deny()
             .current_dir(layout.root.join("egress-ebpf"))
             .args(["check", "licenses"]),
     )?;
-    // This task does not download the database, because it comes from a git host and not from a package registry.
+    // Lint does not download the database, because the database is on a git host and not in a package registry.
     let fetched = cargo_home().is_some_and(|home| has_directory(&home.join("advisory-dbs")));
     if fetched {
         run_program(deny().args(["check", "--disable-fetch", "advisories"]))
@@ -182,7 +182,7 @@ fn deny(layout: &Layout) -> Result<()> {
     }
 }
 
-/// Whether `dir` contains a directory. A failed download leaves only a lock file.
+/// Returns whether `dir` contains a directory. A failed download leaves only a lock file.
 fn has_directory(dir: &Path) -> bool {
     fs::read_dir(dir).is_ok_and(|entries| {
         entries

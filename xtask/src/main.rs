@@ -48,7 +48,7 @@ enum Task {
     Build(build::Args),
     /// Print each claim of README, SECURITY.md, and docs/rules.md with the tests that show it
     Claims {
-        /// Only claims whose identifiers contain this
+        /// Only claims whose identifiers contain this text
         #[arg(default_value = "")]
         part: String,
     },

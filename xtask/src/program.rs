@@ -1,4 +1,4 @@
-//! Starts other programs. No other module of this crate does.
+//! Starts other programs. No other module of this crate starts one.
 #![expect(
     clippy::disallowed_methods,
     reason = "tasks start the compiler, package clients, and the built binary"
@@ -16,7 +16,7 @@ pub(crate) fn program(program: impl AsRef<OsStr>) -> Command {
     Command::new(program)
 }
 
-/// Returns a command for the cargo that started this task, without the variables that describe the package `xtask`.
+/// Returns a command for the cargo that started this task. The variables that describe the package `xtask` are removed.
 /// Otherwise, build scripts that watch these variables would run again after every direct `cargo build`.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
@@ -37,10 +37,10 @@ pub(crate) fn without_package(command: &mut Command) {
     }
 }
 
-/// Runs `command` with the output of this task.
+/// Runs `command`. It writes to the standard streams of this task.
 ///
 /// # Errors
-/// If it cannot start or does not exit with 0.
+/// If the program cannot start or does not exit with 0.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command
         .status()
@@ -54,7 +54,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// Runs `command` and returns its standard output.
 ///
 /// # Errors
-/// If it cannot start, does not exit with 0, or its output is not UTF-8.
+/// If the program cannot start, does not exit with 0, or writes output that is not UTF-8.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
@@ -71,7 +71,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("output of {}", display(command)))
 }
 
-/// Whether `command` starts and exits with 0. Its output is discarded.
+/// Returns whether `command` starts and exits with 0. Its output is discarded.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())
@@ -84,7 +84,7 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 /// Returns the effective user id of this process.
 ///
 /// # Errors
-/// If /proc does not contain it.
+/// If /proc does not contain the user id.
 pub(crate) fn effective_uid() -> Result<u32> {
     let status =
         fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;

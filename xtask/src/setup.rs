@@ -1,4 +1,4 @@
-//! `setup`: installs the missing tools for building and testing with the usual package clients, and prints each
+//! `setup`: installs missing tools for building and testing with the usual package clients, and prints each
 //! installation.
 use std::env;
 use std::fs;
@@ -13,7 +13,7 @@ use crate::program::{
     succeeds,
 };
 
-/// The version of the linker. It must support the LLVM of the compiler that `rust-toolchain.toml` names.
+/// The version of the linker. The linker must support the LLVM of the compiler that `rust-toolchain.toml` names.
 const BPF_LINKER: &str = "0.10.1";
 const CARGO_DENY: &str = "0.20.2";
 const CARGO_CYCLONEDX: &str = "0.5.9";
@@ -68,16 +68,17 @@ const TEST_PROGRAMS: [(&str, &str); 18] = [
     ("wget", "wget"),
 ];
 
-/// The first cargo that supports sparse registries, which the tests use. Debian 12 also has an older one.
+/// The oldest version of cargo with support for sparse registries, which the tests use. Debian 12 also has an older
+/// cargo.
 const OLDEST_CARGO: [u32; 2] = [1, 68];
 
-/// Debian's packages of cargo, the newest first. Not every release has both.
+/// Debian's packages with cargo, the newest first. Some Debian releases have only one of them.
 const CARGO_PACKAGES: [&[&str]; 2] = [&["cargo-web", "rustc-web"], &["cargo", "rustc"]];
 
 /// User id of an account other than root.
 const NOBODY: &str = "65534";
 
-/// Directories of programs that the command of a test can run. The command has its own account, so it cannot reach
+/// Directories with programs that the command of a test can run. The command has its own account, so it cannot reach
 /// programs below a home directory. The installers of the Go project put Go into the last directory.
 const SYSTEM_PATH: &str =
     "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/go/bin";
@@ -156,7 +157,7 @@ pub(crate) fn for_lint(layout: &Layout) -> Result<()> {
 /// If a package client fails.
 pub(crate) fn for_dist(layout: &Layout, target: &str) -> Result<()> {
     if on_path("rustup").is_some() {
-        // Runs in the project's directory, so that rustup installs the library for the project's toolchain.
+        // rustup runs in the project's directory, so that it installs the library for the project's toolchain.
         run(program("rustup")
             .current_dir(&layout.root)
             .args(["target", "add", target]))?;
@@ -205,7 +206,7 @@ fn test_programs() -> Result<()> {
     Ok(())
 }
 
-/// Installs a Rust compiler that the command of a test can run. The command has its own account, and the compiler that
+/// Installs a Rust compiler that the command of a test can run. The command has its own account. The compiler that
 /// builds this project is usually in a home directory that only its owner can enter.
 fn cargo_for_everyone() -> Result<()> {
     if is_for_everyone()? {
@@ -223,7 +224,7 @@ fn cargo_for_everyone() -> Result<()> {
     Ok(())
 }
 
-/// Whether every account can run a cargo and a rustc that are new enough.
+/// Returns whether every account can run a cargo and a rustc that are new enough.
 fn is_for_everyone() -> Result<bool> {
     let is_root = effective_uid()? == 0;
     let version = |name: &str| {
@@ -234,7 +235,7 @@ fn is_for_everyone() -> Result<bool> {
                 .arg(name);
             command
         } else {
-            // Only root can try this as another account, and only root runs the tests.
+            // Only root can start the program as another account. Only root runs the tests, too.
             program(name)
         };
         command
@@ -366,7 +367,7 @@ fn cargo_install(layout: &Layout, name: &str, version: &str) -> Command {
     install
         .current_dir(&layout.root)
         .args(["install", "--locked", "--quiet", name, "--version", version])
-        // All share one directory, so that common dependencies are built once.
+        // All these builds share one directory, so that common dependencies are built once.
         .env("CARGO_TARGET_DIR", layout.target.join("tools-build"))
         .env_remove("RUSTFLAGS");
     install
@@ -403,7 +404,7 @@ fn apt_any(lists: &[&[&str]]) -> Result<()> {
     let Some((last, others)) = lists.split_last() else {
         return Ok(());
     };
-    // Before an update, only the best set is tried, because old package lists may not have it.
+    // Before an update of the package lists, only the best set is tried, because old lists may not contain it.
     if lists
         .first()
         .is_some_and(|packages| succeeds(&mut install(packages)))

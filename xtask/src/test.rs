@@ -15,7 +15,7 @@ use crate::setup;
 /// The crate of the privileged end-to-end tests.
 const PRIVILEGED: &str = "egress-tests";
 
-/// Tests that set the clock of the binary alone, with a library that the dynamic linker loads into it.
+/// Tests that set the clock of the binary alone. They use a library that the dynamic linker loads into the binary.
 const BY_DYNAMIC_LINKER: [&str; 2] = [
     "deadlines_do_not_move_with_the_clock",
     "step_back_overwrites_nothing_and_is_told",
@@ -24,19 +24,19 @@ const BY_DYNAMIC_LINKER: [&str; 2] = [
 /// Variable with the directory whose `corpora` contain evidence with known verdicts.
 const CORPORA_VARIABLE: &str = "EGRESS_SHARED";
 
-/// Variable with the real Pipelocks for their suite, separated by `:`.
+/// Variable with the real Pipelocks to test, separated by `:`.
 const PIPELOCK_VARIABLE: &str = "PIPELOCK_BIN";
 
-/// Variable with the number of changes of a packet that the suite of mutations makes.
+/// Variable that selects the changes of packets that the mutation tests make.
 const MUTATIONS_VARIABLE: &str = "EGRESS_MUTATIONS";
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Run only the suite with each real Pipelock that `PIPELOCK_BIN` names, separated by `:`
+    /// Run only the tests with real Pipelocks, once for each Pipelock that `PIPELOCK_BIN` names, separated by `:`
     #[arg(long)]
     real_pipelock: bool,
-    /// Run only the suite of mutations, with every change of a packet instead of a sample; with `--real-pipelock`, of
-    /// the packets of each Pipelock
+    /// Run only the mutation tests, with every change of a packet instead of a sample. With `--real-pipelock`, the
+    /// packets are those of each Pipelock
     #[arg(long)]
     mutations: bool,
     /// Run only the end-to-end tests, with this binary instead of a new build
@@ -77,7 +77,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
         ebpf::embed(layout, &mut command)
             .current_dir(&layout.root)
             .args(["test", "--locked", "--no-fail-fast"])
-            // A test that lacks its tools fails instead of passing.
+            // With this variable, a test that lacks its tools fails instead of passing.
             .env("EGRESS_TEST_REQUIRE", "all")
             .env("EGRESS_REF_VERIFIER_RS", layout.verifier_rs())
             .env("EGRESS_REF_VERIFIER_PY", layout.verifier_py())
@@ -152,7 +152,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Adds the tests that need the corpora and are ignored without them.
+/// Adds the tests that need the corpora. Without this call, they are ignored.
 fn known_verdicts(test: &mut Command) -> &mut Command {
     println!("test: evidence with known verdicts");
     test.args(["--package", "egress-user", "--test", "packet"])
@@ -180,8 +180,8 @@ fn pipelocks() -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// Returns the directory whose `corpora` contain evidence with known verdicts: the one that the caller names, or one
-/// beside the project or above it. The corpora are not part of the repository.
+/// Returns the directory that contains `corpora` with evidence whose verdicts are known. The caller can name this
+/// directory. Otherwise, it is beside the project or above it. The corpora are not part of the repository.
 fn corpora(layout: &Layout) -> Option<PathBuf> {
     env::var_os(CORPORA_VARIABLE)
         .map(PathBuf::from)

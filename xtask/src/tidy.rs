@@ -1,7 +1,7 @@
 //! Checks the source files, as a part of `lint`.
 //!
-//! No file has more than [`MOST_LINES`] lines of code without its tests, a crate uses only the crates that the table in
-//! ARCHITECTURE.md allows, and no files of a crate import each other in a circle.
+//! No file has more than [`MOST_LINES`] lines of code. Lines of tests are not counted. A crate uses only the crates
+//! that the table in ARCHITECTURE.md allows. No files of a crate import each other in a circle.
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -24,14 +24,14 @@ const SOURCES: [&str; 6] = [
     "xtask",
 ];
 
-/// Crates that read no clock, no file, and no network, and the one file that does, because it reads keys.
+/// Crates that read no clock, no file, and no network, except for one file that reads keys.
 const PURE: [&str; 3] = [
     "crates/packet/src",
     "crates/policy/src",
     "crates/receipts/src",
 ];
 const READS_KEYS: &str = "crates/receipts/src/keys.rs";
-/// How code reaches a clock, a file, the environment, or the network.
+/// Names with which code reads a clock, a file, the environment, or the network.
 const IMPURE: [&str; 9] = [
     "std::fs",
     "std::env",
@@ -135,7 +135,8 @@ fn rust_files(dir: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Returns the number of lines before the tests of a file. A file of tests has none, except in the crate of the tests.
+/// Returns the number of lines before the tests of a file. Test files have no such lines, except in the crate of the
+/// tests.
 fn code_lines(file: &Path, text: &str) -> usize {
     let mut parts = file.iter();
     let crate_of_tests = parts.next().is_some_and(|first| first == "tests");
@@ -146,7 +147,7 @@ fn code_lines(file: &Path, text: &str) -> usize {
     code(text).count()
 }
 
-/// Returns what the code of a pure crate must not use.
+/// Returns a problem for each name that the code of a pure crate must not use.
 fn impure(file: &Path, text: &str) -> Vec<String> {
     let is_pure = PURE.iter().any(|dir| file.starts_with(dir)) && file != Path::new(READS_KEYS);
     if !is_pure || code_lines(file, text) == 0 {
