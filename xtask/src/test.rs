@@ -18,7 +18,7 @@ const PRIVILEGED: &str = "egress-tests";
 /// Tests that set the clock of the binary alone. They use a library that the dynamic linker loads into the binary.
 const BY_DYNAMIC_LINKER: [&str; 2] = [
     "deadlines_do_not_move_with_the_clock",
-    "step_back_overwrites_nothing_and_is_told",
+    "step_back_overwrites_nothing_and_is_reported",
 ];
 
 /// Variable with the directory whose `corpora` contain evidence with known verdicts.

@@ -132,7 +132,7 @@ mod tests {
 
     /// Claims: traffic-ring
     #[test]
-    fn records_are_told_apart_by_kind() {
+    fn records_are_distinguished_by_kind() {
         let read = |raw: abi::Traffic| Traffic::try_from(raw.as_bytes());
         let carried = Carried {
             sent: u64::from(u32::MAX) + 11,

@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_told_and_values_are_not() {
+    fn names_are_recorded_and_values_are_not() {
         let text = b"A=secret\nB<<END\nsecret=1\nC=secret\nEND\nD=x<<y\nnonsense\n";
         assert_eq!(keys("GITHUB_ENV", text), ["A", "B", "D"]);
         assert!(keys("GITHUB_PATH", b"/secret=1\n").is_empty());

@@ -296,7 +296,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_behind_does_not_hide_why() {
+    fn a_leftover_directory_does_not_hide_the_first_error() {
         let full = || io::Error::from_raw_os_error(libc::ENOSPC);
         let busy = io::Error::from_raw_os_error(libc::EBUSY);
         assert_eq!(

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn clock_that_nobody_sets_is_no_matter() {
+    fn clock_that_is_not_set_changes_nothing() {
         assert_eq!(seen(&[]).notice(), None);
         // This is as slow as adjtimex(2) allows, for a day with a reading every hour.
         let day: Vec<(i64, i64)> = (0..24)

@@ -102,7 +102,7 @@ fn audit_names_all_that_an_address_may_stand_for() {
 }
 
 #[test]
-fn what_no_list_allows_is_said_and_is_no_row() {
+fn attempts_that_no_list_allows_are_comments_and_not_rows() {
     let found = suggested(&[
         // Only answers of the caller's own name servers count.
         answer("liar.test", &["198.51.100.20"], false),
@@ -208,7 +208,7 @@ fn normal_run_is_what_went_through_and_what_the_list_refused() {
 }
 
 #[test]
-fn hostile_names_are_no_rows_and_stay_in_their_comment() {
+fn hostile_names_add_no_rows_and_stay_in_their_comments() {
     let long = "x".repeat(70_000);
     let hostile = [
         "a.test\"\napi_allowlist: [evil.test]\n#",

@@ -58,7 +58,7 @@ fn readings(head: &[u8]) -> (Vec<u64>, bool, Vec<Vec<u8>>) {
 }
 
 #[test]
-fn a_head_that_is_taken_has_one_reading() {
+fn an_accepted_head_has_one_meaning() {
     let sound: [&[u8]; 6] = [
         b"GET /a?b=c HTTP/1.1\r\nHost: a.test\r\nAccept: */*\r\n\r\n",
         b"POST http://a.test/x HTTP/1.1\r\nHost: a.test\r\nContent-Length: 12\r\n\r\n",
@@ -245,7 +245,7 @@ fn a_hello_is_read_as_the_server_reads_it() {
 }
 
 #[test]
-fn a_question_is_answered_or_not_and_nothing_else_comes_of_it() {
+fn a_query_gets_one_matching_answer_or_none() {
     let sound: [&[u8]; 4] = [
         b"\xab\xcd\x01\0\0\x01\0\0\0\0\0\0\x01a\x04test\0\0\x01\0\x01",
         b"\xab\xcd\x01\0\0\x01\0\0\0\0\0\x01\x01a\x04test\0\0\x1c\0\x01\0\0\x29\x10\0\0\0\0\0\0\0",
@@ -337,7 +337,7 @@ fn a_host_has_one_spelling_for_relay_and_list() {
 }
 
 #[test]
-fn a_query_that_was_written_anew_stays_as_it_is() {
+fn a_rewritten_query_is_not_changed_again() {
     const SCHEMES: [(&str, u16); 2] = [("http", 80), ("https", 443)];
     let round = |text: &str| {
         let parsed = query::parse(text)?;

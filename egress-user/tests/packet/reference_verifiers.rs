@@ -47,7 +47,7 @@ fn run(program: &PathBuf, arguments: &[&OsStr]) -> (Option<i32>, String) {
 }
 
 #[test]
-fn rust_reference_says_fully_valid() {
+fn rust_reference_accepts_the_end_of_the_chain() {
     let Some(verifier) = reference("EGRESS_REF_VERIFIER_RS") else {
         return;
     };
@@ -71,7 +71,7 @@ fn rust_reference_says_fully_valid() {
 }
 
 #[test]
-fn python_reference_says_valid() {
+fn python_reference_accepts_the_chain() {
     let Some(verifier) = reference("EGRESS_REF_VERIFIER_PY") else {
         return;
     };

@@ -160,7 +160,7 @@ fn page_admits_its_own_style_and_nothing_else() {
 }
 
 #[test]
-fn page_says_what_a_reader_asks() {
+fn page_has_every_section_and_value() {
     let page = page_of("a.test");
     let mut rest = page.as_str();
     for title in [

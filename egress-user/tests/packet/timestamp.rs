@@ -214,7 +214,7 @@ fn a_certificate_must_have_been_valid_at_the_time_of_the_stamp() {
 }
 
 #[test]
-fn authorities_between_are_followed_and_a_pinned_signer_vouches_for_nobody() {
+fn intermediate_authorities_are_followed_and_a_pinned_signer_certifies_no_other() {
     let (authority, _dir) = authority();
     authority.certificate("between", "RSA", ROOT, Some("root"));
     authority.certificate("below", "P-384", TIME_STAMPING, Some("between"));
@@ -276,7 +276,7 @@ fn refusals_and_other_contents_have_names() {
 }
 
 #[test]
-fn times_of_packet_and_stamp_lie_together() {
+fn times_of_packet_and_stamp_are_close() {
     let time = time::macros::datetime!(2026-11-29 17:00 UTC);
     let stamp = Stamp {
         time,
@@ -297,7 +297,7 @@ fn times_of_packet_and_stamp_lie_together() {
 }
 
 #[test]
-fn hostile_replies_take_no_time_and_stop_nobody() {
+fn hostile_replies_are_rejected_quickly_and_end_nothing() {
     let (authority, _dir) = authority();
     let root = roots(&authority, "root");
     let query = timestamp::request(ATTESTATION, NONCE).unwrap();

@@ -210,7 +210,7 @@ fn evidence_files_are_taken_in_the_order_of_their_numbers() {
 }
 
 #[test]
-fn what_speaks_of_a_boundary_is_a_whole_packet_or_nothing() {
+fn files_about_a_boundary_count_only_as_a_whole_packet() {
     let chain = chain(4, 3);
     let whole = tempfile::tempdir().unwrap();
     write_packet(whole.path(), &chain);
@@ -340,7 +340,7 @@ fn an_age_needs_a_signed_time() {
 }
 
 #[test]
-fn a_packet_is_as_old_as_it_may_be() {
+fn age_of_a_packet_is_limited_in_both_directions() {
     let chain = chain(4, 3);
     let directory = tempfile::tempdir().unwrap();
     write_packet(directory.path(), &chain);
@@ -368,7 +368,7 @@ fn a_packet_is_as_old_as_it_may_be() {
 }
 
 #[test]
-fn statuses_tell_prefix_emptiness_and_bad_arguments_apart() {
+fn statuses_distinguish_prefix_emptiness_and_bad_arguments() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("evidence.jsonl");
     let chain = chain(1, 0);

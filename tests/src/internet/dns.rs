@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_questions_get_no_answer() {
+    fn malformed_queries_get_no_answer() {
         let whole = question("allowed.test", A);
         for length in 0..whole.len() {
             assert!(answer(&whole[..length], false, |_| 0).is_none(), "{length}");

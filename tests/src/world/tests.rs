@@ -77,7 +77,7 @@ fn counter_sees_every_kind_of_packet_and_nothing_else() {
 }
 
 #[test]
-fn sinks_keep_what_came() {
+fn sinks_record_the_received_data() {
     let world = World::new();
     let output = world.shell(
         "exec 3<>/dev/tcp/198.51.100.77/22; read -r line <&3; echo \"$line\"; echo hi >&3; exec 3>&-
@@ -125,7 +125,7 @@ fn world_without_ipv6_has_none() {
 
 /// Claims: crate-tests
 #[test]
-fn world_goes_with_a_failed_test() {
+fn world_is_removed_with_a_failed_test() {
     let dir = std::sync::Mutex::new(None);
     let failed = std::panic::catch_unwind(|| {
         let world = World::new();

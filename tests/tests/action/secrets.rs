@@ -78,7 +78,7 @@ fn no_secret_is_in_log_packet_summary_or_annotation() {
 }
 
 #[test]
-fn script_that_talks_to_the_runner_is_not_heard() {
+fn commands_of_a_script_to_the_runner_have_no_effect() {
     let runner = Runner::new();
     runner.write(".pipelock/ci.yaml", POLICY);
     let key = runner.key("signer.key").display().to_string();

@@ -104,7 +104,7 @@ fn mediator_serves_the_relay_alone() {
 
 /// Claims: mediator-gate, mediator-listener
 #[test]
-fn port_of_an_ended_connection_is_nobodys() {
+fn port_of_an_ended_connection_is_not_accepted() {
     let world = World::new();
     let (running, _, workdir) = started(&world);
     let port = mediator(&world);

@@ -66,7 +66,7 @@ printf '\n::warning::canary'
 
 /// Claims: ci-commands*
 #[test]
-fn nothing_in_the_output_is_obeyed_by_the_runner() {
+fn runner_executes_no_command_in_the_output() {
     let world = World::new();
     let control = world.shell(SPEAKS);
     assert_eq!(obeyed(&control.stdout).len(), 5, "{control}");
@@ -134,7 +134,7 @@ fn halves_on_two_streams_do_not_make_a_command() {
 
 /// Claims: read-own-lines*
 #[test]
-fn names_that_the_agent_chose_are_not_obeyed_in_our_own_lines() {
+fn names_that_the_command_chose_are_not_executed_in_lines_of_egress() {
     let world = World::new();
     // Standard error names each denied change.
     let script = "mkdir -p .github && cd .github && touch '##[set-output name=a]canary' \

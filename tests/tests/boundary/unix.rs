@@ -216,7 +216,7 @@ fn one_socket_of_the_host_is_opened_by_name() {
 }
 
 #[test]
-fn what_is_no_socket_is_not_opened() {
+fn path_that_is_not_a_socket_is_not_opened() {
     let world = World::new();
     let dir = directory("/opt", 0o755);
     let socket = dir.path().join("socket");

@@ -47,7 +47,7 @@ fn refused(world: &World, what: &str, run: Run<'_>, status: i32) {
 
 /// Claims: read-script
 #[test]
-fn what_the_caller_got_wrong() {
+fn errors_of_the_caller() {
     let world = World::builder().own_state().build();
     let outside = world.dir().join("outside.sh");
     fs::write(&outside, LOUD).unwrap();

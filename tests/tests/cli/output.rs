@@ -17,7 +17,7 @@ fn json(output: &Output) -> Value {
 }
 
 #[test]
-fn run_without_a_policy_says_what_may_be_reached() {
+fn run_without_a_policy_states_the_allowed_destinations() {
     let world = World::new();
     let run = world
         .egress()
@@ -56,7 +56,7 @@ fn result_names_who_was_refused_and_the_line_to_add() {
 }
 
 #[test]
-fn every_command_tells_its_failure_as_json() {
+fn every_command_prints_its_failure_as_json() {
     let world = World::new();
     let nowhere = world.dir().join("nowhere");
     let nowhere = nowhere.to_str().unwrap();
@@ -91,7 +91,7 @@ fn every_command_tells_its_failure_as_json() {
 }
 
 #[test]
-fn every_command_tells_its_result_as_json() {
+fn every_command_prints_its_result_as_json() {
     let world = World::new();
     let key = world.dir().join("key");
     let key = key.to_str().unwrap();
@@ -155,7 +155,7 @@ fn progress_is_shown_to_a_terminal_and_not_to_a_log() {
 }
 
 #[test]
-fn result_that_nobody_reads_changes_no_status() {
+fn unread_result_does_not_change_the_status() {
     let world = World::new();
     let output = world.shell(&format!(
         "mkdir work && cd work && exec 2> >(exec true); sleep 0.2; {} run -- bash -c 'exit 5'",

@@ -35,7 +35,7 @@ fn with_list(world: &World, list: &str, script: &str) -> RunOutput {
 }
 
 #[test]
-fn list_of_an_audit_lets_the_same_command_through_and_no_more() {
+fn suggested_list_of_an_audit_allows_the_same_command_and_nothing_else() {
     let world = World::new();
     let audit = world
         .egress()
@@ -87,7 +87,7 @@ socket.create_connection(('198.51.100.78', 2222), 5)\"
 }
 
 #[test]
-fn list_of_a_run_that_was_refused_lets_it_through() {
+fn suggested_list_of_a_denied_run_allows_it() {
     let world = World::new();
     let refused = world.egress().allow(&[]).script(AGENT).run();
     assert_eq!(refused.status, Some(1), "{refused}");

@@ -18,7 +18,7 @@ fn workspace(world: &World) -> Run<'_> {
 
 /// Claims: clock-set-back
 #[test]
-fn step_back_overwrites_nothing_and_is_told() {
+fn step_back_overwrites_nothing_and_is_reported() {
     let world = World::new();
     // The control: the command's change is applied to a file that the host wrote only before the run.
     let output = workspace(&world).run();

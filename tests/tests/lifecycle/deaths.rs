@@ -86,7 +86,7 @@ fn start(world: &World, agent: &str, options: &[&str]) -> Scene {
 
 /// Claims: process-init, init-in-its-cgroup, supervise-parts, ends-with-any-part, no-fallback
 #[test]
-fn killed_part_ends_the_run() {
+fn killed_process_ends_the_run() {
     // Only a running mediator can close the evidence. The status shows whether the end of the evidence is proven.
     for (stage, reason, status) in [
         ("__relay", "the relay is gone (ended by SIGKILL)", 0),
@@ -197,7 +197,7 @@ fn cgroup_without_its_run_is_removed_by_its_owner_alone() {
 
 /// Claims: killed-at-the-end
 #[test]
-fn stopped_part_lets_nothing_out() {
+fn stopped_process_lets_no_packet_out() {
     for (stage, reason) in [
         (
             "__relay",
@@ -298,7 +298,7 @@ fn packet_that_cannot_be_written_leaves_the_evidence() {
 
 /// Claims: lock-of-a-run
 #[test]
-fn live_run_is_nobody_elses_affair() {
+fn live_run_is_not_touched_by_other_commands() {
     let world = World::builder().own_state().build();
     let scene = start(&world, STEADY, &[]);
     let doctor = world.tool(["doctor", "--repair"]);
@@ -326,7 +326,7 @@ fn live_run_is_nobody_elses_affair() {
 
 /// Claims: foreign-leftovers
 #[test]
-fn what_no_run_here_made_is_not_touched() {
+fn objects_of_no_run_here_are_not_touched() {
     let world = World::builder().own_state().build();
     // One directory has the name of a run but no lock. The other directories have names of another form.
     let foreign = ["0123456789abcdef", "notes", ".0123"].map(|name| world.state().join(name));

@@ -182,7 +182,7 @@ fn agent_in_another_cgroup_is_still_without_a_network() {
 }
 
 #[test]
-fn names_run_out_and_what_is_known_goes_on() {
+fn known_names_still_work_when_the_addresses_run_out() {
     let world = World::new();
     let run = world.egress().allow(&["allowed.test"]);
     let run = run.limit(Duration::from_mins(3)).script(NAMES).run();

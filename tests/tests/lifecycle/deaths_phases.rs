@@ -79,7 +79,7 @@ fn end(scene: Still, victim: &str) -> (Output, Vec<Process>, BTreeMap<String, Fi
 
 /// Claims: launch-when-ready
 #[test]
-fn death_before_the_command_runs_is_the_end() {
+fn death_before_the_command_runs_ends_the_run() {
     for (stopped, victim) in [
         ("__init", "supervisor"),
         ("__init", "__init"),
@@ -122,7 +122,7 @@ fn death_before_the_command_runs_is_the_end() {
 
 /// Claims: collect-incomplete
 #[test]
-fn death_after_the_command_ended_is_told() {
+fn death_after_the_command_ended_is_reported() {
     // The command has ended, and the relay and the mediator are about to close their connections.
     for (stopped, victim, reason) in [
         ("__relay", "__relay", "cannot end the relay"),

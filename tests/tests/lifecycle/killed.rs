@@ -46,7 +46,7 @@ fn started(world: &World) -> Running {
 
 /// Claims: process-supervisor, ends-with-supervisor
 #[test]
-fn killed_supervisor_takes_everyone_along() {
+fn killed_supervisor_ends_every_process() {
     let world = World::builder().own_state().build();
     let running = started(&world);
     let all = running.descendants();

@@ -123,7 +123,7 @@ fn pipelock_that_does_not_become_ready_ends_the_run_with_its_own_words() {
 }
 
 #[test]
-fn another_process_on_the_port_is_told_apart() {
+fn another_process_on_the_port_is_detected() {
     let world = World::builder().own_state().build();
     let (running, packet, workdir) = with(&world, "silent").script(AGENT).start();
     let mut listen = None;
@@ -163,7 +163,7 @@ fn another_process_on_the_port_is_told_apart() {
 }
 
 #[test]
-fn no_listener_of_it_answers_another_program() {
+fn no_listener_of_pipelock_answers_another_program() {
     let world = World::builder().own_state().build();
     let (running, _, workdir) = with(&world, "")
         .script(&format!(
@@ -193,7 +193,7 @@ fn no_listener_of_it_answers_another_program() {
 }
 
 #[test]
-fn key_of_a_newer_version_is_given_up_and_said() {
+fn key_of_a_newer_version_is_left_out_and_reported() {
     let world = World::builder().own_state().build();
     let run = run(&world, "old");
     // The stand-in writes no evidence, which must fail verification.
@@ -256,7 +256,7 @@ fn pipelock_that_does_not_end_is_killed() {
 
 /// Claims: killed-at-the-end, pipelock-ending
 #[test]
-fn pipelock_that_is_never_done_with_a_request_does_not_close_its_session() {
+fn pipelock_that_never_completes_a_request_does_not_close_its_session() {
     let world = World::builder().own_state().build();
     let agent = AGENT.replace("curl", "curl -m 1") + "true\n";
     let run = with(&world, "endless-request").script(&agent).run();

@@ -339,7 +339,7 @@ fn receipts_outside_the_time_of_the_capsule_are_found() {
 
 /// Claims: boundary-throughout*, heartbeats, grade-caps, grade-observed
 #[test]
-fn programs_that_were_taken_off_lower_the_grade() {
+fn detached_programs_lower_the_grade() {
     let world = World::new();
     let (key, boundary) = (world.key("key"), world.key("boundary"));
     let (running, packet, workdir) = world
@@ -381,7 +381,7 @@ fn programs_that_were_taken_off_lower_the_grade() {
 
 /// Claims: boundary-key
 #[test]
-fn one_key_cannot_vouch_for_both() {
+fn one_key_cannot_sign_both() {
     let world = World::new();
     let key = world.key("key");
     let run = world

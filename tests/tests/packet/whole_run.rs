@@ -116,7 +116,7 @@ fn packet_satisfies_the_schema_and_every_verifier() {
 }
 
 #[test]
-fn verify_tells_by_its_exit_status() {
+fn verify_reports_by_its_exit_status() {
     let world = World::new();
     let key = world.key("key");
     let other = world.key("other");
@@ -151,7 +151,7 @@ fn verify_tells_by_its_exit_status() {
 }
 
 #[test]
-fn run_without_a_key_of_ones_own_is_self_consistent() {
+fn run_without_a_key_of_the_caller_is_self_consistent() {
     let world = World::new();
     let run = world.egress().allow(&[]).script("true").run();
     assert_eq!(run.status, Some(0), "{run}");
@@ -309,7 +309,7 @@ fn boundary_names_what_enforced_it() {
 }
 
 #[test]
-fn debug_shows_what_the_kernel_programs_say() {
+fn debug_prints_the_messages_of_the_kernel_programs() {
     let world = World::new();
     let script = "curl -s --noproxy '*' http://denied.test/";
     let said = |run: RunOutput| run.stderr.matches("egress: kernel").count();

@@ -68,7 +68,7 @@ fn smoke_test_of_the_original() {
 }
 
 #[test]
-fn without_a_policy_the_mode_is_balanced_and_that_is_said() {
+fn without_a_policy_the_mode_is_balanced_and_the_step_reports_it() {
     let runner = Runner::new();
     runner.key("signer.key");
     let log = step(&runner, &[("SCRIPT", "ci/env.sh"), ("STRICT", "false")]);
@@ -77,7 +77,7 @@ fn without_a_policy_the_mode_is_balanced_and_that_is_said() {
 }
 
 #[test]
-fn script_that_asks_for_nothing_has_the_verdict_of_its_receipts() {
+fn script_without_requests_has_the_verdict_of_its_receipts() {
     let runner = Runner::new();
     runner.key("signer.key");
     runner.write(

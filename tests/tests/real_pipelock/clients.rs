@@ -7,7 +7,7 @@ use egress_tests::clients::{Column, GRPC_PORT, check};
 use crate::support::{allow, with};
 
 #[test]
-fn clients_do_with_pipelock_as_the_table_says() {
+fn clients_with_pipelock_match_the_table() {
     let world = World::new();
     let run = with(&world, &allow(&["allowed.test"]))
         .arg("--allow-port")

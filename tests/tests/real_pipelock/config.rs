@@ -13,7 +13,7 @@ use crate::support::{
 };
 
 #[test]
-fn what_pipelock_refuses_is_told_in_its_words_and_leaves_nothing() {
+fn configuration_that_pipelock_rejects_is_reported_in_its_words_and_leaves_nothing() {
     let world = World::builder().own_state().build();
     let cases = [
         ("no_such_key: 1\n", "no_such_key"),

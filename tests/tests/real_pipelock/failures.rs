@@ -11,7 +11,7 @@ use crate::support::{NO_PROXY, SOON, Verdicts, allow, assert_verdicts, grade, ru
 const AGENT: &str = "curl -sS -o /dev/null http://allowed.test/\ntouch ready\nsleep 60\n";
 
 #[test]
-fn killed_pipelock_ends_the_run_and_its_evidence_holds_as_far_as_it_goes() {
+fn killed_pipelock_ends_the_run_and_its_evidence_is_a_valid_prefix() {
     let world = World::builder().own_state().build();
     let (running, packet, workdir) = with(&world, &allow(&["allowed.test"]))
         .script(&format!("{NO_PROXY}{AGENT}"))
@@ -34,7 +34,7 @@ fn killed_pipelock_ends_the_run_and_its_evidence_holds_as_far_as_it_goes() {
 }
 
 #[test]
-fn pipelock_that_hangs_at_its_end_is_killed_and_that_is_said() {
+fn pipelock_that_hangs_at_its_end_is_killed_and_the_packet_states_it() {
     let world = World::builder().own_state().build();
     let agent = "curl -sS -o /dev/null http://allowed.test/\n\
                  touch ready\nuntil [ -e done ]; do sleep 0.02; done\n";
@@ -73,7 +73,7 @@ fn disk_that_fills_up_ends_the_run_before_evidence_is_lost() {
 }
 
 #[test]
-fn state_on_a_file_system_that_executes_nothing_is_no_hindrance() {
+fn state_on_a_noexec_file_system_works() {
     let world = World::builder().small_state("200m").build();
     let remounted = world.shell(&format!(
         "mount -o remount,noexec /run/egress && cp /bin/true {0}/true && ! /run/egress/true",
@@ -90,7 +90,7 @@ fn state_on_a_file_system_that_executes_nothing_is_no_hindrance() {
 
 /// Claims: process-pipelock
 #[test]
-fn killed_supervisor_takes_pipelock_with_it_and_the_evidence_is_kept() {
+fn killed_supervisor_ends_pipelock_and_the_evidence_is_kept() {
     let world = World::builder().own_state().build();
     let (running, _, workdir) = with(&world, &allow(&["allowed.test"]))
         .script(&format!("{NO_PROXY}{AGENT}"))

@@ -104,7 +104,7 @@ fn both_recorders_agree_and_the_grade_is_what_the_version_can_sign() {
 }
 
 #[test]
-fn what_the_relay_refuses_is_no_loss_and_tunnels_of_one_host_all_reconcile() {
+fn denials_by_the_relay_are_no_loss_and_all_tunnels_of_a_host_reconcile() {
     let world = World::new();
     // Neither port 25 nor the gateway's address is allowed. The command also opens 20 tunnels at the same time.
     let agent = format!(

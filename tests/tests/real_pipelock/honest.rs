@@ -69,7 +69,7 @@ fn honest_runs_have_the_grade_of_the_version() {
 /// A preloaded library changes the supervisor's clock. Pipelock is statically linked, so the times in its receipts are
 /// rewritten after it has ended.
 #[test]
-fn clock_that_is_set_is_all_that_is_wrong() {
+fn clock_that_is_set_is_the_only_fault() {
     let (_, usual, policy) = usual();
     let usual = [usual, &["the clock was set", "no heartbeat"]].concat();
     let mut all = BTreeMap::new();

@@ -115,7 +115,7 @@ fn injection_in_an_answer_does_not_come_in() {
 }
 
 #[test]
-fn name_that_leads_elsewhere_when_it_is_called_is_not_reached_there() {
+fn name_that_resolves_elsewhere_at_connect_is_not_reached_there() {
     let world = World::new();
     let to_metadata = |packet: &Packet| packet.destination == Some(INTERNET.metadata.into());
     let agent = |name: &str| {

@@ -90,7 +90,7 @@ fn plain_http_is_scanned_or_tunnelled_as_the_caller_chose() {
 }
 
 #[test]
-fn nothing_of_the_way_reaches_the_origin_and_names_are_written_in_one_form() {
+fn no_hop_by_hop_field_reaches_the_origin_and_names_have_one_form() {
     let world = World::new();
     let agent = format!(
         "{NO_PROXY}\
@@ -171,7 +171,7 @@ fn answer_that_pipelock_cuts_is_an_error() {
 }
 
 #[test]
-fn page_of_a_refusal_says_layer_and_reason() {
+fn page_of_a_denial_states_layer_and_reason() {
     let world = World::new();
     let agent = format!("{NO_PROXY}curl -sSi http://denied.test/ http://allowed.test/status/403\n");
     let run = with(&world, &allow(&["allowed.test"])).script(&agent).run();
@@ -203,7 +203,7 @@ fn page_of_a_refusal_says_layer_and_reason() {
 }
 
 #[test]
-fn tunnel_is_asked_for_when_the_client_has_said_for_what_and_not_before() {
+fn tunnel_is_requested_only_after_the_client_names_its_host() {
     let world = World::new();
     let agent = format!(
         "{NO_PROXY}cat > silent.py <<'E'\n\
@@ -241,7 +241,7 @@ fn tunnel_is_asked_for_when_the_client_has_said_for_what_and_not_before() {
 }
 
 #[test]
-fn second_hello_of_another_name_goes_nowhere() {
+fn second_hello_with_another_name_is_not_forwarded() {
     let world = World::new();
     let server = RetryServer::start(&world);
     let [honest, other] = ["allowed.test", "denied.test"]

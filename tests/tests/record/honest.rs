@@ -67,7 +67,7 @@ fn honest_runs_keep_their_grade() {
 }
 
 #[test]
-fn clock_that_is_set_is_all_that_is_wrong() {
+fn clock_that_is_set_is_the_only_fault() {
     let mut all = BTreeMap::new();
     for (seed, step) in [(100, -3_600), (101, 3_600)] {
         let clock = (step, &["the clock was set", "no heartbeat"][..]);

@@ -95,7 +95,7 @@ fn everything_passes_and_is_recorded() {
 }
 
 #[test]
-fn status_is_the_commands_and_the_cage_is_kept() {
+fn status_is_the_commands_and_the_other_layers_stay() {
     let world = World::new();
     let run = audit(
         &world,
@@ -114,7 +114,7 @@ fn status_is_the_commands_and_the_cage_is_kept() {
 
 /// Claims: grade-none
 #[test]
-fn packet_proves_nothing_and_says_so_everywhere() {
+fn packet_proves_nothing_and_states_it_everywhere() {
     let world = World::new();
     let key = world.key("signing.key");
     let run = world

@@ -6,7 +6,7 @@ use egress_tests::World;
 use egress_tests::clients::{Column, GRPC_PORT, check};
 
 #[test]
-fn clients_do_with_the_built_in_mediator_as_the_table_says() {
+fn clients_with_the_built_in_mediator_match_the_table() {
     let world = World::new();
     let run = world
         .egress()

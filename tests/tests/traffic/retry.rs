@@ -8,7 +8,7 @@ const UNSET: &str = "unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_pro
 
 /// Claims: second-hello
 #[test]
-fn second_hello_of_the_same_name_passes_and_of_another_does_not() {
+fn second_hello_with_the_same_name_passes_and_with_another_does_not() {
     let world = World::new();
     let server = RetryServer::start(&world);
     let honest = client("allowed.test", "allowed.test", "direct");

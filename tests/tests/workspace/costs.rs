@@ -159,7 +159,7 @@ fn own(world: &World, work: &Path) {
 
 /// Claims: read-changes
 #[test]
-fn moves_that_wait_for_each_other_are_looked_at_a_few_times_alone() {
+fn moves_that_wait_for_each_other_are_checked_only_a_few_times() {
     let world = World::new();
     assert_eq!(chain(&world, 4).0, "applied");
     assert_eq!(

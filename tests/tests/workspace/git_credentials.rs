@@ -237,7 +237,7 @@ fn forgery() -> String {
 
 /// Claims: git-includes
 #[test]
-fn what_a_run_leaves_blanks_nothing_for_the_next() {
+fn files_that_a_run_leaves_hide_nothing_from_the_next() {
     let sizes = format!("stat -L -c '%n %s' {HOST} 2>/dev/null; echo DONE");
     let world = World::new();
     let host = world.shell(&sizes);

@@ -58,7 +58,7 @@ fn a_tree_that_no_path_can_name_stops_no_run() {
 
 /// Claims: protected-paths
 #[test]
-fn what_the_next_run_rests_on_cannot_be_replaced_on_its_way() {
+fn files_of_the_next_run_cannot_be_replaced_through_their_paths() {
     const ATTEMPT: &str = "rm conf; mkdir conf; echo owned >conf/policy.yaml
         rm keys/boundary; echo owned >keys/boundary; rm mine; echo owned >mine; echo DONE";
     let world = World::new();
@@ -353,7 +353,7 @@ fn what_a_killed_run_left_is_closed_to_the_agent_of_an_outer_workspace() {
 
 /// Claims: read-named-files
 #[test]
-fn what_the_caller_names_is_not_waited_for() {
+fn files_that_the_caller_names_are_not_waited_for() {
     const ATTEMPT: &str = "mv named away; mkdir named; mkfifo -m 600 named/file; echo DONE";
     let world = World::new();
     let run = world.egress().arg("--workspace").arg("direct");

@@ -132,7 +132,7 @@ fn cases() -> Vec<Case> {
 
 /// Claims: read-links*, links-judged, links-again
 #[test]
-fn no_way_of_links_leads_to_what_no_change_may_touch() {
+fn no_chain_of_links_leads_to_a_protected_file() {
     let world = World::new();
     let written = |work: &Path, case: &Case| {
         // A later step writes to the path and follows links, as every program does.

@@ -158,7 +158,7 @@ fn what_cannot_be_put_to_its_new_place_stays_where_it_was() {
 
 /// Claims: changes-without-links
 #[test]
-fn links_lead_nowhere() {
+fn links_are_not_followed() {
     let world = World::new();
     let outside = world.dir().join("outside");
     fs::create_dir(&outside).unwrap();

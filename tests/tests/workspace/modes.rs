@@ -226,7 +226,7 @@ fn workspace_that_is_a_mount_point_keeps_its_changes_inside() {
 
 /// Claims: copy-compared
 #[test]
-fn copy_is_worked_on_and_thrown_away() {
+fn command_works_in_a_copy_that_is_removed() {
     let world = World::new();
     let run = world.egress().allow(&[]).arg("--workspace").arg("copy");
     let work = run.directory();

@@ -10,7 +10,7 @@ const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
 
 /// Claims: answer-mark
 #[tokio::test]
-async fn an_origin_cannot_speak_for_the_mediator() {
+async fn an_origin_cannot_imitate_the_mediator() {
     const SIZE: usize = 3_000_000;
     for path in ["/403", "/503", "/502"] {
         let mut run = Run::new().await;

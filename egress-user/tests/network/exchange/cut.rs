@@ -146,7 +146,7 @@ async fn every_way_of_sending_is_counted_when_nobody_answers() {
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_in_the_middle_leaves_what_passed() {
+async fn a_client_that_leaves_early_is_recorded_with_its_bytes() {
     for is_reset in [false, true] {
         let run = Run::new().await;
         let mut stream = run.connect().await;

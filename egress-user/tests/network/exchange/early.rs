@@ -35,7 +35,7 @@ async fn pour(stream: &mut (impl AsyncWriteExt + Unpin), is_chunked: bool) -> us
 }
 
 #[tokio::test]
-async fn what_follows_an_early_answer_is_stopped_and_counted() {
+async fn bytes_after_an_early_answer_are_stopped_and_counted() {
     for (is_chunked, is_proxy, is_second) in [
         (false, false, false),
         (true, false, false),

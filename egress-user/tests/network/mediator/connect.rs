@@ -58,7 +58,7 @@ async fn an_allowed_tunnel_carries_bytes_between_intent_and_outcome() {
 
 /// Claims: crate-mediator
 #[tokio::test]
-async fn a_refused_tunnel_has_its_receipt_and_dials_nobody() {
+async fn a_denied_tunnel_has_a_receipt_and_makes_no_connection() {
     let world = MediatorWorld::new();
     let port = echo().await.port();
     for host in [
@@ -227,7 +227,7 @@ async fn a_tunnel_is_for_tls_to_its_own_host() {
 }
 
 #[tokio::test]
-async fn a_client_that_says_nothing_is_let_go() {
+async fn a_silent_client_is_disconnected() {
     let world = MediatorWorld::new();
     let port = echo().await.port();
     let mut tunnel = world.tunnel(&format!("allowed.test:{port}")).await;
@@ -276,7 +276,7 @@ async fn a_hello_may_come_with_the_head_or_byte_by_byte() {
 }
 
 #[tokio::test]
-async fn half_a_close_leaves_the_other_half() {
+async fn closing_one_half_leaves_the_other_open() {
     let world = MediatorWorld::new();
     let port = origin(|mut stream| async move {
         let mut all = Vec::new();
@@ -333,7 +333,7 @@ async fn big_streams_are_byte_exact_both_ways() {
 }
 
 #[tokio::test]
-async fn a_dial_that_fails_is_on_record() {
+async fn a_failed_connection_is_recorded() {
     let world = MediatorWorld::new();
     let answer = world
         .ask("CONNECT closed.test:1 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
@@ -349,7 +349,7 @@ async fn a_dial_that_fails_is_on_record() {
 }
 
 #[tokio::test]
-async fn odd_authorities_are_no_requests() {
+async fn malformed_authorities_give_no_request() {
     let world = MediatorWorld::new();
     for target in [
         "allowed.test:0",

@@ -63,7 +63,7 @@ fn world_over(store: impl Store + 'static) -> MediatorWorld {
 }
 
 #[tokio::test]
-async fn an_intent_that_cannot_be_written_dials_nobody() {
+async fn an_intent_that_cannot_be_written_makes_no_connection() {
     let world = world_over(Faulty::after(1));
     let (at, mut heads) = canned("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let answer = world
@@ -84,7 +84,7 @@ async fn an_intent_that_cannot_be_written_dials_nobody() {
 }
 
 #[tokio::test]
-async fn an_intent_that_cannot_be_made_durable_dials_nobody() {
+async fn an_intent_that_cannot_be_made_durable_makes_no_connection() {
     let store = Faulty::after(usize::MAX);
     let world = world_over(store.clone());
     store.sync_fails.store(true, Ordering::Relaxed);

@@ -7,7 +7,7 @@ use super::support::{MediatorWorld, PATIENCE, Setup, canned, origin, read_head, 
 const HELLO: &str = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-Origin: yes\r\nKeep-Alive: 5\r\nConnection: X-Hop\r\nX-Hop: 1\r\n\r\nhello";
 
 #[tokio::test]
-async fn a_request_goes_through_cleaned_of_the_hop() {
+async fn a_request_is_forwarded_without_hop_by_hop_fields() {
     let world = MediatorWorld::new();
     let (at, mut heads) = canned(HELLO).await;
     let url = format!("http://Allowed.test:{}/a/b?c=%20d", at.port());
@@ -395,7 +395,7 @@ async fn origins_that_fail_are_on_record() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_is_on_record() {
+async fn a_client_that_leaves_is_recorded() {
     let world = MediatorWorld::new();
     let at = origin(|mut stream| async move {
         read_head(&mut stream).await;

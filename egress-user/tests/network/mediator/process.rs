@@ -233,7 +233,7 @@ fn stopped(stop: &Stop) {
 }
 
 #[test]
-fn policy_that_is_none_is_reported() {
+fn malformed_policy_is_reported() {
     let Some(mut process) = Process::start(|plan| {
         plan.policy_yaml = String::from("mode: strict\ndlp: {}\n");
     }) else {

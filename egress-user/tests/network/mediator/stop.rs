@@ -9,7 +9,7 @@ use super::support::{MediatorWorld, Setup, echo, origin, read_head};
 use egress_test_support::client_hello::hello;
 
 #[tokio::test]
-async fn what_is_under_way_may_end() {
+async fn open_exchanges_may_end() {
     let world = MediatorWorld::new();
     let at = origin(|mut stream| async move {
         read_head(&mut stream).await;
@@ -48,7 +48,7 @@ async fn what_is_under_way_may_end() {
 
 /// Claims: collect-mediator
 #[tokio::test]
-async fn what_does_not_end_is_cut_and_has_its_outcome() {
+async fn open_actions_are_cut_and_have_an_outcome() {
     let world = MediatorWorld::with(Setup {
         capacity: Capacity {
             drain: Duration::from_millis(100),

@@ -102,7 +102,7 @@ async fn every_request_to_an_origin_has_a_target() {
 }
 
 #[tokio::test]
-async fn an_origin_that_does_not_switch_is_heard_out() {
+async fn the_answer_of_an_origin_that_does_not_switch_is_forwarded() {
     let world = MediatorWorld::new();
     let (at, _heads) = canned("HTTP/1.1 401 Unauthorized\r\nContent-Length: 4\r\n\r\nnope").await;
     let request = request(&format!("ws://allowed.test:{}/", at.port()))
@@ -119,7 +119,7 @@ async fn an_origin_that_does_not_switch_is_heard_out() {
 }
 
 #[tokio::test]
-async fn refusals_and_mistakes_are_told_apart() {
+async fn denials_and_faults_are_distinguished() {
     let world = MediatorWorld::new();
     let close = |text: String| text.replace("keep-alive, Upgrade", "close, Upgrade");
     for (url, layer) in [

@@ -132,7 +132,7 @@ async fn a_block_page_reaches_the_client_whole() {
 }
 
 #[tokio::test]
-async fn smuggled_heads_are_refused_and_never_sent_on() {
+async fn smuggled_heads_are_denied_and_never_forwarded() {
     let cases: [(&str, &str); 11] = [
         ("GET / HTTP/1.1\nHost: a.test\n\n", "bare_lf"),
         (
@@ -298,7 +298,7 @@ async fn bodies_arrive_whole_however_they_are_framed() {
 }
 
 #[tokio::test]
-async fn a_client_that_has_said_everything_still_gets_its_answer() {
+async fn a_client_that_closed_its_half_still_gets_its_answer() {
     let mut world = RelayWorld::new().await;
     let mut client = world.connect("a.test", 80).await;
     client
@@ -338,7 +338,7 @@ async fn a_large_download_is_exact() {
 }
 
 #[tokio::test]
-async fn ports_and_unknown_addresses_are_refused_before_the_mediator_hears() {
+async fn ports_and_unknown_addresses_are_denied_before_the_mediator() {
     let mut world = RelayWorld::new().await;
     let mut client = world.connect("a.test", 81).await;
     let answer = exchange(&mut client, get("a.test:81", "/").as_bytes()).await;
@@ -360,7 +360,7 @@ async fn ports_and_unknown_addresses_are_refused_before_the_mediator_hears() {
 }
 
 #[tokio::test]
-async fn what_is_neither_tls_nor_http_is_refused_by_its_label() {
+async fn other_protocols_are_denied_by_their_label() {
     let mut world = RelayWorld::new().await;
     for (first, expected) in [
         (

@@ -43,7 +43,7 @@ async fn a_tunnel_is_granted_and_asked_for_when_the_hello_fits() {
 }
 
 #[tokio::test]
-async fn what_comes_through_a_granted_tunnel_is_judged() {
+async fn data_in_a_granted_tunnel_is_judged() {
     let mut world = RelayWorld::new().await;
     for (authority, first, answer, expected) in [
         (
@@ -407,7 +407,7 @@ async fn everything_else_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_refused() {
+async fn requests_that_are_not_http_are_denied() {
     let mut world = RelayWorld::new().await;
     for (first, answer, expected) in [
         (

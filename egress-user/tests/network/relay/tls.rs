@@ -45,7 +45,7 @@ async fn a_tunnel_carries_the_hello_and_all_that_follows() {
 
 /// Claims: request-judged
 #[tokio::test]
-async fn refusals_are_alerts_and_the_mediator_hears_only_of_what_matched() {
+async fn denials_are_alerts_and_the_mediator_receives_only_matching_requests() {
     let mut world = RelayWorld::new().await;
     let mut bad = hello("a.test");
     bad[5] = 2;

@@ -7,7 +7,7 @@ use super::world::{RelayWorld, pattern, read_to_end, short};
 use egress_test_support::client_hello::{hello, records};
 
 #[tokio::test]
-async fn a_server_that_has_said_everything_still_hears_the_client() {
+async fn a_server_that_closed_its_half_still_receives_data() {
     let mut world = RelayWorld::new().await;
     let mut client = world.connect("source.1000.test", 443).await;
     client.write_all(&hello("source.1000.test")).await.unwrap();

@@ -66,7 +66,7 @@ async fn the_stop_closes_a_websocket_with_a_frame() {
 }
 
 #[tokio::test]
-async fn a_refused_websocket_is_a_plain_answer_and_the_connection_goes_on() {
+async fn a_denied_websocket_is_a_plain_answer_and_the_connection_stays_open() {
     let mut world = RelayWorld::with(|config| config.mark = Some(MARK.to_owned())).await;
     let mut client = world.connect("blocked.test", 80).await;
     let head = format!("GET / HTTP/1.1\r\nHost: blocked.test\r\n{UPGRADE}");
