@@ -3,8 +3,8 @@
 //!
 //! GitHub's runner executes `::name::` at the start of a line, after optional white space, and `##[name]` anywhere in a
 //! line. Azure executes `##vso[name]`, and `TeamCity` `##teamcity[name]`. When these systems search for a command, they
-//! skip control characters and some other characters. This module therefore skips everything except printable ASCII. It
-//! inserts a backslash into each command, which needs no buffering.
+//! skip control characters and some other characters. This module therefore skips everything except printable ASCII.
+//! The module inserts a backslash into each command, so it need not buffer the output.
 //!
 //! Claims: ci-commands, read-output, read-own-lines
 use std::ffi::{OsStr, OsString};

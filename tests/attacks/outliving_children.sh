@@ -20,6 +20,6 @@ attempt() {
 }
 reached() {
     pids=$(grep -las "^$PLACE-outlives" /proc/[0-9]*/cmdline | tr -dc '0-9\n')
-    # The control's processes are ended here. Those of a run have already ended.
+    # The control's processes are ended here. The processes of a run have already ended.
     [ -n "$pids" ] && kill -9 $pids
 }

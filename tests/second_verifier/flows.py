@@ -32,7 +32,7 @@ def _socket_address(value: Any, where: str) -> None:
         raise FormError(f"{where} is not ADDRESS:PORT") from None
 
 
-# The members of each kind of row. Each of them may be absent, and other members are ignored.
+# The members of each kind of row. Each member may be absent, and other members are ignored.
 _TEXTS = dict.fromkeys(("ts", "hook", "verdict", "reason", "protocol"), string)
 _BYTES = dict.fromkeys(("bytes_sent", "bytes_acked", "bytes_received"), unsigned)
 _CONNECTION = {"cookie": unsigned, "connect_ns": unsigned}

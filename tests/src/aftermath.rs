@@ -90,8 +90,8 @@ pub fn members(dir: &Path) -> (PathBuf, Vec<Process>) {
     (cgroup.into(), processes)
 }
 
-/// Returns the namespaces that a run made. They are held open, because the kernel reuses the number of a removed
-/// namespace, possibly for a namespace of a test that runs at the same time.
+/// Returns the namespaces that a run made. The namespaces are held open, because the kernel reuses the number of a
+/// removed namespace, possibly for a namespace of a test that runs at the same time.
 ///
 /// # Panics
 /// If the run has ended.
@@ -107,7 +107,7 @@ pub fn own_namespaces(running: &Running) -> BTreeMap<String, File> {
 /// Fails unless these processes end, and their namespaces and mounts disappear.
 ///
 /// # Panics
-/// If one of them stays.
+/// If a process, a namespace, or a mount stays.
 #[track_caller]
 pub fn assert_gone(
     world: &World,
@@ -134,7 +134,7 @@ pub fn assert_gone(
 /// Fails if a network packet with data or for a new connection leaves, or if the wire does not become silent.
 ///
 /// # Panics
-/// If one of these conditions does not hold.
+/// If such a network packet leaves, or the wire does not become silent.
 #[track_caller]
 pub fn assert_silent(world: &World) {
     let wire = world.wire();

@@ -76,7 +76,7 @@ impl Nursery {
         })
     }
 
-    /// Returns the processes that executed the copy since the last call. Each of them is stopped at its first
+    /// Returns the processes that executed the copy since the last call. Each process is stopped at its first
     /// instruction.
     fn executions(&self, deadline: Instant) -> Vec<Process> {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -22,8 +22,8 @@ pub struct Census {
 const RUN_DIR: &str = "/run/egress";
 
 impl Census {
-    /// Counts the objects on the machine. They include objects of other tests that run at the same time, so the result
-    /// is only useful with [`Census::left_by`].
+    /// Counts the objects on the machine. The counts include objects of other tests that run at the same time, so the
+    /// result is only useful with [`Census::left_by`].
     pub fn take() -> Self {
         let mut census = Self::default();
         if let Some(root) = cgroup_root() {

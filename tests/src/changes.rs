@@ -19,7 +19,7 @@ pub fn apply(world: &World) -> Run<'_> {
 /// Fails unless the command ran to its end and printed that, and the run left nothing beside its workspace.
 ///
 /// # Panics
-/// If one of these conditions does not hold.
+/// If the command did not run to its end, or something was left.
 #[track_caller]
 pub fn assert_ran(run: &RunOutput) {
     assert_eq!(run.status, Some(0), "{run}");
@@ -30,7 +30,7 @@ pub fn assert_ran(run: &RunOutput) {
 /// Lists the directories with changes beside the workspace.
 ///
 /// # Panics
-/// If they cannot be listed.
+/// If the directories cannot be listed.
 pub fn stores(workdir: &Path) -> Vec<PathBuf> {
     fs::read_dir(workdir.parent().expect("a parent"))
         .expect("read a workspace")

@@ -1,4 +1,4 @@
-//! Tests ordinary clients behind the boundary. They are unmodified and not configured for a proxy.
+//! Tests ordinary clients behind the boundary. The clients are unmodified and not configured for a proxy.
 use std::env;
 use std::ffi::OsStr;
 use std::fmt::Write as _;
@@ -231,7 +231,7 @@ fn publish(world: &World) -> Running {
 /// Copies the clients into a directory.
 ///
 /// # Panics
-/// If they cannot be built there.
+/// If a client cannot be built there.
 fn install(world: &World, directory: &Path) {
     for (name, text) in FILES {
         fs::write(directory.join(name), text).expect("write a client");

@@ -20,8 +20,8 @@ impl World {
     /// Runs `attempt` behind the boundary of a run that allows nothing, and then on the runner without a boundary.
     /// `attempt` is a bash script that exits with 0 only if it succeeds. In this order, packets of the second run of
     /// the script cannot be counted for the first one. Before each test, this function waits until earlier connections
-    /// have ended. It cannot wait for late answers to datagrams, so use a separate world for each attempt that sends
-    /// datagrams.
+    /// have ended. The function cannot wait for late answers to datagrams, so use a separate world for each attempt
+    /// that sends datagrams.
     ///
     /// # Panics
     /// If the attempt succeeds with the boundary, or a network packet leaves the runner meanwhile. Also if the attempt

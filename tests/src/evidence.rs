@@ -124,7 +124,8 @@ pub fn public_key_hex(key: &Path) -> String {
     hex::encode(key.expect("a key in base64"))
 }
 
-/// Signs a posture capsule with a key of `egress keygen`. It uses `openssl` and no code of the project.
+/// Signs a posture capsule with a key of `egress keygen`. The signature is made by `openssl` and not by code of the
+/// project.
 ///
 /// # Panics
 /// If the key cannot be read or `openssl` cannot sign with it.

@@ -77,7 +77,7 @@ pub fn rounds(usual: u64) -> u64 {
     env::var(ROUNDS_VARIABLE).map_or(usual, |text| text.parse().expect("a number of rounds"))
 }
 
-/// Returns the policy of a round. It allows the names that the command requests, and the names in `more`.
+/// Returns the policy of a round. The policy allows the names that the command requests, and the names in `more`.
 pub fn policy(more: &[&str]) -> String {
     let names = [&ALLOWED[..], more].concat();
     format!("mode: strict\napi_allowlist: {names:?}\n")

@@ -31,8 +31,8 @@ impl Namespaces {
         prepare: impl FnOnce() -> io::Result<()> + Send,
     ) -> io::Result<Self> {
         on_a_thread(|| {
-            // A thread shares its working directory and root with other threads. It must stop sharing them before it
-            // can have its own mounts.
+            // A thread shares its working directory and root with other threads. The thread must stop sharing them
+            // before it can have its own mounts.
             unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
             prepare()?;
             Ok(Self {
@@ -60,7 +60,7 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Returns a path of the network namespace for other programs. It is valid as long as this process runs.
+    /// Returns a path of the network namespace for other programs. The path is valid as long as this process runs.
     pub(crate) fn net_path(&self) -> String {
         format!("/proc/{}/fd/{}", process::id(), self.net.as_raw_fd())
     }

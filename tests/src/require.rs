@@ -9,7 +9,7 @@ const DIRECTORIES: [&str; 4] = ["/usr/local/bin", "/usr/bin", "/bin", "/usr/loca
 /// Variable that states how to treat a missing program. With `all`, the test fails.
 const REQUIRE_VARIABLE: &str = "EGRESS_TEST_REQUIRE";
 
-/// Finds `program`. If it is missing and not required, prints a note and returns `None`.
+/// Finds `program`. If the program is missing and not required, prints a note and returns `None`.
 ///
 /// # Panics
 /// If `program` is missing and required.

@@ -37,7 +37,7 @@ names.write('ready\\n')
 while True: serve(listener.accept()[0])
 ";
 
-/// A client that offers X25519 with a key share, and P-256 without one. It changes the name before the second
+/// A client that offers X25519 with a key share, and P-256 without one. The client changes the name before the second
 /// `ClientHello`.
 const CLIENT: &str = r"
 import ctypes, ctypes.util, os, socket, sys

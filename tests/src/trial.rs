@@ -19,7 +19,7 @@ const WORKERS: usize = 2;
 /// Minimum number of lies that must be detected.
 const AT_LEAST: usize = 20;
 
-/// The requests of the command. Each of them prints one line: a status, or the answer of a WebSocket.
+/// The requests of the command. Each request prints one line: a status, or the answer of a WebSocket.
 pub(crate) const MIX: &str = r#"
 page() { curl -sS -m 20 -o /dev/null -w '%{http_code}\n' "$@"; }
 head -c 30000 /dev/zero | tr '\0' a > body

@@ -34,7 +34,7 @@ const UID: u32 = 64_242;
 /// Returns the directory of the project.
 ///
 /// # Panics
-/// If it does not exist.
+/// If the directory does not exist.
 pub fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -45,7 +45,7 @@ pub fn project() -> PathBuf {
 /// Returns the path of a program that `cargo xtask test` installed for the project.
 ///
 /// # Panics
-/// If it does not exist.
+/// If the program does not exist.
 pub fn tool(name: &str) -> PathBuf {
     let tools = std::env::var_os("EGRESS_TOOLS");
     let tools = tools.expect("EGRESS_TOOLS is not set: use cargo xtask test");
@@ -77,7 +77,7 @@ impl Runner {
     /// Makes a machine with a checkout of the project and of its test workflows.
     ///
     /// # Panics
-    /// If it cannot be made.
+    /// If the machine cannot be made.
     pub fn new() -> Self {
         let world = World::new();
         // The world has its own /run, so that the /run of the machine is not changed.

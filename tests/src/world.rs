@@ -72,7 +72,7 @@ impl World {
     /// Makes a world with both address families.
     ///
     /// # Panics
-    /// If it cannot be made, for example without root.
+    /// If the world cannot be made, for example without root.
     pub fn new() -> Self {
         Self::builder().build()
     }
@@ -135,7 +135,7 @@ impl World {
     /// Runs a program on the runner as root, without any boundary, and waits for it.
     ///
     /// # Panics
-    /// If it cannot start.
+    /// If the program cannot start.
     pub fn runner<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Output {
         self.background(argv).finish(LIMIT)
     }
@@ -143,7 +143,7 @@ impl World {
     /// Starts a program on the runner as root, without any boundary.
     ///
     /// # Panics
-    /// If it cannot start.
+    /// If the program cannot start.
     pub fn background<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Running {
         let mut argv = argv.into_iter();
         let mut command = program(argv.next().expect("a program"));
@@ -154,7 +154,7 @@ impl World {
     /// Starts a program in the namespace of the servers. Every name of the world resolves to it.
     ///
     /// # Panics
-    /// If it cannot start.
+    /// If the program cannot start.
     pub fn peer<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Running {
         let mut argv = argv.into_iter();
         let mut command = program(argv.next().expect("a program"));
@@ -168,7 +168,7 @@ impl World {
     /// `NAME.pem` and `NAME.key`.
     ///
     /// # Panics
-    /// If it cannot be made.
+    /// If the certificate cannot be made.
     pub fn certificate(&self, name: &str) -> [PathBuf; 2] {
         let (certificate, key) = self.authority.issue(name).expect("issue a certificate");
         [("pem", certificate), ("key", key)].map(|(kind, text)| {
@@ -181,7 +181,7 @@ impl World {
     /// Runs a bash script on the runner as root, without any boundary, and waits for it.
     ///
     /// # Panics
-    /// If it cannot start.
+    /// If the program cannot start.
     pub fn shell(&self, script: &str) -> Output {
         self.runner(["bash", "-c", script])
     }
@@ -190,7 +190,7 @@ impl World {
     /// authority.
     ///
     /// # Panics
-    /// If it cannot start.
+    /// If the program cannot start.
     pub fn start(&self, command: &mut Command) -> Running {
         for variable in ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO"] {
             command.env(variable, TRUST_STORE);
@@ -250,7 +250,7 @@ impl Builder {
     /// Makes the world.
     ///
     /// # Panics
-    /// If it cannot be made, for example without root.
+    /// If the world cannot be made, for example without root.
     pub fn build(self) -> World {
         assert!(
             Uid::effective().is_root(),

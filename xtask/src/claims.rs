@@ -427,7 +427,7 @@ impl<'ast> Visit<'ast> for Body {
         self.see(one.tokens.clone());
     }
 
-    /// Skips doc comments. They are attributes, and their strings do not show a claim.
+    /// Skips doc comments, because a doc comment is an attribute whose string does not show a claim.
     fn visit_attribute(&mut self, _attribute: &'ast Attribute) {}
 }
 

@@ -1,4 +1,4 @@
-//! `demo`: runs an example agent behind the boundary. It starts on a new machine and ends with a verified packet.
+//! `demo`: runs an example agent behind the boundary. The demo starts on a new machine and ends with a verified packet.
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

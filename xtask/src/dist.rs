@@ -1,5 +1,5 @@
-//! `dist`: builds a release. It consists of a static binary, its checksum as a row of dist/egress.sha256, and its bill
-//! of materials.
+//! `dist`: builds a release. A release consists of a static binary, its checksum as a row of dist/egress.sha256, and
+//! its bill of materials.
 use std::fs;
 use std::path::{Path, PathBuf};
 

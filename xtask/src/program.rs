@@ -37,7 +37,7 @@ pub(crate) fn without_package(command: &mut Command) {
     }
 }
 
-/// Runs `command`. It writes to the standard streams of this task.
+/// Runs `command` with the standard streams of this task.
 ///
 /// # Errors
 /// If the program cannot start or does not exit with 0.
@@ -71,7 +71,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     String::from_utf8(output.stdout).with_context(|| format!("output of {}", display(command)))
 }
 
-/// Returns whether `command` starts and exits with 0. Its output is discarded.
+/// Returns whether `command` starts and exits with 0. The output of the program is discarded.
 pub(crate) fn succeeds(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())

@@ -1,5 +1,5 @@
-//! Attaches the programs that record `AF_UNIX` addresses. Their attach types exist since Linux 6.7. aya can parse the
-//! programs but not load them, so this module makes the system calls itself.
+//! Attaches the programs that record `AF_UNIX` addresses. The attach types of these programs exist since Linux 6.7. aya
+//! can parse the programs but not load them, so this module makes the system calls itself.
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -284,8 +284,8 @@ fn this_program() -> std::io::Result<Vec<PathBuf>> {
 
 /// Checks a path of `--protect` and returns it as an absolute path.
 ///
-/// It need not exist. It must be in the workspace and contain no `..`, because otherwise the rule would not match the
-/// path that the command writes.
+/// The path need not exist. It must be in the workspace and contain no `..`, because otherwise the rule would not match
+/// the path that the command writes.
 fn protectable(workdir: &Path, path: &Path) -> anyhow::Result<PathBuf> {
     let absolute: PathBuf = workdir.join(path).components().collect();
     let shown = path.display();

@@ -59,8 +59,8 @@ impl DrivenArgs {
     /// Opens the file for the result.
     ///
     /// # Errors
-    /// When it is not an empty regular file with a single link. Root writes to a path that a user chose, so it must not
-    /// be another name of an existing file.
+    /// When the file is not an empty regular file with a single link. Root writes to a path that a user chose, so it
+    /// must not be another name of an existing file.
     pub fn result_file(&self) -> anyhow::Result<ResultFile> {
         let Some(path) = &self.result else {
             return Ok(ResultFile(None));

@@ -1,7 +1,8 @@
 //! `egress verify`: checks a packet, evidence files, or one receipt, offline.
 //!
-//! It needs only the files and the pinned keys. It opens each file once, and only regular files; files of a packet must
-//! be in its directory. Its memory is bounded, whatever the files contain.
+//! The check needs only the files and the pinned keys. It opens each file once, and only regular files. The files of a
+//! packet must be in the directory of the packet. The check uses a bounded amount of memory, whatever the files
+//! contain.
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
@@ -109,7 +110,7 @@ fn verify_subject(path: &Path, pinned: &Pinned) -> Result<VerifyOutcome, VerifyE
     if is_lines {
         return evidence::verify_file(path, &mut &file, trust);
     }
-    // `packet.json` and a receipt are short. Their members distinguish them from evidence.
+    // `packet.json` and a receipt are short. The members of these documents distinguish them from evidence.
     let mut bytes = Vec::new();
     let mut start = (&file).take(MAX_DOCUMENT_BYTES.saturating_add(1));
     start

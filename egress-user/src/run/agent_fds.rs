@@ -26,7 +26,7 @@ const LONGEST_KEY: usize = 80;
 pub(super) struct AgentFds(Vec<(PathBuf, OwnedFd)>);
 
 impl AgentFds {
-    /// Joins paths and descriptors. Returns `None` if their numbers differ.
+    /// Joins paths and descriptors. Returns `None` if there are more of one than of the other.
     pub(super) fn new(paths: Vec<PathBuf>, fds: Vec<OwnedFd>) -> Option<Self> {
         (paths.len() == fds.len()).then(|| Self(paths.into_iter().zip(fds).collect()))
     }
@@ -39,7 +39,7 @@ impl AgentFds {
     /// Returns the files among `names` that are not empty.
     ///
     /// # Errors
-    /// If one of them cannot be opened or read.
+    /// If one of the files cannot be opened or read.
     pub(super) fn command_files(&self, names: &[&str]) -> io::Result<Vec<CommandFile>> {
         let Some(dir) = self.directory(COMMAND_FILES) else {
             return Ok(Vec::new());

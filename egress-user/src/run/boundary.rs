@@ -82,10 +82,10 @@ impl Boundary {
     ///
     /// A connection outlives its process when the kernel still has bytes or a FIN to deliver. The command's connections
     /// lead to the relay, which has ended. A socket of the relay with unread bytes sends a reset, and every other one
-    /// sends a FIN. Both end the command's orphan at once. The change to `TIME_WAIT` counts as the close, so the minute
-    /// that a socket stays in this state does not matter. A connection of the mediator is an orphan until its
-    /// destination acknowledges the FIN. If that takes too long, its row has `closed: false` and the bytes at the
-    /// moment when the mediator closed it.
+    /// sends a FIN. A reset and a FIN both end the command's orphan at once. The change to `TIME_WAIT` counts as the
+    /// close, so the minute that a socket stays in this state does not matter. A connection of the mediator is an
+    /// orphan until its destination acknowledges the FIN. If that takes too long, its row has `closed: false` and the
+    /// bytes at the moment when the mediator closed it.
     ///
     /// # Errors
     /// If a counter cannot be read or a row cannot be written.
@@ -107,7 +107,7 @@ impl Boundary {
     /// Returns the kernel's counters.
     ///
     /// # Errors
-    /// If one of them cannot be read.
+    /// If a counter cannot be read.
     pub(super) fn counters(&self) -> io::Result<Counters> {
         let read = |counter| self.gates.counter(counter).map_err(io::Error::other);
         Ok(Counters {

@@ -58,7 +58,7 @@ pub(super) struct RunFacts {
     pub(super) completed_at: String,
     /// The command's changes to the workspace, if they were stored separately.
     pub(super) workspace: Option<Concluded>,
-    /// Files that the command wrote for the runner. They are not passed to the runner.
+    /// Files that the command wrote for the runner. These files are not passed to the runner.
     pub(super) command_files: Vec<CommandFile>,
     pub(super) reached: LimitsReached,
     /// Counts of the command's output that was passed on.

@@ -48,7 +48,7 @@ pub(super) struct Entered {
     pub(super) agent_fds: AgentFds,
 }
 
-/// The result of the start of the command.
+/// The result of starting the command.
 pub(super) struct Started {
     /// Privileges that its process had dropped, as the kernel reports them.
     pub(super) enforced: Enforced,

@@ -258,8 +258,8 @@ impl PacketDir {
 
 impl Drop for PacketDir {
     fn drop(&mut self) {
-        // A directory that was made for a packet which was never written is removed. If it is not empty, the removal
-        // fails and the directory stays.
+        // A directory that was made for a packet which was never written is removed. If the directory is not empty, the
+        // removal fails and the directory stays.
         if self.created && !self.written {
             let flags = UnlinkatFlags::RemoveDir;
             let removed = unlinkat(&self.parent, self.name.as_str(), flags);

@@ -25,7 +25,7 @@ pub enum DnsMode {
 }
 
 impl DnsMode {
-    /// Returns the value of the option.
+    /// Returns the value of `--dns`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Synthetic => "synthetic",
@@ -45,7 +45,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Returns the value of the option.
+    /// Returns the value of `--mode`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Enforce => "enforce",
@@ -70,7 +70,7 @@ pub enum WorkspaceMode {
 }
 
 impl WorkspaceMode {
-    /// Returns the value of the option.
+    /// Returns the value of `--workspace`.
     pub fn label(self) -> &'static str {
         match self {
             Self::Apply => "apply",

@@ -134,8 +134,8 @@ impl Plan {
         // An audit is recorded as if it had its own network namespace, in which IPv6 would work.
         let ipv6 = entered.sockets.ipv6 || is_open;
         if !ipv6 {
-            // Init finds out whether IPv6 works, and the configuration of loaded programs cannot change. They are
-            // loaded again on the few machines without IPv6.
+            // Init finds out whether IPv6 works, and the configuration of loaded programs cannot change. The programs
+            // are loaded again on the few machines without IPv6.
             let config = Config { ipv6: 0, ..config };
             gates = Gates::attach(config, &cgroups, self.layers, self.diagnostics)?;
             timeline.mark("gates attached again");

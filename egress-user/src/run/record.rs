@@ -83,7 +83,7 @@ pub(super) fn posture(run: &RunFacts) -> Posture {
     }
 }
 
-/// Returns the architecture in the words of a GitHub runner.
+/// Returns the name of this machine's architecture in GitHub Actions.
 fn runner_arch() -> String {
     match std::env::consts::ARCH {
         "x86_64" => "X64",

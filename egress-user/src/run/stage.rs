@@ -21,8 +21,8 @@ use super::workspace::MountedWorkspace;
 /// Size limit of `/run` in bytes. A smaller limit of the other scratch space applies to `/run` as well.
 const RUN_BYTES: u64 = 64 << 20;
 
-/// Files that a command with the host's network keeps. They are copied, because they may be links into a directory that
-/// is private in the file view.
+/// Files that a command with the host's network keeps. These files are copied, because they may be links into a
+/// directory that is private in the file view.
 const NETWORK_FILES: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
 
 /// Makes the mounts of the host sockets that the caller opened.

@@ -36,7 +36,7 @@ const LIMITS: &str = "limits";
 const KEPT: &str = "kept";
 /// Files and directories of a killed run that are kept.
 const EVIDENCE: [&str; 2] = ["evidence", "flows.jsonl"];
-/// Bytes of a run's id. Its name has two digits for each.
+/// Bytes of a run's id. The name of a run has two digits for each byte.
 const ID_BYTES: usize = 8;
 /// Time for which other processes may lock the whole state.
 const LOCKED_AT_MOST: Duration = Duration::from_secs(30);
@@ -174,7 +174,8 @@ impl RunDir {
         })
     }
 
-    /// Makes the run's cgroups. Their path is noted first, so that they are found if this process is killed.
+    /// Makes the run's cgroups. The path of the cgroups is noted first, so that the cgroups are found if this process
+    /// is killed.
     ///
     /// # Errors
     /// If no cgroup v2 tree is mounted, or it is not writable.
@@ -239,7 +240,7 @@ impl RunDir {
     /// Makes the mediator's evidence directory.
     ///
     /// # Errors
-    /// If it cannot be made or given to the user `owner`.
+    /// If the directory cannot be made or given to the user `owner`.
     pub(super) fn make_evidence(&self, owner: u32) -> io::Result<PathBuf> {
         let path = self.evidence();
         DirBuilder::new().mode(0o750).create(&path)?;
@@ -330,7 +331,7 @@ pub(super) fn remove_limits(run: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes a run's directory. Its name goes first, so that no directory is found half removed.
+/// Removes a run's directory. The directory is renamed first, so that no half-removed directory has the name of a run.
 ///
 /// # Order
 /// Under the [`StateLock`].

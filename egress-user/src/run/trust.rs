@@ -1,5 +1,5 @@
-//! Makes programs in the boundary trust the authority with which a Pipelock intercepts TLS. Its certificate is added to
-//! the trust stores in the file view, not on the host.
+//! Makes programs in the boundary trust the authority with which a Pipelock intercepts TLS. The certificate of this
+//! authority is added to the trust stores in the file view, not on the host.
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;

@@ -44,7 +44,7 @@ pub(super) struct WallClock {
     least: i64,
     most: i64,
     steps: u64,
-    /// The longest step. It is negative if the clock was set back.
+    /// The longest step. The number is negative if the clock was set back.
     longest: i64,
 }
 

@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 use super::support::{SESSION, chain, write_packet};
 
-/// Returns a reference verifier that the environment names. If it names none, the test is skipped.
+/// Returns a reference verifier that the environment names. If the environment names none, the test is skipped.
 fn reference(variable: &str) -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Some(PathBuf::from(path));

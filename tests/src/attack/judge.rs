@@ -305,7 +305,8 @@ impl Scene<'_> {
         }
     }
 
-    /// Returns a shell on the runner that calls `function` of the script. Its environment contains the canary.
+    /// Returns a shell on the runner that calls `function` of the script. The environment of the shell contains the
+    /// canary.
     fn shell(&self, function: &str) -> std::process::Command {
         let text = format!("{}\n{function} {}", self.text(), self.technique.case);
         let mut command = program("bash");
@@ -371,8 +372,8 @@ impl Scene<'_> {
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// Derives the expected verdict from the layers in the script. If the only layer of a technique is left out, the
-/// technique succeeds. If one of several layers is left out, it does not. Without the kernel programs, the rows of the
-/// kernel are missing.
+/// technique succeeds. If one of several layers is left out, the technique is still stopped. Without the kernel
+/// programs, the rows of the kernel are missing.
 fn expected(technique: &Technique, without: Option<Layer>) -> Verdict {
     let Some(layer) = without else {
         return Verdict::Contained;

@@ -1,6 +1,7 @@
 //! The attack suite, which has one script for each technique in `tests/attacks/`.
 //!
-//! A script is bash. Its first comment describes the technique. The next lines state how the technique is judged:
+//! A script is bash. The first comment of a script describes the technique. The next lines state how the technique is
+//! judged:
 //!
 //! ```text
 //! # ICMP by a raw socket.

@@ -78,7 +78,7 @@ pub struct Technique {
     pub name: String,
     /// The case.
     pub case: String,
-    /// Layers that stop the technique. Each of them is sufficient.
+    /// Layers that stop the technique. Each of these layers is sufficient.
     pub stops: Vec<Layer>,
     /// Members of a row that the flow log must have. Empty if no hook can record the attempt.
     pub seen: Vec<(String, String)>,

@@ -1,8 +1,8 @@
 //! Runs a real Pipelock, and rewrites its receipts after it has ended.
 //!
 //! `egress-liar PIPELOCK LIE ARGUMENTS…` starts `PIPELOCK ARGUMENTS…`. If Pipelock mediates a run, the program waits
-//! until Pipelock has ended and then applies the lie to the evidence. It signs the result with the key in Pipelock's
-//! configuration. It does not change anything else.
+//! until Pipelock has ended and then applies the lie to the evidence. The program signs the result with the key in
+//! Pipelock's configuration. It does not change anything else.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::disallowed_methods,

@@ -1,6 +1,6 @@
 //! The name server of `test`, the only domain of the world.
 //!
-//! It uses no DNS library, so that it does not share mistakes with the product.
+//! The server uses no DNS library, so that it does not share mistakes with the product.
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! A server whose answers no HTTP library writes. It serves one request on each connection:
+//! A server whose answers no HTTP library writes. The server handles one request on each connection:
 //!
 //! | path | answer |
 //! |---|---|
@@ -47,7 +47,7 @@ struct Upload<'j> {
 }
 
 impl Upload<'_> {
-    /// Counts received bytes. The framing of chunks is counted as well. It is small enough to ignore.
+    /// Counts received bytes. The framing of chunks is counted as well. The framing is small enough to ignore.
     fn take(&mut self, bytes: &[u8]) {
         if bytes.is_empty() {
             return;

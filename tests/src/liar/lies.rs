@@ -58,7 +58,8 @@ const fn of(name: &'static str, tell: fn(&mut Testimony), expected: [Expected; 3
     }
 }
 
-/// All lies. The first one is the truth, whose evidence is signed and chained again like that of the lies.
+/// All lies. The first entry is the truth: its evidence is signed and chained again like that of a lie, but not
+/// changed.
 pub static LIES: &[Lie] = &[
     of(TRUTH, tales::truth, [Senseless; 3]),
     lie("allowed_as_blocked", tales::allowed_as_blocked),

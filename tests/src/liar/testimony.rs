@@ -77,7 +77,7 @@ impl Receipt {
         }
     }
 
-    /// Returns whether the receipt is about an action. The others are about the session.
+    /// Returns whether the receipt is about an action. Other receipts are about the session.
     pub(crate) fn is_decision(&self) -> bool {
         self.record.at(&["session_control"]).is_none()
     }

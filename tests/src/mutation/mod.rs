@@ -1,7 +1,7 @@
 //! Changes every member of every file of an honest packet, once for each possible attacker.
 //!
-//! The library of `egress verify` verifies each change. It must reject the packet, or lower the grade for a reason, or
-//! the change must be in `harmless.rs`, where a sentence explains why no verifier can detect it.
+//! The library of `egress verify` verifies each change. The verifier must reject the packet, or lower the grade for a
+//! reason, or the change must be in `harmless.rs`, where a sentence explains why no verifier can detect it.
 //!
 //! `EGRESS_MUTATIONS` selects the changes: `full`, a number of places, or the start of the name of a change, such as
 //! `boundary:boundary.json:/agent/uid:plus_one`. `EGRESS_MUTATION_SEED` selects another sample than the default one.

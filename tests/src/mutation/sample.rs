@@ -70,8 +70,8 @@ pub fn write_changes(
     })
 }
 
-/// Returns whether the caller of the tests selected changes by name. These are too few for statements about all
-/// changes.
+/// Returns whether the caller of the tests selected changes by name. The selected changes are too few for statements
+/// about all changes.
 #[must_use]
 pub fn is_named() -> bool {
     matches!(Choice::made(0), Choice::Named(_))

@@ -1,4 +1,4 @@
-//! Hostile variants of valid bytes. They are the same in every run of a test.
+//! Hostile variants of valid bytes. The variants are the same in every run of a test.
 
 /// A pseudorandom sequence of numbers.
 #[derive(Debug)]

@@ -191,7 +191,8 @@ fn inherited_descriptors_are_closed_and_recorded() {
     let world = World::new();
     let secret = world.dir().join("secret");
     fs::write(&secret, "canary").unwrap();
-    // The attempts are a connection to a denied host and a read of an open file. Both work without the boundary.
+    // The attempts are a connection to a denied host and a read of an open file. Both attempts work without the
+    // boundary.
     let open = format!(
         "exec 7<{} 8<>/dev/tcp/{}/7000 9</dev/tcp/{}/7000",
         secret.display(),

@@ -173,16 +173,16 @@ fn other_ways_to_make_a_socket() {
 #[cfg(target_arch = "x86_64")]
 fn calls_of_other_abis() {
     let world = World::new();
-    // This is getpid of x32. Most kernels do not have x32, and it must not exist behind the boundary.
+    // The call is getpid of x32. Most kernels do not have x32, and it must not exist behind the boundary.
     let x32 = python("print(errno.errorcode.get(-call(0x40000000 + 39)))");
     let run = world.egress().allow(&[]).script(&x32).run();
     assert_eq!(run.stdout, "ENOSYS\n", "{run}");
-    // This is socket of x32, which would bypass the filter of address families.
+    // The call is socket of x32. Without its own rule, it would bypass the filter of address families.
     let x32 = python("print(errno.errorcode.get(-call(0x40000000 + 41, 40, 1, 0)))");
     let run = world.egress().allow(&[]).script(&x32).run();
     assert_eq!(run.stdout, "ENOSYS\n", "{run}");
 
-    // This is getpid of i386: mov $20, %eax; int $0x80; ret.
+    // The call is getpid of i386: mov $20, %eax; int $0x80; ret.
     let i386 = python(
         r"code = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
 code.write(b'\xb8\x14\x00\x00\x00\xcd\x80\xc3')

@@ -161,8 +161,8 @@ fn multipath_tcp() {
 /// Claims: families*
 #[test]
 fn families_that_no_cgroup_hook_sees() {
-    // The first kind of socket leads to virtual machines. The second is the netlink family that lists the sockets of
-    // other processes.
+    // The first kind of socket leads to virtual machines. The second kind is of the netlink family that lists the
+    // sockets of other processes.
     for socket in [
         "socket.AF_VSOCK, socket.SOCK_STREAM",
         "socket.AF_NETLINK, socket.SOCK_RAW, 4",

@@ -1,5 +1,5 @@
 //! The two verifiers agree: `egress verify`, and the one in `tests/second_verifier`, which was written from the
-//! documentation alone. They verify honest packets, changed packets, and packets of a mediator that lies.
+//! documentation alone. Both verify honest packets, changed packets, and packets of a mediator that lies.
 #![expect(
     clippy::expect_used,
     reason = "a packet that cannot be made or judged fails the test"
@@ -160,7 +160,7 @@ fn packets(world: &World) -> Vec<Sampled> {
     all
 }
 
-/// Makes packets of kinds other than `mixed`. All of them except the one without keys are signed with the same keys.
+/// Makes packets of kinds other than `mixed`. All packets except the one without keys are signed with the same keys.
 fn shapes(world: &World, key: &Path, boundary: &Path) -> [(&'static str, PathBuf); 4] {
     let packet = |run: Run<'_>| {
         let output = run.run();

@@ -1,5 +1,5 @@
-//! A whole run, from the script to the verified packet. The programs in the script make allowed and denied requests.
-//! None of them is configured for a proxy.
+//! A whole run, from the script to the verified packet. The programs in the script make allowed and denied requests. No
+//! program is configured for a proxy.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose evidence cannot be read has failed"

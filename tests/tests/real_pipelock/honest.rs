@@ -1,5 +1,5 @@
-//! Honest runs with the Pipelock under test have the best grade for its version, whatever fails in them. Their record
-//! contains every byte that reached a server.
+//! Honest runs with the Pipelock under test have the best grade for its version, whatever fails in them. The record of
+//! such a run contains every byte that reached a server.
 use std::collections::BTreeMap;
 use std::time::Duration;
 

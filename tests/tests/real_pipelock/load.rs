@@ -1,4 +1,4 @@
-//! Many simultaneous requests and tunnels. None of them may be missing in the evidence.
+//! Many simultaneous requests and tunnels. No request and no tunnel may be missing in the evidence.
 use std::time::Duration;
 
 use egress_tests::agents::{requests, tunnels};

@@ -1,5 +1,5 @@
-//! Honest runs with the built-in mediator keep their grade, whatever fails in them. Their record contains every byte
-//! that reached a server.
+//! Honest runs with the built-in mediator keep their grade, whatever fails in them. The record of such a run contains
+//! every byte that reached a server.
 #![expect(
     clippy::expect_used,
     reason = "a test without the binary that it is about has failed"

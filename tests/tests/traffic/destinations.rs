@@ -120,8 +120,8 @@ fn text(value: &Value) -> Option<String> {
 #[test]
 fn one_port_on_two_loopback_addresses() {
     let world = World::new();
-    // The second connection comes from an address that redirected connections never have. It receives no answer, and
-    // certainly not the answer to the first one.
+    // The second connection comes from an address that redirected connections never have. The second connection
+    // receives no answer, and certainly not the answer to the first one.
     let program = r"
 for first, second in [('127.0.0.1', '127.0.0.2'), ('127.0.0.2', '127.0.0.1')]:
     one = bound(first)

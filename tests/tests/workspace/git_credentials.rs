@@ -112,7 +112,7 @@ chown -R 1000:1000 . "$CALLER"
 /// Number of planted credentials.
 const PLANTED: usize = 58;
 
-/// Searches for the credentials in all files and in git's output. It also finds them in continued lines.
+/// Searches for the credentials in all files and in git's output. The search also finds credentials in continued lines.
 const LOOKS: &str = r#"
 cd "$WORK"
 { cat "$CALLER/inc"; find . -type f -exec cat {} +; git config --list; git remote -v; } 2> /dev/null |
@@ -224,7 +224,7 @@ fn contents(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
 /// Host files that every program needs. The forged configuration includes them.
 const HOST: &str = "/etc/ssl/certs/ca-certificates.crt /usr/bin/git /lib64/ld-linux-x86-64.so.2 /lib/ld-linux-aarch64.so.1";
 
-/// Returns a script that leaves a directory whose `HEAD` makes it look like a git directory.
+/// Returns a script that makes a directory with the file `HEAD`, so that it looks like a git directory.
 fn forgery() -> String {
     format!(
         r"mkdir x && cd x && echo 'ref: refs/heads/main' > HEAD

@@ -1,5 +1,5 @@
-//! Programs that write many files work in a workspace whose changes are stored separately. Their results still work
-//! after the changes are applied.
+//! Programs that write many files work in a workspace whose changes are stored separately. The results of these
+//! programs still work after the changes are applied.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Annotations, which are workflow commands to the runner. Their text is escaped so that it cannot contain another one.
+//! Annotations, which are workflow commands to the runner. The text of an annotation is escaped so that it cannot
+//! contain another command.
 use pipelock_receipts::findings::visible;
 
 use crate::ci_commands::harmless;

@@ -1,8 +1,8 @@
 //! `egress action`: one step of a workflow. It reads the action's inputs and writes outputs, job summary, and
 //! annotations.
 //!
-//! The step runs as the runner's user. Only `egress run` runs as root, with an environment of a few variables. It
-//! receives the environment of the script through a pipe.
+//! The step runs as the runner's user. Only `egress run` runs as root, with an environment of a few variables. `egress
+//! run` receives the environment of the script through a pipe.
 mod annotate;
 mod inputs;
 mod outputs;

@@ -141,8 +141,8 @@ mod tests {
     use super::*;
     use std::collections::BTreeMap;
 
-    /// Returns the error of the step for the inputs of a job in GitHub Actions with these changes. It is empty if the
-    /// step succeeds.
+    /// Returns the error of the step for the inputs of a job in GitHub Actions with these changes. The text is empty if
+    /// the step succeeds.
     fn refused(changes: &[(&str, &str)]) -> String {
         let mut values = BTreeMap::from([
             ("INPUT_PACKET_PATH", "/nowhere"),

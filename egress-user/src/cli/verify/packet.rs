@@ -224,8 +224,8 @@ impl OtherFiles {
         self.stream(FLOWS_FILE, self.most(FLOWS_FILE, MAX_FILE_BYTES))
     }
 
-    /// Opens the evidence. It needs no fixed size limit, because its check ends at the first line that no writer
-    /// produces.
+    /// Opens the evidence. The evidence needs no fixed size limit, because its check ends at the first line that no
+    /// writer produces.
     fn evidence(&self, name: &str) -> io::Result<Stream<'static>> {
         let is_trusted = |attested: &&Attested| attested.opened.is_trusted();
         let most = self

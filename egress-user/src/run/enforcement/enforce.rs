@@ -325,8 +325,8 @@ impl RunningNetwork for Enforced {
     }
 }
 
-/// Returns the limit of the evidence that is read. It is higher than that of the run, because a run is ended some time
-/// after it reaches its own limit.
+/// Returns the limit of the evidence that is read. This limit is higher than that of the run, because a run is ended
+/// some time after its evidence reaches its limit.
 const fn most_evidence(limit: u64) -> u64 {
     limit.saturating_mul(2).saturating_add(ENDING_BYTES)
 }

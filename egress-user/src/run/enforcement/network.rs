@@ -71,7 +71,7 @@ pub(in crate::run) trait NetworkSetup: Debug {
     /// Starts the processes that carry and judge the command's traffic. Returns when all of them are ready.
     ///
     /// # Errors
-    /// If one of them fails or is not ready in time.
+    /// If a process fails or is not ready in time.
     fn launch(
         self: Box<Self>,
         boundary: &Boundary,

@@ -262,7 +262,7 @@ impl MediatorWorld {
     }
 }
 
-/// An HTTP answer. Its body keeps its framing.
+/// An HTTP answer. The body is stored with its framing.
 #[derive(Debug)]
 pub struct Answer {
     pub status: u16,

@@ -5,7 +5,7 @@ use egress_tests::workflow::Runner;
 
 use crate::{Result, median, ms};
 
-/// Number of rounds. The first is discarded.
+/// Number of rounds. The first round is discarded.
 const ROUNDS: usize = 11;
 
 pub(crate) fn bench() -> Result<()> {

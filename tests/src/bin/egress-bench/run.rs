@@ -6,7 +6,7 @@ use egress_tests::{RunOutput, World};
 use crate::turns::with_program;
 use crate::{Result, median, monotonic, ms, text};
 
-/// Number of rounds of each measurement. The first is discarded.
+/// Number of rounds of each measurement. The first round is discarded.
 const ROUNDS: usize = 21;
 
 pub(crate) fn bench() -> Result<()> {

@@ -28,7 +28,7 @@ use serde_json::Value;
 use ledger::Ledger;
 use serve::{Server, listen};
 
-/// The fault of the stand-in. Each line below describes what the stand-in does.
+/// The fault of the stand-in. In the lines below, "it" is the stand-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// No fault.
