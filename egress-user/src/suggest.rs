@@ -43,7 +43,7 @@ pub enum SuggestError {
     /// The flow log cannot be read to its end.
     #[error("cannot read the flow log")]
     Read(#[source] io::Error),
-    /// The list would be too long.
+    /// The suggested list would be too long.
     #[error(
         "the command connected to more than {limit} {what}, which is too many for a useful allow-list"
     )]

@@ -17,7 +17,7 @@ fuzz_target!(|data: &[u8]| {
         let once = git_redact::config(data, reader);
         assert!(once.keys.len() <= 65 && once.paths.len() <= 2001);
         let twice = git_redact::config(&once.text, reader);
-        assert!(twice.is_whole, "what is left can be read");
+        assert!(twice.is_whole, "the redacted text can be parsed");
         assert_eq!(
             String::from_utf8_lossy(&twice.text),
             String::from_utf8_lossy(&once.text)

@@ -87,7 +87,7 @@ class Requests:
 
 
     def all(self) -> list[Group]:
-        """Return the groups of all targets, and those of requests without a host name."""
+        """Return the groups of all targets, and the groups of requests without a host name."""
         return [*self.groups.values(), *self.nameless.values()]
 
 
@@ -210,7 +210,7 @@ class Actions:
 
 
 def outcome_words(receipt: Receipt) -> dict[str, str]:
-    """Return what the pattern of an outcome states, by name."""
+    """Return the values in the pattern of an outcome, by name."""
     words: dict[str, str] = {}
     for word in receipt.text("pattern").split(" "):
         name, equals, value = word.partition("=")

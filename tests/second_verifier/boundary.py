@@ -217,7 +217,7 @@ def read_boundary(data: bytes, findings: Findings) -> Boundary | None:
 
 
 def _is_open(result: dict[str, Any]) -> bool:
-    """Whether a probe does not show that its way out is closed."""
+    """Whether a probe fails to show that its way out of the boundary is closed."""
     is_control_ok = result.get("control", {}).get("succeeded") is True
     if result["outcome"] == "denied":
         return not is_control_ok

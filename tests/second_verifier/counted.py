@@ -28,7 +28,7 @@ Attempt = tuple[str, int, str, str, str]
 
 
 def counter_caps(boundary: Boundary, log: FlowLog | None) -> list[str]:
-    """Return the conditions on `counters` (K16) that do not hold."""
+    """Return the conditions on `counters` (K16) that are not met."""
     if boundary.incomplete:
         return []
     counters = boundary.section("counters")
@@ -117,7 +117,7 @@ def _channels(boundary: Boundary, log: FlowLog, differ: Differ) -> None:
         differ("residual_channels.allowed_hosts has other hosts than the rows")
     pairs += [(channel, known.get(name, {})) for name, channel in hosts.items()]
     if any(channel[member] != one.get(member, 0) for channel, one in pairs for member in _CHANNEL):
-        differ("residual_channels is not what the rows add up to")
+        differ("residual_channels does not match the sums of the rows")
 
 
 @dataclass
@@ -232,7 +232,7 @@ def _allowed(boundary: Boundary, counted: Counter[tuple[str, int]], differ: Diff
     if len(rows) + boundary.document.get("allowed_left_out", 0) != len(order):
         differ("allowed has another number of destinations than the rows")
     if any((*place, count) != row for (place, count), row in zip(order, rows)):
-        differ("allowed is not what the rows add up to")
+        differ("allowed does not match the sums of the rows")
 
 
 def _stated(row: Row) -> Attempt:
@@ -245,7 +245,7 @@ def _answered(boundary: Boundary, unclear: list[tuple[Attempt, int]], differ: Di
     if len(rows) + boundary.document.get("answered_left_out", 0) != len(unclear):
         differ("answered has another number of destinations than the rows")
     if any(one != row for one, row in zip(unclear, rows)):
-        differ("answered is not what the rows add up to")
+        differ("answered does not match the sums of the rows")
 
 
 def _denied(boundary: Boundary, counted: dict[Kind, tuple[int, set[str]]], differ: Differ) -> bool:
@@ -267,7 +267,7 @@ def _denied(boundary: Boundary, counted: dict[Kind, tuple[int, set[str]]], diffe
         stated[attempt[1:]] += count
     for kind, (count, _) in counted.items():
         if stated[kind] > count or (stated[kind] < count and not left_out):
-            differ("denied is not what the rows add up to")
+            differ("denied does not match the sums of the rows")
     if left_out and len(rows) < _MOST_LISTED:
         differ("denied_left_out is over 0, and denied has room")
     return any(row["attempt"]["destination"] == _OTHERS for row in rows)

@@ -90,7 +90,7 @@ class EvidenceReader:
         self.ends_with_checkpoint = False
 
     def read(self, file: BinaryIO, name: str) -> Evidence:
-        """Check the whole file and return what was found."""
+        """Check the whole file and return the results."""
         for line in read_lines(file):
             self._line(line)
         match = _FILE_NAME.fullmatch(name)

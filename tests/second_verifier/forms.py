@@ -76,7 +76,7 @@ _BOUNDARY, _CHANGES, _ROW = Form("boundary"), Form("changes"), Form("flows")
 
 
 def deviations(boundary: Boundary, changes: bytes | None, log: FlowLog | None) -> list[str]:
-    """Return the conditions K13, K14, and K15 that hold."""
+    """Return the conditions among K13, K14, and K15 that are met."""
     found = []
     if not _BOUNDARY.fits(boundary.document):
         found.append("boundary.json does not have its closed form")

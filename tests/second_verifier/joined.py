@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 
 def contradictions(boundary: Boundary, log: FlowLog, proxy_port: int | None) -> list[str]:
-    """Return the numbers of the conditions that do not hold. `proxy_port` is that of the capsule."""
+    """Return the numbers of the conditions that are not met. `proxy_port` is the port in the capsule."""
     check = _Check(boundary, log, proxy_port)
     return [f"rows contradict each other: condition {number} does not hold" for number in sorted(check.broken)]
 

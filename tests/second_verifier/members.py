@@ -23,7 +23,7 @@ Differ = Callable[[str], None]
 def check_members(
     packet: dict[str, Any], boundary: Boundary, capsule: Capsule | None, policy_mode: Any, differ: Differ
 ) -> None:
-    """Compare each member with what another file states; a member that is absent is `None` and differs, too."""
+    """Compare each member with the value that another file states. An absent member is `None` and differs, too."""
     expected = _of_posture(boundary, capsule) | _of_policy(boundary, policy_mode) | {
         "packet_id": f"egress-{boundary.document.get('run_id', '')}",
         "verifier.output_file": "verifier.txt",
@@ -110,7 +110,7 @@ def check_run(run: dict[str, Any], identity: dict[str, Any], differ: Differ) -> 
 
 
 def check_times(packet: dict[str, Any], log: FlowLog, differ: Differ) -> None:
-    """Compare the times of `packet.json` with those of the flow log."""
+    """Compare the times in `packet.json` with the times in the flow log."""
     rows = log.of("supervisor")
     times = [time_or_none(row.get("ts")) or 0 for row in rows]
     gone = [time for row, time in zip(rows, times) if row.get("event") == "agent_gone"]

@@ -142,7 +142,7 @@ def _is_counted(stated: dict[str, int], names: tuple[str, ...], outcomes: Counte
 
 def _check_probes(boundary: Boundary, differ: Any) -> None:
     if len({result["name"] for result in boundary.results}) != len(boundary.results):
-        differ("a probe is there twice")
+        differ("a probe has two results")
     outcomes = Counter(result["outcome"] for result in boundary.results)
     if not _is_counted(boundary.document["probes"].get("counts", {}), _PROBE_OUTCOMES, outcomes):
         differ("probes.counts is not the number of results by outcome")
@@ -152,7 +152,7 @@ def _check_changes(parts: PacketParts, differ: Any) -> None:
     workspace = parts.boundary.section("workspace")
     counts = workspace.get("changes")
     if (counts is not None) != (parts.changes is not None):
-        differ("changes.json is there although boundary.json counts no changes, or the other way round")
+        differ("changes.json exists although boundary.json counts no changes, or is missing although it counts some")
         return
     if counts is None or parts.changes is None:
         return

@@ -174,7 +174,7 @@ def canonical(value: Any, text_form: Callable[[str], str] = str) -> str:
 
 
 def compact_source(source: str) -> str:
-    """Remove the white space between the tokens of `source`, and escape what Go escapes in any JSON."""
+    """Remove the white space between the tokens of `source`, and escape the characters that Go escapes in any JSON."""
     parts: list[str] = []
     at = 0
     for match in _STRING.finditer(source):

@@ -80,7 +80,7 @@ class _Parser:
                 raise FormError("a line of the mapping is not KEY: VALUE")
             key, rest = match.group(1), match.group(2)
             if key in result:
-                raise FormError(f"the key {key[:80]!r} is there twice")
+                raise FormError(f"the key {key[:80]!r} occurs twice")
             self.at += 1
             result[key] = _scalar(rest) if rest else self._nested(indent)
         if self.at < len(self.lines) and self.lines[self.at].indent > indent:

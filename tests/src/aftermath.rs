@@ -1,4 +1,4 @@
-//! Checks what a run leaves behind after an abnormal termination.
+//! Checks the processes, files, and network packets that a run leaves behind after an abnormal termination.
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};

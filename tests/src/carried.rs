@@ -117,7 +117,7 @@ impl<'w> Origin<'w> {
                 *received.entry(name).or_default() += bytes;
             }
         }
-        fs::remove_file(self.world.dir().join("received")).expect("forget what was received");
+        fs::remove_file(self.world.dir().join("received")).expect("remove the old counts");
         Received(received)
     }
 

@@ -143,7 +143,7 @@ impl Running {
             .expect("wait for the program");
         self.has_ended = true;
         let elapsed = self.started.elapsed();
-        // Remaining processes of the group may hold the pipes open.
+        // Remaining processes of the group may keep the pipes open.
         if timed_out {
             if_there(killpg(self.pid, Signal::SIGKILL));
         }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use jsonschema::Validator;
 use serde_json::Value;
 
-/// The schemas of the documents, and of a row of `flows.jsonl`.
+/// The schemas of the packet's documents and of the rows in `flows.jsonl`.
 static SCHEMAS: LazyLock<[(&str, Validator); 7]> = LazyLock::new(|| {
     [
         "packet.json",

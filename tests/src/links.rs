@@ -1,5 +1,5 @@
-//! Detaches the kernel programs from a running command, in order to test the remaining layers alone. The product never
-//! does this.
+//! Detaches the kernel programs from a running command, in order to test the other layers without them. The product
+//! never does this.
 #![expect(
     unsafe_code,
     reason = "no crate here wraps the calls of bpf(2) on links of other processes"

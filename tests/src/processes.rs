@@ -15,7 +15,7 @@ use crate::command::Running;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
     id: i32,
-    /// Clock ticks between the start of the machine and that of the process.
+    /// Clock ticks from the start of the machine to the start of the process.
     started: u64,
 }
 

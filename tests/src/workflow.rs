@@ -87,7 +87,7 @@ impl Runner {
         );
         assert!(made.success(), "{made}");
         let engine = world.background(["python3", "-c", ENGINE]);
-        wait_until("the container engine is there", ENGINE_WITHIN, || {
+        wait_until("the container engine listens", ENGINE_WITHIN, || {
             world.dir().join("engine").exists()
         });
         let runner = Self {

@@ -233,7 +233,7 @@ impl Builder {
         self
     }
 
-    /// Gives the world its own state directory, so that no other world removes what is in it.
+    /// Gives the world its own state directory, so that no other world removes the runs in it.
     #[must_use]
     pub fn own_state(mut self) -> Self {
         self.state = State::Own;

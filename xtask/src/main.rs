@@ -42,7 +42,7 @@ struct Args {
 enum Task {
     /// Try every attack, behind the boundary and without it
     Attacks(attacks::Args),
-    /// Measure what the boundary costs
+    /// Measure the cost of the boundary
     Bench(bench::Args),
     /// Build the kernel programs and the `egress` binary
     Build(build::Args),

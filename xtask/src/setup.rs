@@ -99,7 +99,7 @@ pub(crate) fn everything(layout: &Layout) -> Result<()> {
     for_workflows(layout)
 }
 
-/// Installs only what the demo needs.
+/// Installs only the tools that the demo needs.
 ///
 /// # Errors
 /// If a package client fails.

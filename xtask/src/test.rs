@@ -15,8 +15,8 @@ use crate::setup;
 /// The crate of the privileged end-to-end tests.
 const PRIVILEGED: &str = "egress-tests";
 
-/// Tests that set the clock of the binary alone. These tests use a library that the dynamic linker loads into the
-/// binary.
+/// Tests that set the clock of the binary, and not the clock of the machine. These tests use a library that the dynamic
+/// linker loads into the binary.
 const BY_DYNAMIC_LINKER: [&str; 2] = [
     "deadlines_do_not_move_with_the_clock",
     "step_back_overwrites_nothing_and_is_reported",
@@ -36,8 +36,8 @@ pub(crate) struct Args {
     /// Run only the tests with real Pipelocks, once for each Pipelock that `PIPELOCK_BIN` names, separated by `:`
     #[arg(long)]
     real_pipelock: bool,
-    /// Run only the mutation tests, with every change of a packet instead of a sample. With `--real-pipelock`, the
-    /// packets are those of each Pipelock
+    /// Run only the mutation tests, with every change of a packet instead of a sample. With `--real-pipelock`, change
+    /// the packets of each Pipelock
     #[arg(long)]
     mutations: bool,
     /// Run only the end-to-end tests, with this binary instead of a new build

@@ -1,4 +1,4 @@
-//! Reads what the kernel reports about the links that this process holds.
+//! Reads the kernel's information about the links that this process has open.
 use std::io;
 
 use serde::Serialize;

@@ -389,7 +389,7 @@ fn map_fds(ebpf: &Ebpf) -> Result<HashMap<String, OwnedFd>, io::Error> {
         .collect()
 }
 
-/// Loads a program and attaches it to the cgroup. For a program on packets, its name decides the direction.
+/// Loads a program and attaches it to the cgroup. The name of a program on packets decides its direction.
 ///
 /// # Errors
 /// If the kernel rejects the program or the link, or if the program has a type that this function does not handle.

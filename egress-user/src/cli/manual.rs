@@ -1,4 +1,4 @@
-//! `egress completions` and `egress man`: what a shell and `man` show about the command line.
+//! `egress completions` and `egress man`: print completions for a shell, and manual pages.
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use super::exit;
 use super::failure::{self, Form};
 use super::output;
 
-/// Where a shell looks for the file, for `--help`.
+/// Examples with the directories in which shells search for the file, and exit statuses, for `--help`.
 const COMPLETIONS_HELP: &str = "\
 Examples:
   egress completions bash > /usr/share/bash-completion/completions/egress
@@ -23,7 +23,7 @@ Exit status:
   2   standard output cannot be written
   64  an argument is wrong";
 
-/// Where `man` looks for the files, for `--help`.
+/// Examples with the directory in which `man` searches for pages, and exit statuses, for `--help`.
 const MAN_HELP: &str = "\
 Examples:
   egress man | man -l -

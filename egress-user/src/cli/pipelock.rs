@@ -36,7 +36,8 @@ pub(super) struct Options {
     /// Pipelock binary [default: the first `pipelock` on PATH]
     #[arg(long, value_name = "FILE", help_heading = MEDIATOR)]
     pipelock_bin: Option<PathBuf>,
-    /// Root certificates (PEM) that Pipelock trusts for its own TLS connections [default: those of the system]
+    /// Root certificates (PEM) that Pipelock trusts for its own TLS connections [default: the root certificates of the
+    /// system]
     #[arg(long, value_name = "FILE", help_heading = MEDIATOR)]
     pipelock_ca: Option<PathBuf>,
     /// How Pipelock handles plain HTTP

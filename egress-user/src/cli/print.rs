@@ -97,7 +97,7 @@ pub fn kept(kept: &Kept) -> String {
     )
 }
 
-/// Prints the result of the sweep before a run: evidence that was saved, and what could not be removed.
+/// Prints the result of the sweep before a run: the evidence that was saved, and the paths that could not be removed.
 pub fn swept(swept: &Swept) {
     for one in &swept.kept {
         eprintln!("egress: {}", kept(one));
@@ -213,7 +213,7 @@ fn workspace(run: &Emitted) {
     }
 }
 
-/// Returns the line that states what happened to the changes of a killed run.
+/// Returns the line about the changes of a killed run, which were completed, undone, or removed.
 pub fn recovered(one: &Recovered) -> String {
     if !one.completed {
         return String::from(

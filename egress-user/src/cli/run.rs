@@ -241,8 +241,8 @@ fn limits(args: &RunArgs) -> std::io::Result<Limits> {
     })
 }
 
-/// Returns the paths in the workspace to which no change is applied: those of `--protect`, and every file that decides
-/// how a later run with the same command line is judged, signed, or executed.
+/// Returns the paths in the workspace to which no change is applied. These are the paths of `--protect`, and every file
+/// that decides how a later run with the same command line is judged, signed, or executed.
 fn protected(
     args: &RunArgs,
     workdir: &Path,

@@ -49,7 +49,8 @@ impl AgentRoot {
         })
     }
 
-    /// Returns what `path` leads to now. A relative path begins in the working directory of process `pid`.
+    /// Returns the kind of socket that `path` leads to now. A relative path begins in the working directory of process
+    /// `pid`.
     pub(super) fn socket(&self, path: &Path, pid: u32) -> AgentSocket {
         self.look_up(path, pid).unwrap_or(AgentSocket::None)
     }

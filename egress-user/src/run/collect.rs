@@ -1,4 +1,4 @@
-//! `Ended → Collected`: ends the rest of the command, then the relay, then the mediator, and reads what they leave.
+//! `Ended → Collected`: ends the rest of the command, then the relay, then the mediator, and reads the evidence.
 //!
 //! This step cannot fail. Whatever is missing becomes a reason in `incomplete`.
 use std::io;
@@ -34,7 +34,7 @@ impl Collected {
 }
 
 impl Ended {
-    /// Ends every process of the run, opens the boundary, and returns what the run left behind.
+    /// Ends every process of the run, opens the boundary, and returns the facts about the run.
     pub fn collect(self) -> Collected {
         let (live, mut heartbeat, ending) = self.into_parts();
         // Variables drop in reverse order, so the boundary comes last.
@@ -160,7 +160,8 @@ fn finish_flows(
     notes.duty("finish the flow log", flows.finish(last));
 }
 
-/// Reads what the command left in its file view, and which limits it reached.
+/// Reads the files that the command wrote for the runner, the full scratch directories, and the limits that the command
+/// reached.
 fn look_back(
     boundary: &Boundary,
     context: &RunContext,
@@ -228,7 +229,7 @@ fn lost(counters: &Counters, counts: &FlowCounts) -> Vec<String> {
             counters
                 .closes_expected
                 .saturating_sub(counters.closes_seen),
-            "connections of the command were still open, so what they carried is not in the flow log",
+            "connections of the command were still open, so their bytes are not in the flow log",
         ),
     ] {
         if count > 0 {

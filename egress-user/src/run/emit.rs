@@ -36,7 +36,7 @@ use super::plan::Mode;
 use super::record;
 use super::verify::Verified;
 
-/// The result of a finished run. If several apply, it is the first of them.
+/// The result of a finished run. If several results apply, the first one in this list counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunOutcome {
     /// The machine, the boundary, or the mediator failed while the command ran.

@@ -118,7 +118,7 @@ impl FlowLog {
         self.answers.servers = servers;
     }
 
-    /// Writes one record that holds a text.
+    /// Writes one record with a text: a DNS answer or a use of a Unix address.
     ///
     /// # Errors
     /// If the row cannot be written.

@@ -87,7 +87,7 @@ impl Heartbeat {
     pub(super) fn row(&mut self, event: BeatEvent, watched: Watched<'_>) -> io::Result<BeatRow> {
         let boundary = watched.boundary;
         let links = boundary.gates.attached()?;
-        // Init is not checked: it is in the agent's cgroup, but it is root.
+        // Init is in the agent's cgroup too, but it is not checked, because it is root.
         let init = boundary.init.child.pid.as_raw().cast_unsigned();
         let mut of_agent = boundary.cgroups.agent.processes()?;
         of_agent.retain(|pid| *pid != init);

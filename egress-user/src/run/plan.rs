@@ -182,7 +182,7 @@ pub struct Plan {
     pub boundary_key: Signer,
     /// The actor in the receipts.
     pub agent_identity: String,
-    /// `identity.json`, which identifies the run and holds what the caller bound to it.
+    /// The bytes of `identity.json`, which identifies the run and contains the values that the caller bound to it.
     pub identity: Vec<u8>,
     /// The authority that stamps the attestation, if a time stamp was requested.
     pub timestamp: Option<TimestampAuthority>,
@@ -206,7 +206,7 @@ pub struct Plan {
     pub diagnostics: Option<Diagnostics>,
     /// Probes that may succeed or be inconclusive without ending the run.
     pub accepted_risks: Vec<String>,
-    /// Files and directories that are hidden from the command, in addition to those of the run itself.
+    /// Files and directories that are hidden from the command, in addition to the files of the run itself.
     pub masked: Vec<PathBuf>,
     /// Files in hidden directories that the command may read.
     pub shown: Vec<PathBuf>,

@@ -206,7 +206,7 @@ fn agents_environment(plan: &Plan, trust: &Trust, is_open: bool) -> AgentEnviron
     )
 }
 
-/// Returns the paths that are hidden from the command: those of the plan, and the files of the run itself.
+/// Returns the paths that are hidden from the command: the paths in the plan, and the files of the run itself.
 fn masked(plan: &Plan, store: Option<&Store>) -> Vec<PathBuf> {
     let mut masked = plan.masked.clone();
     masked.push(plan.packet.path().to_path_buf());

@@ -90,7 +90,7 @@ impl Controls {
         drop(told);
     }
 
-    /// Lets init make the probes in the closed boundary, and compares their results with those of the controls.
+    /// Lets init make the probes in the closed boundary, and compares their results with the results of the controls.
     ///
     /// # Errors
     /// If init or the controls fail, end, or send another message than expected.
@@ -116,7 +116,7 @@ impl Controls {
 
     /// Makes the process end. Dropping this value waits until it has ended.
     fn dismiss(&mut self) {
-        // When the channel closes, the process removes what it made, and ends.
+        // When the channel closes, the process removes everything that it made, and ends.
         drop(self.channel.take());
     }
 

@@ -1,5 +1,5 @@
-//! Makes `boundary.json` and `changes.json`: what was active in this run, as it was measured, and the digests of the
-//! parts that enforced it.
+//! Makes `changes.json` and `boundary.json`. `boundary.json` states the measured properties of the boundary, and the
+//! digests of the parts that enforced it.
 use std::ffi::OsStr;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -71,8 +71,8 @@ pub fn find() -> Result<Vec<StaleItem>, RunError> {
     locked(state, |_| list(state, SweepReach::Tree))
 }
 
-/// Removes what killed runs left behind, and moves their evidence to `/run/egress/kept`. The result lists what could
-/// not be removed.
+/// Removes what killed runs left behind, and moves their evidence to `/run/egress/kept`. The result lists the paths
+/// that could not be removed.
 ///
 /// # Errors
 /// If the state directory cannot be read or locked.

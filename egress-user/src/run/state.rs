@@ -285,7 +285,7 @@ impl RunDir {
 impl Drop for RunDir {
     fn drop(&mut self) {
         // If the cgroup still exists, the directory stays, so that `egress doctor` and the next run find the cgroup.
-        // Both also report what could not be removed.
+        // Both also report the paths that could not be removed.
         let cgroup_stays = cgroup_of(&self.path).is_some_and(|path| path.exists());
         if !cgroup_stays && std::env::var_os("EGRESS_KEEP").is_none() {
             let lock = StateLock::acquire(Path::new(STATE_DIR));
@@ -294,7 +294,8 @@ impl Drop for RunDir {
     }
 }
 
-/// Returns a text that distinguishes this state directory from those of other file systems and containers.
+/// Returns a text that distinguishes this state directory from the state directories of other file systems and
+/// containers.
 ///
 /// # Errors
 /// If the directory does not exist.
@@ -303,7 +304,7 @@ pub(super) fn owner_mark(state: &Path) -> io::Result<String> {
     Ok(format!("{}:{}", meta.dev(), meta.ino()))
 }
 
-/// Returns the cgroup that a run noted, if its name is that of the run.
+/// Returns the cgroup that a run noted, if the cgroup has the name of the run.
 pub(super) fn cgroup_of(run: &Path) -> Option<PathBuf> {
     let text = fs::read(run.join(CGROUP)).ok()?;
     let path = PathBuf::from(std::ffi::OsStr::from_bytes(&text));

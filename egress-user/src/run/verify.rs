@@ -1,5 +1,5 @@
-//! `Collected → Verified`: checks the evidence under the run's key, with the same code as `egress verify`. The value holds
-//! the verdict, whatever it is.
+//! `Collected → Verified`: checks the evidence under the run's key, with the same code as `egress verify`. The value
+//! contains the verdict, whatever the verdict is.
 use audit_packet::reconcile::Receipts;
 use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::{EvidenceFile, check_evidence_visiting};

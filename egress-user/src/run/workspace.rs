@@ -26,7 +26,7 @@ pub(super) struct MountedWorkspace {
     pub(super) tree: OwnedFd,
 }
 
-/// Completes or undoes what killed runs left, hides credentials, and makes the mount.
+/// Completes or undoes the changes of killed runs, hides credentials, and makes the mount.
 ///
 /// # Order
 /// Call this while the process has a single thread.
@@ -35,7 +35,7 @@ pub(super) struct MountedWorkspace {
 /// If a credential cannot be looked for or hidden, or the mount cannot be made.
 pub(super) fn mount(plan: &Plan, run: &str, agent: u32) -> Result<MountedWorkspace, RunError> {
     let recovered = system(
-        "complete what a killed run left beside the workspace",
+        "complete or undo the changes that a killed run left beside the workspace",
         apply::recover(&plan.workdir),
     )?;
     let home = plan.environment.iter().find(|(name, _)| name == "HOME");

@@ -43,7 +43,8 @@ fn completions_and_manual_pages_know_every_command() {
     assert!(!out.join("egress-action.1").exists());
 }
 
-/// A reader that stops early is no error of the packet. The control is the same command with a reader that reads on.
+/// A reader of the output that stops early is not an error of the packet. The control is the same command with a reader
+/// that reads everything.
 #[test]
 fn a_closed_pipe_does_not_change_the_exit_status() {
     let directory = tempfile::tempdir().expect("make a directory");
@@ -110,7 +111,7 @@ fn a_directory_above_the_packet_is_recognised() {
     let said = text(&output.stdout);
     let hint = format!("egress verify {}", below.display());
     assert!(said.contains(&hint), "{said}");
-    // Two packets: none is proposed.
+    // There are two packets, so none is proposed.
     fs::create_dir(directory.path().join("other")).expect("make a directory");
     write_packet(&directory.path().join("other"), &chain);
     let output = egress(&["verify", &above, "--key", &chain.key_hex()]);

@@ -160,7 +160,7 @@ fn a_signer_must_be_one_for_time_stamps() {
     ] {
         authority.certificate(name, "P-256", extensions, Some("root"));
         assert_eq!(rule(&signed(name)), "timestamp.signer", "{name}");
-        // The signer's own certificate as the pinned root is rejected as well.
+        // A token is also rejected if the pinned root is the signer's own certificate.
         let own = check(
             &authority.sign(&token, name, &CADES),
             &roots(&authority, name),

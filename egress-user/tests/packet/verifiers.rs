@@ -56,7 +56,7 @@ const WHY: &[(&str, &str)] = &[
     ),
     (
         "the session is not closed",
-        "Pipelock was killed: what it did last may have no receipt. Most verifiers do not check the end.",
+        "Pipelock was killed, so its last actions may have no receipt. Most verifiers do not check the end.",
     ),
     (
         "session.missing-open",

@@ -1,12 +1,12 @@
 //! Runs the example agent behind the boundary in network namespaces of the demo, and verifies the packet of the run.
 //! Then it changes a copy of the packet and shows that the verification of the copy fails.
 //!
-//! `cargo xtask demo` builds what the demo needs and starts it.
+//! `cargo xtask demo` builds and starts this program.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stdout,
     clippy::print_stderr,
-    reason = "the demo shows what happens"
+    reason = "the demo prints its steps"
 )]
 
 use std::ffi::OsStr;

@@ -11,7 +11,8 @@ fn of_complete(testimony: &mut Testimony, change: impl Fn(&mut Receipt)) {
     }
 }
 
-/// Signs a separate denial because of the content of the answer, in place of each outcome that ended normally.
+/// Signs a separate denial in place of each outcome that ended normally. The denial states that the answer's content
+/// was denied.
 pub(super) fn answers_denied(testimony: &mut Testimony) {
     of_complete(testimony, |receipt| {
         receipt.remove("decision_phase");
@@ -21,7 +22,7 @@ pub(super) fn answers_denied(testimony: &mut Testimony) {
     });
 }
 
-/// Signs each outcome that ended normally as a denial because of the content of the answer.
+/// Signs each outcome that ended normally as a denial of the answer's content.
 pub(super) fn outcomes_denied(testimony: &mut Testimony) {
     of_complete(testimony, |receipt| {
         receipt.set("verdict", "block");

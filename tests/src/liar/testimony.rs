@@ -225,7 +225,7 @@ impl Testimony {
         self.items.splice(at..at, items);
     }
 
-    /// Sets all times, including those of session records.
+    /// Sets the times of all entries, including session records.
     pub(crate) fn set_times(&mut self, mut time: impl FnMut(&str) -> String) {
         for item in &mut self.items {
             match item {

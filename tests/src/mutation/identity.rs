@@ -30,7 +30,7 @@ const BINDING: [&str; 4] = [
 pub enum Receipts {
     /// The attacker signed them as well, with its own key.
     Forged,
-    /// The mediator signed them, but they do not bind the capsule, like those of a Pipelock before 3.1.
+    /// The mediator signed them, but they do not bind the capsule, like receipts of a Pipelock before 3.1.
     Unbound,
 }
 

@@ -65,7 +65,7 @@ fn workspaces_where_the_agent_could_not_go() {
             ),
             "{parent}: {run}"
         );
-        // The owner of the workspace owns what the command made.
+        // The owner of the workspace owns the file that the command made.
         let made = work.join("out/file").metadata().unwrap();
         assert_eq!((made.uid(), made.gid()), (owner, owner), "{parent}");
         assert!(!work.join("input").exists());

@@ -319,7 +319,7 @@ fn mount_that_cannot_be_a_lower_layer() {
         "{control}"
     );
     let run = world.egress().allow(&[]).script(&read).run();
-    // The command sees neither the mount nor what the mount hides.
+    // The command sees neither the mount nor the files under the mount.
     assert_eq!(run.stdout, "one:\nsecret\n\ntwo:\ncanary\n", "{run}");
     let left_out = run.boundary("/view/left_out");
     let named = left_out.as_array().into_iter().flatten().filter(|left| {

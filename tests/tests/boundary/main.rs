@@ -1,4 +1,4 @@
-//! Attempts to get around the boundary, and what the command can see of the machine.
+//! Attempts to get around the boundary, and the parts of the machine that the command can see.
 #![forbid(unsafe_code)]
 
 mod caller;

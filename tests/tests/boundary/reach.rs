@@ -468,7 +468,7 @@ while True:
         .build();
     let _forwarder = world.background(["python3", "-c", FORWARDER]);
     let _service = service(&world, 6099);
-    wait_until("the name server is there", SOON, || {
+    wait_until("the name server listens", SOON, || {
         !world.shell("ss -Hlun src 127.0.0.53").stdout.is_empty()
     });
     let waiting = Waiting::start(world.egress().allow(&["allowed.test"]));

@@ -1,4 +1,4 @@
-//! Unix sockets: what the kernel programs record about them, and which ones a run opens on request.
+//! The records of the kernel programs about Unix sockets, and the Unix sockets that a run opens on request.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be made has failed"
@@ -130,7 +130,7 @@ fn kernel_release() -> (u32, u32) {
     (numbers.next().unwrap(), numbers.next().unwrap())
 }
 
-/// Serves one socket of the host, and returns what it receives.
+/// Serves one socket of the host, and returns every message to its sender.
 fn serve(path: &Path, mode: u32) {
     let listener = UnixListener::bind(path).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();

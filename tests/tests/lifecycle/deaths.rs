@@ -117,7 +117,7 @@ fn killed_process_ends_the_run() {
 /// Claims: dead-runs, evidence-in-run
 #[test]
 fn killed_supervisor_leaves_evidence_that_the_next_one_keeps() {
-    // Either command cleans up after the run and reports what it found.
+    // Each of the two commands cleans up after the run and reports the evidence.
     for cleaner in ["doctor --repair", "run --workdir next -- true"] {
         let world = World::builder().own_state().build();
         let scene = start(&world, BUSY, &[]);
@@ -252,8 +252,8 @@ fn full_disk_ends_the_run_and_is_named() {
         .run();
     assert_eq!(run.status, Some(125), "{run}");
     assert!(run.stderr.contains("No space left on device"), "{run}");
-    // Everything that was written before the disk was full is there. The receipts and the flow log share the disk, so
-    // if the flow log failed first, the mediator could still close its session.
+    // The evidence contains everything that was written before the disk was full. The receipts and the flow log share
+    // the disk, so if the flow log failed first, the mediator could still close its session.
     let verdict = verdict(&run.packet, &key);
     if verdict.status == Some(0) {
         assert!(run.stderr.contains("flow log"), "{run}");

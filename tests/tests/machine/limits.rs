@@ -360,7 +360,7 @@ fn flood_that_fills_the_record_ends_the_run() {
         &run,
         "receipts and flow log reached 524288 bytes (--max-evidence)",
     );
-    // The rows that were recorded are there and consistent.
+    // The packet contains all rows that were recorded, and their chain is valid.
     let length = fs::metadata(run.packet.join("flows.jsonl")).unwrap().len();
     assert!(length > 512 << 10, "{length}");
     let packet = run.packet.to_string_lossy().into_owned();

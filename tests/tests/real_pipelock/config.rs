@@ -1,4 +1,5 @@
-//! Which configurations are accepted, which errors the others cause, and which processes can change one during a run.
+//! Configurations that are accepted, the errors for other configurations, and attempts to change a configuration during
+//! a run.
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::thread;
@@ -58,7 +59,7 @@ fn what_is_typed_wrong_is_refused_before_anything_starts() {
             "{yaml}: {run}"
         );
     }
-    // Without a policy, the error states what to write.
+    // Without a policy, the error contains an example of one.
     let run = without_policy(&world).script("echo ran").run();
     assert_eq!(run.status, Some(64), "{run}");
     assert!(run.stderr.contains("api_allowlist"), "{run}");

@@ -424,7 +424,7 @@ fn every_websocket_has_its_receipt_however_it_ends() {
     );
     assert_eq!(reasons(&run), "[]", "{run}");
     // Each WebSocket has one receipt about its end. If this version signs intents, the receipt is an outcome.
-    // Otherwise, it is a receipt of the layer `session_close`.
+    // Otherwise, the receipt has the layer `session_close`.
     let ends = receipts(&run)
         .iter()
         .filter(|receipt| receipt.get("transport").unwrap() == "websocket")

@@ -1,4 +1,5 @@
-//! The kernel counts bytes on both sides of the mediator. These counts limit what the relay and the mediator can claim.
+//! The kernel counts bytes on both sides of the mediator. These counts limit the bytes that the relay and the mediator
+//! can claim.
 #![expect(
     clippy::panic,
     clippy::unwrap_used,
@@ -292,7 +293,7 @@ fn bytes_of_a_connection_that_is_reset_or_killed_are_counted() {
 #[test]
 fn connection_that_outlives_the_mediator_is_written_as_open() {
     let world = World::new();
-    // This origin accepts connections and reads nothing, so that the kernel cannot deliver what the mediator sent.
+    // This origin accepts connections and reads nothing, so that the kernel cannot deliver the mediator's bytes.
     let origin = world.peer([
         "python3".to_owned(),
         "-c".to_owned(),

@@ -1,4 +1,4 @@
-//! The command's changes, and what happens if the workspace changes or the run is killed meanwhile.
+//! Changes of the command in a workspace that the host changes at the same time, and in a run that is killed.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};

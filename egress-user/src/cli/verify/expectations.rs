@@ -102,8 +102,9 @@ fn check_age(outcome: &mut VerifyOutcome, max_age: Option<Duration>, now: Offset
     outcome.add(&rules::AGE, PACKET_FILE, expected, found);
 }
 
-/// Returns the time of the packet that a pinned key signed. With the boundary's key, this is the time in `packet.json`,
-/// or that of a trusted time stamp. With the key of the receipts alone, it is the time of the last receipt.
+/// Returns the time of the packet that a pinned key signed. If the boundary's key is pinned, this is the time in
+/// `packet.json`, or the time of a trusted time stamp. If only the key of the receipts is pinned, it is the time of the
+/// last receipt.
 fn signed_time(outcome: &VerifyOutcome) -> Option<String> {
     let (packet, boundary) = (outcome.packet.as_ref()?, outcome.boundary.as_ref()?);
     if boundary.is_attested {

@@ -121,8 +121,8 @@ struct OtherFiles {
 /// The attestation and the files that it may cover.
 struct Attested {
     opened: Opened,
-    /// Every name in the directory except those of the attestation and the time stamp. The value is true for a regular
-    /// file. A file that is added later is not read.
+    /// Every name in the directory except the attestation and the time stamp. The value is true for a regular file. A
+    /// file that is added later is not read.
     names: BTreeMap<String, bool>,
     /// Digests of the files that were read.
     read: BTreeMap<String, FileDigest>,

@@ -146,7 +146,8 @@ impl NetworkSetup for Enforce {
         })?;
         context.timeline.mark("relay ready");
         check_running(mediator.as_mut(), &relay, boundary, &context.dir)?;
-        // The controls have ended by now. Dropping them removes what they made, before the command starts.
+        // The controls have ended by now. Dropping the controls removes everything that they made, before the command
+        // starts.
         drop(controls);
         Ok(Box::new(Enforced {
             relay,
@@ -325,8 +326,8 @@ impl RunningNetwork for Enforced {
     }
 }
 
-/// Returns the limit of the evidence that is read. This limit is higher than that of the run, because a run is ended
-/// some time after its evidence reaches its limit.
+/// Returns the limit of the evidence that is read. This limit is higher than the limit of the run, because a run is
+/// ended some time after its evidence reaches its limit.
 const fn most_evidence(limit: u64) -> u64 {
     limit.saturating_mul(2).saturating_add(ENDING_BYTES)
 }
@@ -366,7 +367,7 @@ mod tests {
             texts(read_evidence(dir.path(), 13)),
             ["four", "nine", "after"]
         );
-        // Each of the two files alone is shorter than the limit.
+        // Each of the two files is shorter than the limit, but both together are not.
         assert!(read_evidence(dir.path(), 12).is_err());
         nix::unistd::mkfifo(&file(11), nix::sys::stat::Mode::S_IRWXU).unwrap();
         // What is not a regular file is not evidence, and is not opened.

@@ -1,6 +1,6 @@
 //! Writes the rows about connections and datagrams that the kernel programs on the mediator's own sockets denied: to
-//! the machine itself, to its platform, or to networks that are not public. Repeats are folded like those of the
-//! command.
+//! the machine itself, to its platform, or to networks that are not public. Repeated denials are folded, as the
+//! command's repeated attempts are.
 use std::io;
 
 use audit_packet::denied::Denied;

@@ -1,7 +1,7 @@
 //! Writes the rows about bytes that the kernel counted on both sides of the mediator: for each connection of the
 //! command, for each connection of the mediator, and for each datagram that the mediator sends to a name server.
-//! Neither the relay nor the mediator writes these rows, so they bound what the relay and the mediator can report.
-//! After the first rows, only sums are written.
+//! Neither the relay nor the mediator writes these rows, so they limit the bytes that the relay and the mediator can
+//! report. After the first rows, only sums are written.
 use std::io;
 
 use audit_packet::format::Row;

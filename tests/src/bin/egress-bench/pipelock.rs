@@ -1,4 +1,4 @@
-//! Measures the cost of a run with a real Pipelock, compared with that Pipelock alone.
+//! Measures the cost of a run with a real Pipelock, compared with the same Pipelock without egress.
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
@@ -13,7 +13,7 @@ use crate::{Result, median, ms, ratio, text};
 
 const ROUNDS: usize = 11;
 const LIMIT: Duration = Duration::from_mins(2);
-/// Port of the Pipelock that runs alone.
+/// Port of the Pipelock that runs without egress.
 const PORT: u16 = 8871;
 /// Milliseconds that a run may take in addition to Pipelock's own start and stop.
 const MOST_BEYOND: f64 = 60.0;
@@ -140,7 +140,7 @@ impl Bench {
         Ok(path)
     }
 
-    /// Starts a Pipelock alone, and waits until it is ready.
+    /// Starts a Pipelock without egress, and waits until it is ready.
     fn start(&self, name: &str) -> Result<Running> {
         let config = self.config(name)?;
         let words: [&Path; 4] = [&self.binary, "run".as_ref(), "--config".as_ref(), &config];

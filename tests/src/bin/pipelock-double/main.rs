@@ -185,7 +185,7 @@ fn run(config: &Config) -> Result<(), String> {
     if config.fault == Fault::Talkative {
         thread::spawn(|| {
             let line = "x".repeat(1000);
-            // Enough to fill any unread pipe, and more than the limit of the log.
+            // This output fills any unread pipe, and it is longer than the limit of the log.
             for _ in 0..6_000 {
                 println!("{line}");
             }

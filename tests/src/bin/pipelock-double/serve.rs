@@ -15,7 +15,7 @@ pub(crate) struct Server {
     pub(crate) ledger: Arc<Ledger>,
 }
 
-/// Serves an address until the process ends.
+/// Serves the connections to an address until the process ends.
 pub(crate) fn listen(address: &str, is_proxy: bool, server: &Server) -> Result<(), String> {
     let listener =
         TcpListener::bind(address).map_err(|error| format!("listen at {address}: {error}"))?;

@@ -1,4 +1,4 @@
-//! Statements that an attacker without a key, or the boundary alone, can change.
+//! Statements that an attacker without a key can change, or that only the boundary can change.
 use super::entry::{
     ARCHIVE, BOUNDARY, CALLERS_WISH, CHANGES, CLOSE, FLOWS, Harmless, KERNEL_ALONE, MEASURED_ONCE,
     MEDIATOR_SOCKETS, ORDER, PACKET, PROCESS, RELAY_ALONE, SUPERVISOR_SAW, WHITE_SPACE,
@@ -36,7 +36,7 @@ pub(super) static TABLE: &[Harmless] = &[
         BOUNDARY,
         "/counters/slots_written",
         "*",
-        "Only the kernel counts the connections that it redirected to the relay, including those of the probes.",
+        "Only the kernel counts the connections that it redirected to the relay, including connections of the probes.",
     ),
     boundary(
         BOUNDARY,

@@ -1,4 +1,4 @@
-//! Statements that the mediator alone can change.
+//! Statements that only the mediator can change.
 use super::entry::{
     ALL, BUILTIN, DURABILITY, ENTRY, ENVELOPE, Harmless, OWN_WORD, RECORD, ROOT_TIMES, SESSIONS,
     WITHIN_SECONDS, WRITTEN_ANEW, mediator,

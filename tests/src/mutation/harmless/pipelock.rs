@@ -1,4 +1,4 @@
-//! Statements that a Pipelock alone, or the boundary about a Pipelock, can change.
+//! Statements about a run with Pipelock that only Pipelock, or only the boundary, can change.
 use super::entry::{
     BOUNDARY, CALLERS_WISH, ENTRY, ENVELOPE, FLOWS, Harmless, MEDIATOR_SOCKETS, OLD_PIPELOCK,
     ORDER, OTHER_SIGNATURE, OWN_WORD, PIPELOCK, PIPELOCKS, RECORD, WITHIN_SECONDS,
