@@ -47,7 +47,7 @@ type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// One side of the mediator: the command's or the mediator's own.
 struct Side {
     name: &'static str,
-    /// Start of the names of its programs.
+    /// Prefix of the names of this side's kernel programs.
     prefix: &'static str,
     /// The program that writes the record.
     recorder: &'static str,

@@ -25,7 +25,7 @@ sys.exit(not told)
 EOP
 }
 control() {
-    # An endpoint that answers every client.
+    # This endpoint answers every client.
     python > /dev/null 2>&1 <<'EOP' &
 s = socket.create_server(('127.0.0.1', 3128), backlog=100)
 s.settimeout(2)

@@ -34,7 +34,7 @@ import re, sys
 for path in sys.argv[1:]:
     text = open(path, 'rb').read()
     ill = rb'[\0-\x08\x0b-\x1f\x7f]|^\s*(::|##\[).*owned'
-    # The runner obeys this anywhere in a line of its log.
+    # The runner executes this command anywhere in a line of its log.
     if path.endswith('/said'): ill += rb'|##\[.*owned'
     # A JSON string may contain these bytes only in escaped form.
     if not path.endswith(('.json', '.jsonl')): ill += rb'|\xc2[\x80-\x9f]|\xe2\x80\xae|[\0-\x7f]\x9b'

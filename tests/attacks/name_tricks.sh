@@ -18,7 +18,7 @@ name = {
     'fragment': b'denied.test#.allowed.test',
     'query': b'denied.test?.allowed.test',
     'backslash': b'denied.test\\.allowed.test',
-    # The first letter of `homoglyph` is Cyrillic. The dot of `fullwidth` is another character than a dot.
+    # The first letter of `homoglyph` is Cyrillic. The dot of `fullwidth` is a full-width character.
     'homoglyph': '\u0430llowed.test'.encode(),
     'fullwidth': 'denied\uff0etest'.encode(),
     'list': b'allowed.test, denied.test',

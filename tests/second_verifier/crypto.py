@@ -78,7 +78,7 @@ def _key_from_text(text: str) -> str | None:
 
 
 def load_key(argument: str) -> str:
-    """Return the public key that `argument` is, or that the file `argument` contains."""
+    """Return the public key in `argument`, which is a key text or the name of a key file."""
     key = _key_from_text(argument)
     if key is None:
         if os.path.getsize(argument) > _MAX_KEY_FILE:

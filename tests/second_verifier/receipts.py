@@ -108,7 +108,7 @@ class Session:
 
 @dataclass
 class ReceiptChain:
-    """The chain of version 1 receipts. It takes them in the order of the file."""
+    """The chain of version 1 receipts. Receipts are added in the order of the file."""
 
     findings: Findings
     pinned: list[str]

@@ -84,7 +84,7 @@ class DecisionReceipt:
 
 @dataclass
 class DecisionChain:
-    """The chain of version 2 receipts. It takes them in the order of the file."""
+    """The chain of version 2 receipts. Receipts are added in the order of the file."""
 
     findings: Findings
     receipts: list[DecisionReceipt] = field(default_factory=list)

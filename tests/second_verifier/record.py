@@ -21,7 +21,7 @@ class Member:
 
 
 def _members(text: str) -> tuple[Member, ...]:
-    """Read a table: `name!` is kept, and `name:kind` is not a string."""
+    """Read a table. `name!` is a member that is always written, and `name:kind` is not a string."""
     members = []
     for word in text.split():
         name, _, kind = word.partition(":")

@@ -161,7 +161,7 @@ class PacketCheck:
         return None if data is None else reader(data, self.rest)
 
     def _limit(self) -> None:
-        """Set the size limits to the attestation's sizes. Without a pinned boundary key, they only lower a limit."""
+        """Set the size limits to the attestation's sizes. Without a pinned boundary key, these sizes only lower a limit."""
         self.limits = dict.fromkeys(("changes.json", "flows.jsonl"), MAX_LOG)
         data = self.files.read("attestation.json")
         attestation = data and read_attestation(data, self.boundary_keys, Findings())

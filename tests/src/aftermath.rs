@@ -34,7 +34,7 @@ pub fn runs(world: &World) -> Vec<PathBuf> {
 /// Waits until the command of a run in `workdir` has reported that it is ready.
 ///
 /// # Panics
-/// If that takes longer than `within`.
+/// If the command is not ready within this time.
 pub fn until_ready(workdir: &Path, within: Duration) {
     wait_until("the agent is at work", within, || {
         workdir.join("ready").exists()
@@ -67,7 +67,7 @@ pub fn full_disk_ends(world: &World, run: (Running, PathBuf, PathBuf)) -> String
 /// Returns the directory of the run. `before` lists the directories of other runs.
 ///
 /// # Panics
-/// If that takes too long, or if there is more than one new run.
+/// If the command or the supervisor is not ready in time, or if there is more than one new run.
 pub fn at_work(world: &World, before: &[PathBuf], workdir: &Path) -> PathBuf {
     until_ready(workdir, SOON);
     let mut new = runs(world);

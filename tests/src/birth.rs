@@ -51,8 +51,8 @@ impl Nursery {
     }
 
     /// Stops the first process that executes the copy with `stage` as its first argument. The kernel delays an
-    /// execution until this thread allows it (fanotify(7), `FAN_OPEN_EXEC_PERM`). A signal that is sent before that is
-    /// delivered before the first instruction. All other executions continue.
+    /// execution until this thread allows it (fanotify(7), `FAN_OPEN_EXEC_PERM`). A signal that is sent during the
+    /// delay is delivered before the first instruction. All other executions continue.
     ///
     /// # Panics
     /// In the thread, if no such process appears within `limit`.

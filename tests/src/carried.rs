@@ -26,11 +26,11 @@ pub const NAMES: &str = "*.more.test";
 /// One upload. Each upload has its own host name.
 #[derive(Clone, Copy, Debug)]
 pub struct Upload {
-    /// How it is sent: `plain`, `chunked`, `kept` (as the second request of a connection), `proxy` (through the
+    /// How the upload is sent: `plain`, `chunked`, `kept` (as the second request of a connection), `proxy` (through the
     /// explicit proxy), `tunnel`, `explicit-tunnel` or `websocket`.
     pub way: &'static str,
-    /// How it ends: `late` (no answer arrives before the command ends), `early` (the answer ends before the upload),
-    /// `forged` (the origin imitates a mediator's denial), or `bad` (a chunk or frame is malformed).
+    /// How the upload ends: `late` (no answer arrives before the command ends), `early` (the answer ends before the
+    /// upload), `forged` (the origin imitates a mediator's denial), or `bad` (a chunk or frame is malformed).
     pub fate: &'static str,
     /// Bytes of the payload.
     pub size: u64,
@@ -82,7 +82,7 @@ impl<'w> Origin<'w> {
         origin
     }
 
-    /// Sets the command of the run. It makes these uploads one after the other.
+    /// Sets the command of the run. The command makes these uploads one after the other.
     pub fn command<'r>(&self, run: Run<'r>, uploads: &[Upload]) -> Run<'r> {
         let words: Vec<String> = uploads
             .iter()

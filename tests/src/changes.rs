@@ -16,7 +16,7 @@ pub fn apply(world: &World) -> Run<'_> {
     world.egress().allow(&[]).arg("--workspace").arg("apply")
 }
 
-/// Fails unless the command ran to its end and printed that, and the run left nothing beside its workspace.
+/// Fails unless the command printed `DONE` at its end, and the run left nothing beside its workspace.
 ///
 /// # Panics
 /// If the command did not run to its end, or something was left.
@@ -120,8 +120,8 @@ pub fn listing(dir: &Path) -> Vec<Listed> {
     found
 }
 
-/// Waits until the command of a run in `workdir` has made `name`. Until the end of the run, only root can read it.
-/// Returns the directory with the changes.
+/// Waits until the command of a run in `workdir` has made `name`. Until the end of the run, only root can read the
+/// file. Returns the directory with the changes.
 ///
 /// # Panics
 /// If the file does not appear in time.

@@ -29,7 +29,7 @@ pub struct Output {
     pub stderr: String,
     /// Whether the time limit ended the program.
     pub timed_out: bool,
-    /// Time from its start to its end.
+    /// Time from the start to the end of the program.
     pub elapsed: Duration,
 }
 
@@ -71,8 +71,8 @@ pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// A running program. Dropping it ends the program and its process group, so that a failed test leaves no process
-/// behind.
+/// A running program. Dropping the value ends the program and its process group, so that a failed test leaves no
+/// process behind.
 #[derive(Debug)]
 pub struct Running {
     pid: Pid,
@@ -203,7 +203,7 @@ fn collect(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Strin
 fn wait(mut child: Child) -> mpsc::Receiver<std::io::Result<ExitStatus>> {
     let (send, receive) = mpsc::channel();
     thread::spawn(move || {
-        // Nobody receives this if the test has failed meanwhile.
+        // No thread receives the status if the test has failed meanwhile.
         drop(send.send(child.wait()));
     });
     receive

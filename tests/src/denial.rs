@@ -10,9 +10,10 @@ use crate::world::World;
 /// Whether the attempt sends a network packet without the boundary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trace {
-    /// It sends a network packet, which the counter must record.
+    /// The attempt sends a network packet, and the counter must record it.
     OnTheWire,
-    /// It sends no network packet, because it only creates a socket, for example. Its success is the control.
+    /// The attempt sends no network packet, because it only creates a socket, for example. The control is then that the
+    /// attempt succeeds.
     None,
 }
 

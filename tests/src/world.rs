@@ -48,7 +48,7 @@ pub struct Builder {
     state: State,
 }
 
-/// Where the state directory of a world's runs is.
+/// The location of the state directory of a world's runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     /// The state directory of the whole machine.

@@ -97,7 +97,7 @@ pub enum UnixAddress {
     Path(Vec<u8>),
     /// A name in the network namespace, without its leading NUL.
     Abstract(Vec<u8>),
-    /// The kernel could not read it.
+    /// The kernel program could not read the address.
     Unread,
 }
 
@@ -143,7 +143,7 @@ impl TryFrom<abi::UnixEvent> for UnixEvent {
     }
 }
 
-/// One answer of a name server, which is not parsed.
+/// One answer of a name server, as unparsed bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsAnswer {
     /// Kernel monotonic time, ns.

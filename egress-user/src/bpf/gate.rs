@@ -12,7 +12,7 @@ use super::error::BpfError;
 /// An address and a prefix length.
 pub type Prefix = (IpAddr, u8);
 
-/// All IPv4 addresses. A prefix of IPv6 does not cover them in the tables.
+/// All IPv4 addresses. In the tables, an IPv6 prefix does not cover IPv4 addresses.
 const ALL_V4: Prefix = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// The tables of the kernel programs that judge the mediator's own sockets.

@@ -9,7 +9,7 @@ use aya_obj::Object;
 use aya_obj::generated::bpf_attach_type::{BPF_CGROUP_UNIX_CONNECT, BPF_CGROUP_UNIX_SENDMSG};
 use egress_sys::bpf;
 
-/// Prefix of the names of these programs. The rest of the loader leaves them out.
+/// Prefix of the names of these programs. The rest of the loader skips programs with this prefix.
 pub(super) const PREFIX: &str = "agent_unix_";
 
 /// The programs and their attach types.
@@ -29,7 +29,7 @@ pub(super) struct Witnesses {
     pub(super) links: Vec<OwnedFd>,
 }
 
-/// Loads the programs and attaches them to `cgroup`. `maps` are the maps of the same object, which exist already.
+/// Loads the programs and attaches them to `cgroup`. `maps` are the existing maps of the same object.
 ///
 /// # Errors
 /// If the kernel supports a program but rejects it. The error is the name of the program, and the cause.

@@ -1,4 +1,4 @@
-//! Exit statuses. Scripts and workflows depend on them.
+//! Exit statuses. Scripts and workflows depend on these statuses.
 //!
 //! A command can exit with any of these statuses too. The packet is the evidence, not the status.
 

@@ -88,7 +88,7 @@ pub fn warning(text: &str) {
     eprintln!("egress: warning   {}", visible(text));
 }
 
-/// Returns the line that names where the evidence of a killed run was saved.
+/// Returns the line with the path at which the evidence of a killed run was saved.
 pub fn kept(kept: &Kept) -> String {
     format!(
         "kept     evidence of killed run {}: egress verify {}/evidence",

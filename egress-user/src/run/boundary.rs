@@ -26,8 +26,9 @@ const TURN: usize = 256;
 
 /// A closed boundary. Each step passes it on as a whole.
 ///
-/// The fields are dropped in this order: first init, with which every process of the command ends; then the cgroups,
-/// which end all other processes of the run; then the kernel programs; then the store of the workspace's changes.
+/// The fields are dropped in this order: first init, whose end also ends every process of the command; then the
+/// cgroups, which end all other processes of the run; then the kernel programs; then the store of the workspace's
+/// changes.
 #[derive(Debug)]
 pub(super) struct Boundary {
     pub(super) init: Init,
@@ -84,8 +85,8 @@ impl Boundary {
     /// lead to the relay, which has ended. A socket of the relay with unread bytes sends a reset, and every other one
     /// sends a FIN. A reset and a FIN both end the command's orphan at once. The change to `TIME_WAIT` counts as the
     /// close, so the minute that a socket stays in this state does not matter. A connection of the mediator is an
-    /// orphan until its destination acknowledges the FIN. If that takes too long, its row has `closed: false` and the
-    /// bytes at the moment when the mediator closed it.
+    /// orphan until its destination acknowledges the FIN. If the acknowledgment takes too long, the row of the
+    /// connection has `closed: false` and the bytes at the moment when the mediator closed it.
     ///
     /// # Errors
     /// If a counter cannot be read or a row cannot be written.

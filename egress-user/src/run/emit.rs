@@ -67,7 +67,7 @@ pub struct Emitted {
     pub mode: Mode,
     /// The summary for people, in Markdown.
     pub summary: String,
-    /// How far the packet proves the boundary.
+    /// The grade of the boundary, with its reasons.
     pub graded: Graded,
     /// The check of the evidence.
     pub report: EvidenceReport,

@@ -22,7 +22,7 @@ pub const AGENT_HOME: &str = "/home/pipelock-agent";
 pub struct AgentEnvironment {
     /// `NAME=value`, as `execve(2)` takes it.
     pub entries: Vec<Vec<u8>>,
-    /// What was done with each name.
+    /// The names of the variables that were passed, removed, and set.
     pub record: Environment,
 }
 

@@ -93,8 +93,9 @@ impl FlowLog {
         self.kernel_row(event, &Caller::of(event.pid, &event.comm))
     }
 
-    /// In an audit, turns a UDP connect to an address that a name server has just returned into a probe. Resolvers do
-    /// this to sort addresses. In enforce mode, such addresses are synthetic and the attempt is a probe as well.
+    /// In an audit, turns a UDP connect to an address that a name server has just returned into a probe. Resolvers make
+    /// such connects to sort addresses. In enforce mode, such addresses are synthetic and the attempt is a probe as
+    /// well.
     fn as_told(&self, mut event: Event) -> Event {
         let is_connect = matches!(event.hook, Hook::Connect4 | Hook::Connect6);
         if event.verdict == Verdict::WouldDeny
@@ -107,8 +108,8 @@ impl FlowLog {
         event
     }
 
-    /// Returns whether an audit's query goes to one of the caller's name servers. In enforce mode, it would go to the
-    /// stub resolver.
+    /// Returns whether an audit's query goes to one of the caller's name servers. In enforce mode, such a query would
+    /// go to the stub resolver.
     fn is_own_resolver(&self, event: &Event) -> bool {
         event.reason == Reason::Dns && self.answers.servers.contains(&event.addr)
     }
@@ -129,7 +130,7 @@ impl FlowLog {
         }
     }
 
-    /// Closes the root of the file view. Call it after the last record of the command.
+    /// Closes the root of the file view. Call this function after the last record of the command.
     pub(super) fn leave_agent_root(&mut self) {
         self.agent_root = None;
     }
@@ -153,8 +154,8 @@ impl FlowLog {
         let caller = self.callers.known.get(&key).cloned();
         let pid = caller.as_ref().map(|caller| caller.pid);
         let Caller { process, exe, .. } = caller.unwrap_or_default();
-        // The row does not contain the length of the whole target, because that would reveal more about a query than
-        // the length of the query itself.
+        // The row does not contain the length of the whole target, because that length would reveal more about a query
+        // than the length of the query itself.
         let row = RelayRow {
             ts: clock::now_rfc3339().into(),
             cookie: flow.cookie,

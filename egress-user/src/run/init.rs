@@ -36,7 +36,7 @@ pub(super) struct PassedSockets {
     pub(super) fds: Vec<OwnedFd>,
     /// Whether a socket could be bound to `::1`.
     pub(super) ipv6: bool,
-    /// Whether the stub resolver's sockets are among them.
+    /// Whether the stub resolver's sockets are among the sockets.
     pub(super) dns: bool,
 }
 
@@ -50,7 +50,7 @@ pub(super) struct Entered {
 
 /// The result of starting the command.
 pub(super) struct Started {
-    /// Privileges that its process had dropped, as the kernel reports them.
+    /// Privileges that the command's process had dropped, as the kernel reports them.
     pub(super) enforced: Enforced,
     /// The `errno` of `execve(2)`, if it failed.
     pub(super) not_executed: Option<i32>,

@@ -33,11 +33,11 @@ pub(super) struct Live {
 /// The command of a run.
 #[derive(Debug)]
 pub(super) struct Command {
-    /// Threads that pass on its standard streams.
+    /// Threads that pass on the command's standard streams.
     pub(super) pumps: Pumps,
     /// Use of tables that no kernel controller limits.
     pub(super) shares: shares::Watch,
-    /// Privileges that its first process had dropped, as the kernel reports them.
+    /// Privileges that the command's first process had dropped, as the kernel reports them.
     pub(super) enforced: Enforced,
     /// The `errno` of `execve(2)`, if it could not be executed.
     pub(super) not_executed: Option<i32>,

@@ -23,7 +23,7 @@ pub enum PacketDirError {
     /// The directory cannot be opened or made.
     #[error("cannot use {path} as the packet directory")]
     Io {
-        /// The path as it was given.
+        /// The path that the caller gave.
         path: PathBuf,
         /// The cause.
         #[source]
@@ -32,13 +32,13 @@ pub enum PacketDirError {
     /// The path leads to a symbolic link, or not to a directory.
     #[error("packet directory {path} is a symbolic link or not a directory")]
     NotADirectory {
-        /// The path as it was given.
+        /// The path that the caller gave.
         path: PathBuf,
     },
     /// The directory contains something other than a packet.
     #[error("packet directory {path} holds {name:?}, which is not part of a packet")]
     ForeignFile {
-        /// The path as it was given.
+        /// The path that the caller gave.
         path: PathBuf,
         /// The first foreign entry.
         name: String,
@@ -237,8 +237,8 @@ impl PacketDir {
         Ok(format!(".{}.{what}-{}", self.name, hex::encode(random)))
     }
 
-    /// Removes a directory that this module made, if it exists. Only files of a packet are removed in it, because the
-    /// owner of the parent directory may have put another one in its place.
+    /// Removes a directory that this module made, if it exists. Only files of a packet are removed from the directory,
+    /// because the owner of the parent directory may have put another directory in its place.
     fn remove(&self, name: &str) -> io::Result<()> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = match openat(&self.parent, name, flags, Mode::empty()) {

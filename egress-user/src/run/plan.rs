@@ -34,13 +34,13 @@ impl DnsMode {
     }
 }
 
-/// What happens to the command's network traffic.
+/// The route of the command's network traffic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Mode {
     /// All network traffic goes through the mediator.
     Enforce,
-    /// The command uses the host's network. Nothing is denied and there are no receipts. What would be denied is
-    /// recorded.
+    /// The command uses the host's network. Nothing is denied and there are no receipts. Attempts that would be denied
+    /// are recorded.
     Audit,
 }
 
@@ -57,13 +57,13 @@ impl Mode {
 /// How the command sees the workspace, and what happens to its changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum WorkspaceMode {
-    /// Changes are stored separately. At the end, those that the rules allow are applied.
+    /// Changes are stored separately. At the end, the changes that the rules allow are applied.
     Apply,
     /// The command works in a copy, which is removed at the end with all changes.
     Copy,
     /// The command writes to the directory itself. Changes take effect at once.
     Direct,
-    /// Changes are stored separately. At the end, they are moved to an archive beside the packet.
+    /// Changes are stored separately. At the end, the changes are moved to an archive beside the packet.
     Discard,
     /// The command cannot write to the workspace.
     ReadOnly,
@@ -85,7 +85,7 @@ impl WorkspaceMode {
 /// The caller's policy, which is valid.
 #[derive(Debug, Default)]
 pub struct CallerPolicy {
-    /// The policy file. Without one, the allow-list is empty.
+    /// The policy file. Without a policy file, the allow-list is empty.
     pub path: Option<PathBuf>,
     /// The text of the policy.
     pub text: Option<String>,
@@ -113,7 +113,7 @@ impl MediatorChoice {
 /// A real Pipelock with its options.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipelockChoice {
-    /// The binary, as it was named or found.
+    /// The binary, as the caller named it or as it was found on PATH.
     pub binary: PathBuf,
     /// Root certificates for its own TLS connections, in place of the system's.
     pub roots: Option<PathBuf>,
@@ -156,7 +156,7 @@ pub enum Input {
 #[derive(Debug)]
 #[must_use = "nothing was run"]
 pub struct Plan {
-    /// What happens to the command's network traffic.
+    /// The route of the command's network traffic.
     pub mode: Mode,
     /// The command and its arguments.
     pub command: Vec<OsString>,

@@ -194,7 +194,8 @@ fn lease_users() -> Result<UserLease, RunError> {
     })
 }
 
-/// Returns the command's environment. Without the host's network, it names the explicit proxy.
+/// Returns the command's environment. If the command does not use the host's network, the environment names the
+/// explicit proxy.
 fn agents_environment(plan: &Plan, trust: &Trust, is_open: bool) -> AgentEnvironment {
     environment::for_agent(
         &plan.environment,

@@ -83,7 +83,7 @@ impl Controls {
         })
     }
 
-    /// Notifies the process that the kernel programs are attached, because some of the controls wait for that.
+    /// Notifies the process that the kernel programs are attached, because some controls wait for the programs.
     pub(super) fn gates_are_attached(&self) {
         let told = self.channel.as_ref().map(|one| one.send(&GatesAttached));
         // If the process has ended, the next message is an error with the reason.

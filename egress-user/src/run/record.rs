@@ -194,7 +194,7 @@ pub(super) fn boundary(run: &RunFacts, notices: &[String]) -> io::Result<Vec<u8>
     })
 }
 
-/// Returns the text of a document. Its members are sorted by name.
+/// Returns the text of a document. The members of the document are sorted by name.
 fn document(document: &impl Serialize) -> io::Result<Vec<u8>> {
     let mut text = serde_json::to_vec_pretty(&serde_json::to_value(document)?)?;
     text.push(b'\n');

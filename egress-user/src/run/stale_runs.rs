@@ -27,7 +27,7 @@ pub enum StaleKind {
     Cgroup,
     /// The directory of a killed run.
     Run,
-    /// A directory with the name of a run, but without its lock. It is never touched.
+    /// A directory with the name of a run, but without its lock. Such a directory is never touched.
     Unknown,
     /// A directory that was being made or removed.
     Unfinished,

@@ -1,5 +1,5 @@
-//! Owns the run's directory, `/run/egress/<run>`. The run removes it at its end, and a run that is killed leaves it
-//! behind.
+//! Owns the run's directory, `/run/egress/<run>`. A run removes its directory at its end. A run that is killed leaves
+//! its directory behind.
 //!
 //! A run is alive as long as its supervisor holds the lock on `/run/egress/<run>/lock`, which the kernel releases when
 //! the process ends. A directory gets its name after the lock was taken, and loses its name before anything in it is
@@ -192,7 +192,7 @@ impl RunDir {
         make().map_err(RunError::Cgroup)
     }
 
-    /// Sets the command's limits. The cgroups that they need are noted first.
+    /// Sets the command's limits. The cgroups for the limits are noted first.
     ///
     /// # Errors
     /// If a cgroup cannot be made, or the kernel rejects a limit.

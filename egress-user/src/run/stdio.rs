@@ -1,8 +1,8 @@
 //! Connects the command's standard streams to the caller's with pipes, which threads of the supervisor pump. The
 //! command never gets the caller's own descriptors, because an inherited socket would bypass every hook.
 //!
-//! If a CI system interprets the output, its commands are defused on the way. Under GitHub they are also switched off
-//! by a word that the command cannot know.
+//! If a CI system interprets the output, commands in the output are defused on the way. Under GitHub, these commands
+//! are also switched off with a random word that is not disclosed to the command.
 //!
 //! Claims: read-output, channel-stream
 use std::fs::File;
@@ -160,8 +160,8 @@ fn is_one_file() -> io::Result<bool> {
 }
 
 impl Pumps {
-    /// Waits until all output has been passed on. Call it when no process of the command is left, so that the pipes
-    /// have ended. Without this call, the runner's commands stay switched off.
+    /// Waits until all output has been passed on. Call this function when no process of the command is left, so that
+    /// the pipes have ended. Without this call, the runner's commands stay switched off.
     ///
     /// # Errors
     /// If the caller's stream could not be written. The command's pipe was closed then.

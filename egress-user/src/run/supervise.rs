@@ -216,7 +216,7 @@ impl Supervisor {
         }
     }
 
-    /// Passes the first signal on to the command. The second one ends the command.
+    /// Passes the first signal on to the command. The second signal ends the command.
     fn pass_signals(&mut self) -> Result<(), RunError> {
         while let Some(info) = system(
             "read a signal",

@@ -23,7 +23,7 @@ const NONCE: usize = 8;
 pub struct Authority {
     /// URL that takes requests.
     pub url: Uri,
-    /// Roots that must have issued the authority's certificate. Without any, every certificate is accepted.
+    /// Roots that must have issued the authority's certificate. Without roots, every certificate is accepted.
     pub roots: Option<Roots>,
 }
 

@@ -22,7 +22,7 @@ pub(super) const BUNDLE: &str = "/etc/ssl/egress-authorities.pem";
 /// Size limit of a file that a variable names.
 const BUNDLE_BYTES: u64 = 16 << 20;
 
-/// Variables that name a file of authorities, for programs with their own.
+/// Variables that name a file of authorities, for programs that have their own list of authorities.
 pub(super) const VARIABLES: [&str; 14] = [
     "AWS_CA_BUNDLE",
     "CARGO_HTTP_CAINFO",
@@ -56,14 +56,14 @@ const JAVA_STORES: [&str; 3] = [
     "/etc/pki/ca-trust/extracted/java/cacerts",
 ];
 
-/// Trust stores below the home of a Java.
+/// Trust stores below the directory of a Java installation.
 const BELOW_JAVA: [&str; 2] = ["lib/security/cacerts", "jre/lib/security/cacerts"];
 
-/// Directory with the homes of several Javas.
+/// Directory with several Java installations.
 const JAVA_HOMES: &str = "/usr/lib/jvm";
 
-/// Policies of browsers, which read no file of authorities. By default, browsers send an extension that looks like an
-/// encrypted hello, which the relay denies.
+/// Policies for browsers, because browsers read no file of authorities. By default, a browser sends an extension that
+/// looks like an encrypted hello, and the relay denies it.
 const BROWSER_POLICIES: [&str; 4] = [
     "/etc/chromium/policies/managed/egress.json",
     "/etc/opt/chrome/policies/managed/egress.json",
@@ -187,7 +187,7 @@ fn pem(certificates: &[CertificateDer<'_>]) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// Returns the paths of the trust stores of the machine's Javas, without links.
+/// Returns the paths of the trust stores of the machine's Java installations, without links.
 fn java_stores(plan: &Plan) -> BTreeSet<PathBuf> {
     let named = plan
         .environment

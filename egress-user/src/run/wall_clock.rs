@@ -1,4 +1,5 @@
-//! Detects whether the system clock is set during a run, with the clock that no program can set.
+//! Detects whether the system clock is set during a run, by comparison with the monotonic clock, which no program can
+//! set.
 //!
 //! Deadlines use the monotonic clock. Records and files have times of the system clock. A step of the system clock is
 //! reported, and the run records how far the clock was set back, because a file may look that much older than it
@@ -36,7 +37,7 @@ impl Reading {
     }
 }
 
-/// What happened to the system clock since the run began.
+/// The changes of the system clock since the run began.
 #[derive(Debug, Clone, Default)]
 pub(super) struct WallClock {
     last: Option<Reading>,
@@ -132,7 +133,7 @@ mod tests {
     #[test]
     fn clock_that_is_not_set_changes_nothing() {
         assert_eq!(seen(&[]).notice(), None);
-        // This is as slow as adjtimex(2) allows, for a day with a reading every hour.
+        // This clock is as slow as adjtimex(2) allows, for a day with a reading every hour.
         let day: Vec<(i64, i64)> = (0..24)
             .map(|hour| (hour * 3600, hour * -1_800_000_000))
             .collect();

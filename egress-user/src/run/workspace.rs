@@ -1,4 +1,4 @@
-//! Prepares the workspace at the start of a run: finds stored credentials, and makes its mount.
+//! Prepares the workspace at the start of a run: finds stored credentials, and makes the mount of the workspace.
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -32,7 +32,7 @@ pub(super) struct MountedWorkspace {
 /// Call this while the process has a single thread.
 ///
 /// # Errors
-/// If a credential cannot be looked for or hidden, or the mount cannot be made.
+/// If the search for credentials fails, a credential cannot be hidden, or the mount cannot be made.
 pub(super) fn mount(plan: &Plan, run: &str, agent: u32) -> Result<MountedWorkspace, RunError> {
     let recovered = system(
         "complete or undo the changes that a killed run left beside the workspace",

@@ -75,7 +75,7 @@ impl Packet {
         }
     }
 
-    /// Returns the rules about the attestation and the evidence that the packet breaks.
+    /// Returns the broken rules about the attestation, and the broken rules about the evidence.
     fn check(&self, pins_boundary: bool) -> Result<Vec<&'static str>, VerifyError> {
         let outcome = verify::verify(&self.args(pins_boundary))?;
         Ok(rules(&outcome))

@@ -30,7 +30,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Returns the word that is printed.
+    /// Returns the printed word for the verdict.
     pub fn word(self) -> &'static str {
         match self {
             Self::Contained => "contained",
@@ -49,7 +49,7 @@ pub struct Result {
     pub verdict: Verdict,
     /// The expected verdict for the layers that the boundary had.
     pub expected: Verdict,
-    /// Whether the flow log shows the attempt. `None` if no hook can record it.
+    /// Whether the flow log shows the attempt. `None` if no hook can record the attempt.
     pub seen: Option<bool>,
     /// The last output of the attempt.
     pub detail: String,

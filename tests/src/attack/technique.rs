@@ -67,7 +67,7 @@ pub enum Oracle {
     Canary,
     /// The kernel performed the call, as the exit status of the attempt shows.
     Call,
-    /// The function `reached` of the script.
+    /// The function `reached` of the script decides.
     Script,
 }
 

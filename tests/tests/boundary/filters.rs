@@ -148,7 +148,7 @@ fn new_user_namespaces_by_program() {
 #[test]
 fn other_ways_to_make_a_socket() {
     let world = World::new();
-    // Families and protocols that the kernel's hooks do not see.
+    // The kernel's hooks do not see these families and protocols.
     for socket in [
         "socket.AF_NETLINK, socket.SOCK_RAW, 15",
         "socket.AF_NETLINK, socket.SOCK_RAW, 16",

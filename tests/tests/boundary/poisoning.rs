@@ -12,7 +12,7 @@ use std::path::Path;
 use egress_tests::World;
 
 /// Returns the commands in `log` that GitHub's runner would execute. Such commands are at the start of a line after
-/// white space, or in brackets anywhere. Commands that switch the execution off and on again have their effect.
+/// white space, or in brackets anywhere. This function respects commands that switch the execution off and on again.
 fn obeyed(log: &str) -> Vec<String> {
     let mut token: Option<String> = None;
     let mut obeyed = Vec::new();

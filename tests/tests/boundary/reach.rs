@@ -368,7 +368,7 @@ fn address_that_the_machine_gets_during_the_run_is_its_own() {
     assert_eq!(at_once.stdout, "", "{at_once}");
     let control = calls(&world, None, "tcp,udp", &at(&[LATER], 6099));
     assert_eq!(control.stdout.lines().count(), 2, "{control}");
-    wait_until("the supervisor has looked", SOON, || {
+    wait_until("the supervisor has read the addresses", SOON, || {
         let later = calls(&world, Some(&cgroup), "tcp", &at(&[LATER], 6099));
         assert_eq!(later.stdout, "", "{later}");
         later.stderr.contains("not permitted")

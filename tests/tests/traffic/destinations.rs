@@ -15,7 +15,7 @@ use std::time::Duration;
 use egress_tests::{INTERNET, Run, RunOutput, World, installed};
 use serde_json::Value;
 
-/// The common start of the programs: sends one request and returns its result.
+/// The common start of the programs. It defines a function that sends one request and returns the status of the answer.
 const PRELUDE: &str = r"
 import socket, struct, threading
 

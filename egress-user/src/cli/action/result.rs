@@ -17,7 +17,7 @@ use crate::cli::verify::{VerifyArgs, verify};
 /// Maximum number of denied destinations that become annotations.
 const SHOWN: usize = 5;
 
-/// What a key would add, for a step without one.
+/// Advice for a step without a key.
 const KEYLESS: &str = "no signing key was given, so a key of this run signed the packet. The record is consistent, but a \
     reviewer cannot tell who signed it. To prove that, create two keys with `egress keygen`, store them as secrets, and \
     set signer-private-key-path and boundary-key-path";

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::inputs::{Inputs, MediatorKind, PREFIX};
 
-/// Environment variables that root gets. All others go only to the script.
+/// Environment variables that root gets. All other variables go only to the script.
 const NAMES: [&str; 2] = ["CI", "GITHUB_ACTIONS"];
 
 /// Policy file that is used if the input `config` is empty and the file exists.
@@ -30,8 +30,8 @@ const ROOT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 pub(super) struct RunPaths {
     workdir: PathBuf,
     config: Option<PathBuf>,
-    /// Path of a policy that does not exist. It is protected so that the script cannot write a policy for the next
-    /// step.
+    /// Path of a policy that does not exist. The path is protected so that the script cannot write a policy for the
+    /// next step.
     no_config: Option<PathBuf>,
     script: PathBuf,
 }
@@ -173,7 +173,7 @@ pub(super) fn run(inputs: &Inputs, paths: &RunPaths) -> anyhow::Result<Finished>
     Ok(Finished { run_result, status })
 }
 
-/// Returns the first words of a command line. They run the words after them as root with a minimal environment.
+/// Returns the first words of a command line. These words run the rest of the line as root with a minimal environment.
 fn as_root() -> Vec<OsString> {
     let mut argv: Vec<OsString> = Vec::new();
     if !geteuid().is_root() {

@@ -1,4 +1,4 @@
-//! What a reader can do about an exit status other than 0.
+//! Advice about an exit status other than 0.
 use std::path::{Path, PathBuf};
 
 use audit_packet::grade::Grade;
@@ -10,7 +10,7 @@ use super::args::VerifyArgs;
 use super::outcome::{Subject, VerifyOutcome};
 use crate::cli::exit;
 
-/// Maximum number of entries of a directory in which a packet is looked for.
+/// Maximum number of directory entries among which a packet is searched for.
 const MOST_ENTRIES: usize = 1_000;
 
 /// Returns the line for this exit status, or an empty string.

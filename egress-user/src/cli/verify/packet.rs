@@ -193,12 +193,13 @@ impl OtherFiles {
         Ok(Some(bytes))
     }
 
-    /// Reads a document that may be absent. Its size limit is fixed, whatever the attestation states.
+    /// Reads a document that may be absent. The size limit of the document is fixed, whatever the attestation states.
     fn document(&mut self, name: &str) -> Result<Option<Vec<u8>>, VerifyError> {
         self.optional(name, MAX_DOCUMENT_BYTES)
     }
 
-    /// Reads the time stamp. The attestation does not name it, because it covers the attestation.
+    /// Reads the time stamp. The attestation does not name the time stamp, because the time stamp covers the
+    /// attestation.
     fn timestamp(&mut self) -> Material {
         let reply = self.folder.has(TIMESTAMP_FILE).then(|| {
             let file = self.folder.open(TIMESTAMP_FILE, MOST_BYTES);

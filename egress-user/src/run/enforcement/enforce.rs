@@ -370,7 +370,7 @@ mod tests {
         // Each of the two files is shorter than the limit, but both together are not.
         assert!(read_evidence(dir.path(), 12).is_err());
         nix::unistd::mkfifo(&file(11), nix::sys::stat::Mode::S_IRWXU).unwrap();
-        // What is not a regular file is not evidence, and is not opened.
+        // An entry that is not a regular file is not evidence, and is not opened.
         let all = texts(read_evidence(dir.path(), 13));
         assert_eq!(all, ["four", "nine", "after"]);
     }

@@ -1,4 +1,4 @@
-//! What `--mode` decides about the network of a run. Each mode implements [`NetworkSetup`] and [`RunningNetwork`].
+//! The parts of a run's network that `--mode` selects. Each mode implements [`NetworkSetup`] and [`RunningNetwork`].
 use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
@@ -53,7 +53,7 @@ pub(in crate::run) trait NetworkSetup: Debug {
         users: &UserLease,
     ) -> Result<(), RunError>;
 
-    /// Notifies the controls that the kernel programs are attached, because some of them wait for that.
+    /// Notifies the controls that the kernel programs are attached, because some controls wait for the programs.
     fn gates_are_attached(&self);
 
     /// Makes the probes in the closed boundary, in which init has made `sockets`.
@@ -126,7 +126,7 @@ pub(in crate::run) trait RunningNetwork: Debug {
     fn end(self: Box<Self>, allowed: LetThrough, context: &RunContext) -> NetworkEnd;
 }
 
-/// What the network of a run left behind.
+/// The records of the network of a run.
 #[derive(Debug)]
 pub(in crate::run) struct NetworkEnd {
     pub(in crate::run) mediator: MediatorEnd,

@@ -34,7 +34,7 @@ pub(super) struct Repeats {
 }
 
 impl Repeats {
-    /// Counts an attempt. Returns whether it is the first one with this key.
+    /// Counts an attempt. Returns whether the attempt is the first one with this key.
     pub(super) fn count<K: Eq + Hash>(all: &mut HashMap<K, Self>, key: K, ktime_ns: u64) -> bool {
         let seen = all.entry(key).or_insert(Self {
             count: 0,
@@ -76,7 +76,7 @@ pub(super) struct UnixKey {
 /// Answers of name servers.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
-    /// The caller's own name servers, whose answers are believed.
+    /// The caller's own name servers, whose answers are trusted.
     pub(super) servers: Vec<IpAddr>,
     pub(super) seen: HashSet<(IpAddr, Answer)>,
 }

@@ -44,7 +44,7 @@ impl FlowLog {
         !self.witness.open.is_empty()
     }
 
-    /// Writes some of the waiting rows. Called when nothing is more urgent.
+    /// Writes some of the waiting rows. The supervisor calls this function when nothing is more urgent.
     ///
     /// # Errors
     /// If a row cannot be written.

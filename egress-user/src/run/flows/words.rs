@@ -1,5 +1,5 @@
 //! Words of the kernel's records that all rows share.
-/// Returns the name in a `comm`.
+/// Returns the process name in a `comm`, without the NUL bytes after it.
 pub(super) fn process_name(comm: &[u8; 16]) -> String {
     let end = comm
         .iter()

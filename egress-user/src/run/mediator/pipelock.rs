@@ -95,7 +95,7 @@ impl MediatorSetup for PipelockSetup {
 #[derive(Debug)]
 struct RunningPipelock {
     pipelock: Pipelock,
-    /// Path of the binary as it was named or found.
+    /// Path of the binary, as the caller named it or as it was found on PATH.
     binary: PathBuf,
     plain_http: PlainHttp,
 }

@@ -1,4 +1,4 @@
-//! What a run needs from a mediator. Each mediator implements [`MediatorSetup`] and [`RunningMediator`].
+//! The interface between a run and its mediator. Each mediator implements [`MediatorSetup`] and [`RunningMediator`].
 use std::fmt::Debug;
 use std::io;
 use std::net::SocketAddr;
@@ -74,7 +74,7 @@ pub(in crate::run) trait RunningMediator: Debug {
 pub(in crate::run) struct Launch<'r> {
     pub(in crate::run) boundary: &'r Boundary,
     pub(in crate::run) context: &'r RunContext,
-    /// Signs the posture capsule of a run under the policy that is passed to it.
+    /// Signs the posture capsule of a run. The argument is the run's policy.
     pub(in crate::run) sign: &'r dyn Fn(&str) -> Signed,
     /// Key of the digests that replace queries in receipts and flow log.
     pub(in crate::run) redaction_key: &'r Key,
@@ -101,7 +101,7 @@ pub(in crate::run) struct PolicyInForce {
     pub(in crate::run) overridden: Vec<String>,
 }
 
-/// What the packet states about a mediator.
+/// The mediator's part of the packet.
 #[derive(Debug)]
 pub(in crate::run) struct MediatorRecord {
     /// `mediator` in `boundary.json`.

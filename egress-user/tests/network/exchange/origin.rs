@@ -25,7 +25,7 @@ pub(crate) struct Run {
     received: Arc<AtomicU64>,
 }
 
-/// What a run left behind: its rows, its receipts, and the count of the origin.
+/// The records of a run: its rows, its receipts, and the number of bytes that the origin received.
 pub(crate) struct Left {
     pub(crate) rows: Vec<FlowReport>,
     pub(crate) evidence: Evidence,

@@ -160,7 +160,7 @@ async fn serve(
     }
 }
 
-/// The start of a `ServerHello`. After it, a tunnel carries any bytes.
+/// The start of a `ServerHello`. After the `ServerHello`, a tunnel carries any bytes.
 pub(crate) const SERVER_HELLO: [u8; 43] = {
     let mut hello = [0; 43];
     [hello[0], hello[1], hello[2], hello[4]] = [22, 3, 3, 38];

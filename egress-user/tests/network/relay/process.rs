@@ -226,7 +226,7 @@ async fn the_process_serves_without_privileges_and_ends_with_its_supervisor() {
     );
     assert_eq!(relay.flow().await, "http a.test forwarded");
 
-    // Enough bytes to make the relay use its large buffers and to make hyper's buffers grow.
+    // These bytes make the relay use its large buffers, and make hyper's buffers grow.
     let mut client = relay.connect("198.18.0.1:80").await;
     client
         .write_all(b"GET /bytes/8000000 HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n")

@@ -46,7 +46,7 @@ impl<'a> Inside<'a> {
         })
     }
 
-    /// Makes the command do `work`, which is the arguments of `agent::work`, and returns the time of the work.
+    /// Makes the command do `work`, and returns the time of the work. `work` holds the arguments of `agent::work`.
     pub(crate) fn inside(&mut self, work: &str) -> Result<Duration> {
         let turn = self.turns;
         self.turns += 1;
@@ -120,7 +120,7 @@ fn time(result: &str) -> Result<Duration> {
         .map_err(|error| format!("{result:?}: {error}"))
 }
 
-/// Writes a file and then renames it into place, so that it is never incomplete.
+/// Writes a file and then renames it into place, so that no reader gets an incomplete file.
 fn write(dir: &Path, name: &str, content: &str) -> Result<()> {
     let unfinished = dir.join(format!(".{name}"));
     let written: io::Result<()> =
