@@ -282,6 +282,9 @@ fn blocks(text: &str) -> Vec<&str> {
 fn paths(text: &str) -> BTreeSet<String> {
     let code = text.split('`').skip(1).step_by(2);
     code.filter_map(|code| {
+        if code.starts_with("scripts/") {
+            return Some(code.to_owned());
+        }
         let (folder, rest) = code.strip_suffix(".rs")?.split_once('/')?;
         let is_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/_-".contains(&byte);
         if !code.bytes().all(|byte| is_path(byte) || byte == b'.') {

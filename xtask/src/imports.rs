@@ -370,7 +370,7 @@ mod tests {
     const TABLE: &str = "words\n\n| id | crate | duty | may use |\n|---|---|---|---|\n\
         | `a` | `packet` | Reads. | `receipts`, `policy` |\n| `b` | `receipts` | Signs. | none |\n\nmore | words\n";
 
-    /// Claims: crate-edges, crate-xtask
+    /// Claims: crate-edges*, crate-xtask*
     #[test]
     fn edges_that_the_table_does_not_have_are_named() {
         let metadata = json!({"packages": [

@@ -260,7 +260,7 @@ fn hosts_have_one_spelling() {
     assert_eq!(Host::parse(&"a.".repeat(150)), Err(HostError::TooLong));
 }
 
-/// Claims: crate-policy
+/// Claims: crate-policy*
 #[test]
 fn the_list_matches_at_label_borders_only() {
     let mut list = AllowList::default();

@@ -193,7 +193,7 @@ fn rules_of_lines_and_entries() {
     assert_named(&Evidence::recorded("builtin.jsonl"), &edits);
 }
 
-/// Claims: crate-receipts
+/// Claims: crate-receipts*
 #[test]
 fn rules_of_receipts_and_their_chain() {
     let transition = "\"key_transition\":{\"prior_signer_key\":\"\",\"prior_chain_seq\":0,\"prior_chain_hash\":\"\"},\"run_nonce\"";

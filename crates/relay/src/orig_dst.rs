@@ -240,7 +240,7 @@ mod tests {
             .collect()
     }
 
-    /// Claims: slot-once
+    /// Claims: slot-once*
     #[test]
     fn a_slot_is_served_once_and_only_to_its_own_peer() {
         assert_eq!(

@@ -1,6 +1,6 @@
 //! The relay process: takes its sockets, drops its privileges, and serves.
 //!
-//! Claims: read-relay-messages
+//! Claims: read-relay-log
 use std::io;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::fd::{AsFd, RawFd};

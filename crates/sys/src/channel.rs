@@ -209,17 +209,21 @@ mod tests {
 
     const SOON: Duration = Duration::from_millis(20);
 
-    /// Claims: control-socket, crate-sys
+    /// Claims: control-socket*, crate-sys*
     #[test]
     fn messages_arrive_one_by_one_and_with_their_descriptors() {
         let (ours, theirs) = Channel::<u32, String>::pair().unwrap();
         assert!(ours.try_receive().unwrap().is_none());
         theirs.send(&String::from("one")).unwrap();
-        let passed = [ours.as_fd()];
+        let plan = fd::memory_file(c"plan", b"7").unwrap();
+        let passed = [plan.as_fd()];
         theirs.send_with(&String::from("two"), &passed).unwrap();
         assert_eq!(ours.receive().unwrap().message, "one");
-        let two = ours.receive_within(SOON).unwrap();
+        let mut two = ours.receive_within(SOON).unwrap();
         assert_eq!((two.message.as_str(), two.fds.len()), ("two", 1));
+        // The plan is sealed.
+        let mut received = std::fs::File::from(two.fds.pop().unwrap());
+        assert!(std::io::Write::write_all(&mut received, b"8").is_err());
         ours.send(&7).unwrap();
         assert_eq!(theirs.receive().unwrap().message, 7);
     }

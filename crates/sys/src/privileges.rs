@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(status_of(u32::MAX), None);
     }
 
-    /// Claims: read-proc
+    /// Claims: read-proc*
     #[test]
     fn what_cannot_be_understood_is_not_taken_for_dropped() {
         let whole = parse(std::str::from_utf8(SOUND).unwrap()).unwrap();

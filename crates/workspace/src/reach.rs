@@ -210,7 +210,7 @@ mod tests {
 
     use super::*;
 
-    /// Claims: git-credentials
+    /// Claims: git-credentials, git-includes
     #[test]
     fn nothing_is_followed_and_nothing_private_is_read_outside() {
         let dir = tempfile::tempdir().unwrap();

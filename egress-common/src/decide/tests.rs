@@ -36,7 +36,7 @@ fn show((verdict, reason): Decision) -> String {
         .into()
 }
 
-/// Claims: connect-decision, crate-common
+/// Claims: connect-decision*, crate-common*
 #[test]
 fn tcp_to_anywhere_but_loopback_goes_to_the_relay() {
     for dst in [
@@ -127,7 +127,7 @@ fn ipv6_is_refused_where_the_relay_cannot_listen_on_it_but_mapped_ipv4_is_not() 
     assert_eq!(show(connect(&mapped, &config)), "redirected");
 }
 
-/// Claims: address-rule
+/// Claims: address-rule*
 #[test]
 fn mediator_reaches_what_is_public_or_opened_and_never_the_platform() {
     let reach = |place, known: &str| {

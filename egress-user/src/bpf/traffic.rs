@@ -130,7 +130,6 @@ mod tests {
         }
     }
 
-    /// Claims: traffic-ring
     #[test]
     fn records_are_distinguished_by_kind() {
         let read = |raw: abi::Traffic| Traffic::try_from(raw.as_bytes());

@@ -95,3 +95,32 @@ fn signer(named: Keys<'_>) -> anyhow::Result<Signer> {
     }
     Ok(signer)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Claims: layers-unsigned
+    #[test]
+    fn run_without_a_layer_signs_with_keys_that_nobody_has() {
+        let dir = tempfile::tempdir().unwrap();
+        let [private, boundary] = ["private", "boundary"].map(|name| {
+            let path = dir.path().join(name);
+            let made = keys::generate().unwrap();
+            keys::write_pair(&path, &made, keys::Replace::No).unwrap();
+            (path, made.verifying_key())
+        });
+        let named = Keys {
+            private: Some(&private.0),
+            public: None,
+            boundary: Some(&boundary.0),
+        };
+        for (is_open, pinned) in [(false, true), (true, false)] {
+            let (signer, other) = signers(named, is_open).unwrap();
+            for (used, named) in [(&signer, private.1), (&other, boundary.1)] {
+                assert_eq!(used.key.verifying_key() == named, pinned);
+                assert_eq!((used.pinned, used.path.is_some()), (pinned, pinned));
+            }
+        }
+    }
+}

@@ -312,7 +312,7 @@ mod tests {
         );
     }
 
-    /// Claims: read-directories, read-old-packet, packet-replaced
+    /// Claims: read-directories, read-old-packet, packet-replaced*
     #[test]
     fn a_packet_is_replaced_whole_and_never_through_a_link() {
         let base = tempfile::tempdir().unwrap();

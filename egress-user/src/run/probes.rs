@@ -413,7 +413,7 @@ mod tests {
     use super::*;
     use egress_sandbox::probe::model;
 
-    /// Claims: add-probe
+    /// Claims: add-probe*
     #[test]
     fn every_packet_has_to_show_every_probe() {
         assert!(names().eq(audit_packet::required::PROBES));

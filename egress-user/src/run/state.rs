@@ -8,6 +8,8 @@
 //!
 //! `/run` is in memory on most machines, so the evidence in it does not survive a power failure. The packet does,
 //! because `packet_dir` writes it through to the disk.
+//!
+//! Claims: read-relay-log
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
@@ -263,23 +265,28 @@ impl RunDir {
 
     /// Returns the last lines of a process's log, for an error.
     pub(super) fn log_tail(&self, process: &str) -> String {
-        const MOST: u64 = 16 << 10;
-        let read = || -> io::Result<Vec<u8>> {
-            let mut file = File::open(self.path.join(format!("{process}.log")))?;
-            let length = file.metadata()?.len();
-            file.seek(SeekFrom::Start(length.saturating_sub(MOST)))?;
-            let mut text = Vec::new();
-            file.take(MOST).read_to_end(&mut text)?;
-            Ok(text)
-        };
-        let text = read().unwrap_or_default();
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        lines
-            .get(lines.len().saturating_sub(5)..)
-            .unwrap_or_default()
-            .join("; ")
+        tail(&self.path.join(format!("{process}.log")))
     }
+}
+
+/// Returns the last lines of a file, from at most its last 16 KiB.
+fn tail(path: &Path) -> String {
+    const MOST: u64 = 16 << 10;
+    let read = || -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        let length = file.metadata()?.len();
+        file.seek(SeekFrom::Start(length.saturating_sub(MOST)))?;
+        let mut text = Vec::new();
+        file.take(MOST).read_to_end(&mut text)?;
+        Ok(text)
+    };
+    let text = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines
+        .get(lines.len().saturating_sub(5)..)
+        .unwrap_or_default()
+        .join("; ")
 }
 
 impl Drop for RunDir {
@@ -437,5 +444,18 @@ mod tests {
         drop(at);
         remove(&run).unwrap();
         assert_eq!(fs::read_dir(state.path()).unwrap().count(), 0);
+    }
+
+    /// Claims: read-relay-log
+    #[test]
+    fn the_end_of_a_log_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("relay.log");
+        let long = "x".repeat(1 << 20);
+        fs::write(&path, format!("{long}\none\ntwo\n")).unwrap();
+        let shown = tail(&path);
+        assert!(shown.ends_with("x; one; two"), "{shown}");
+        assert!(shown.len() <= 16 << 10, "{}", shown.len());
+        assert_eq!(tail(&dir.path().join("none")), "");
     }
 }

@@ -217,3 +217,40 @@ fn copy(mut from: impl Read, stream: &Shared, mut to: impl Write) -> io::Result<
         total += length as u64;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Claims: read-output*
+    #[test]
+    fn a_long_line_is_read_in_pieces() {
+        /// A line of a hundred megabytes that remembers how much was requested at once.
+        struct Line {
+            left: usize,
+            most: usize,
+        }
+        impl Read for &mut Line {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                let length = buffer.len().min(self.left);
+                buffer.get_mut(..length).unwrap_or_default().fill(b'x');
+                self.most = self.most.max(buffer.len());
+                self.left -= length;
+                Ok(length)
+            }
+        }
+        for defuser in [None, Some(Defuser::default())] {
+            let mut line = Line {
+                left: 100 << 20,
+                most: 0,
+            };
+            let stream = Stream {
+                defuser,
+                ..Stream::default()
+            };
+            let stream = Arc::new(Mutex::new(stream));
+            let copied = copy(&mut line, &stream, io::sink()).unwrap();
+            assert_eq!((copied, line.most), (100 << 20, 64 << 10));
+        }
+    }
+}

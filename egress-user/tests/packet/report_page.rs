@@ -191,7 +191,7 @@ fn page_has_every_section_and_value() {
     }
 }
 
-/// Claims: compare-pages
+/// Claims: compare-pages*
 #[test]
 fn pages_are_compared_with_those_of_the_same_version() {
     let chain = chain(4, 2);

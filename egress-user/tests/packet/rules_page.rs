@@ -31,7 +31,7 @@ fn rows() -> Vec<(&'static str, &'static str)> {
         .collect()
 }
 
-/// Claims: add-finding
+/// Claims: add-finding*
 #[test]
 fn page_has_exactly_the_rules_of_the_program() {
     let mut rules = BTreeMap::new();

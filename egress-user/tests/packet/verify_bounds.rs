@@ -100,7 +100,7 @@ fn stretch(path: &Path, length: u64) {
     file.set_len(length).unwrap();
 }
 
-/// Claims: verify-streams
+/// Claims: verify-streams*
 #[test]
 fn file_of_terabytes_is_refused_at_once() {
     for (with_sizes, pins_boundary) in [(true, true), (true, false), (false, true), (false, false)]
@@ -138,7 +138,6 @@ fn file_of_terabytes_is_refused_at_once() {
     }
 }
 
-/// Claims: verify-log-first
 #[test]
 fn file_longer_than_was_signed_is_not_read() {
     let packet = Packet::new(true);
@@ -207,7 +206,7 @@ fn evidence_without_end_and_evidence_of_errors_end_soon() {
     assert!(rules.contains(&"evidence.stopped"), "{rules:?}");
 }
 
-/// Claims: verify-reads-once
+/// Claims: verify-reads-once*
 #[test]
 fn what_is_judged_is_what_is_hashed() {
     let packet = Packet::new(true);
@@ -253,4 +252,19 @@ fn what_is_judged_is_what_is_hashed() {
         }
         is_over.store(true, Ordering::Relaxed);
     });
+}
+
+/// Claims: verify-log-first
+#[test]
+fn rows_of_another_flow_log_than_the_attested_one_are_not_read() {
+    let packet = Packet::new(true);
+    let path = packet.path().join(FLOWS_FILE);
+    let text = fs::read_to_string(&path).unwrap();
+    let edited = text.replace("start", "stop!");
+    assert_ne!(edited, text);
+    fs::write(&path, edited).unwrap();
+    assert_eq!(packet.check(true).unwrap(), ["attestation.digest"]);
+    // The control: without a stated hash, the rows are read, and their chain is broken.
+    fs::remove_file(packet.path().join(ATTESTATION_FILE)).unwrap();
+    assert_eq!(packet.check(false).unwrap(), ["flows.hash"]);
 }

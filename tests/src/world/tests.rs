@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::World;
 use crate::{INTERNET, pattern_sha256};
 
-/// Claims: crate-tests
+/// Claims: crate-tests*
 #[test]
 fn servers_answer_by_name_in_both_families() {
     let world = World::new();

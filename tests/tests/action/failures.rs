@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use egress_tests::workflow::{Log, Runner};
 
-/// Claims: action-inputs
+/// Claims: action-inputs*, action-errors*
 #[test]
 fn bad_inputs_are_refused_with_the_accepted_ones() {
     let runner = Runner::new();
@@ -131,7 +131,7 @@ fn time_out_is_an_error_of_its_own() {
     assert!(log.output().elapsed.as_secs() < 20, "{}", log.output());
 }
 
-/// Claims: action-sudo
+/// Claims: action-sudo*
 #[test]
 fn runner_without_sudo_or_cgroups_is_named() {
     let runner = Runner::new();
@@ -239,7 +239,7 @@ fn sha256(runner: &Runner) -> String {
     sum.stdout.split_whitespace().next().unwrap().to_owned()
 }
 
-/// Claims: action-binaries
+/// Claims: action-binaries*
 #[test]
 fn release_runs_only_with_its_own_sha256() {
     let runner = Runner::new();

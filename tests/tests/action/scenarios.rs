@@ -19,7 +19,7 @@ const REFUSED: [&str; 7] = [
     "runner-user",
 ];
 
-/// Claims: action-outputs
+/// Claims: action-outputs*
 #[test]
 fn smoke_test_of_the_original() {
     let runner = Runner::new();

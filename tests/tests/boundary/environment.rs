@@ -262,7 +262,7 @@ fn standard_stream_that_is_a_socket_is_named() {
     assert!(!run.boundary("/notices").to_string().contains("standard"));
 }
 
-/// Claims: steps-in-order, programs-first, probes-inside, launch-when-ready, closed-before-code, add-step, crate-user
+/// Claims: steps-in-order*, programs-first, probes-inside, closed-before-code, add-step, crate-user*
 #[test]
 fn steps_of_every_run_come_in_order() {
     let world = World::new();

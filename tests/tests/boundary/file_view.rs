@@ -403,7 +403,7 @@ fn abstract_names_of_the_host() {
     running.finish(Duration::from_secs(10));
 }
 
-/// Claims: overlay-of-the-view, crate-sandbox
+/// Claims: overlay-of-the-view*, crate-sandbox
 #[test]
 fn files_outside_the_workspace() {
     let world = World::new();
@@ -436,7 +436,7 @@ fn files_outside_the_workspace() {
     assert!(run.workdir.join("made").exists());
 }
 
-/// Claims: not-root*, setuid*, process-command
+/// Claims: not-root*, setuid*
 #[test]
 fn programs_that_give_another_user() {
     let world = World::new();

@@ -31,7 +31,7 @@ struct Call {
     errno: &'static str,
 }
 
-/// Claims: calls*, denied-calls, table-kernel-objects*
+/// Claims: calls*, denied-calls*, table-kernel-objects*
 #[test]
 fn calls_that_lead_out() {
     let world = World::new();

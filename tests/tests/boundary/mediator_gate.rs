@@ -60,7 +60,7 @@ fn cgroup_of_relay(running: &Running) -> PathBuf {
         .unwrap()
 }
 
-/// Claims: mediator-gate*, accepted-pass, mediator-listener
+/// Claims: mediator-gate*, accepted-pass, mediator-listener*
 #[test]
 fn mediator_serves_the_relay_alone() {
     let world = World::new();

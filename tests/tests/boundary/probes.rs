@@ -19,7 +19,7 @@ fn outcome<'r>(results: &'r [Value], name: &str) -> &'r Value {
     results.iter().find(same).unwrap_or(&Value::Null)
 }
 
-/// Claims: other-protocols*, probe-denied*, probe-not-applicable, probes-inside, probes-side-by-side, crate-sandbox
+/// Claims: other-protocols*, probe-denied*, probe-not-applicable, probes-inside*, probes-side-by-side*, crate-sandbox*
 #[test]
 fn every_probe_is_refused_inside_and_succeeds_outside() {
     let world = World::new();
@@ -142,7 +142,7 @@ fn probes_leave_nothing_in_the_record_and_on_the_wire() {
     );
 }
 
-/// Claims: probe-reachable*, grade-observed, closed-before-code
+/// Claims: probe-reachable*, grade-observed, closed-before-code*
 #[test]
 fn hole_stops_the_run_unless_it_is_accepted_by_name() {
     let world = World::new();

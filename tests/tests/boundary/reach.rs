@@ -125,7 +125,8 @@ impl Waiting {
     /// The run allows the port of the service, so that only the address decides.
     fn start(run: Run<'_>) -> Self {
         let run = run.arg("--allow-port").arg("6099");
-        let script = "touch ready; until [ -e done ]; do sleep 0.02; done";
+        let script = "touch ready; until [ -e done ]; do sleep 0.02; done
+            curl -sS -o /dev/null -w '%{http_code}' --noproxy '*' http://allowed.test/ || true";
         let (running, packet, workdir) = run.limit(Duration::from_mins(2)).script(script).start();
         wait_until("the command runs", SOON, || workdir.join("ready").exists());
         Self {
@@ -266,7 +267,7 @@ fn mediators_sockets_reach_neither_the_machine_nor_its_platform() {
     assert_eq!(counted["counters"]["mediator_denied"], all);
 }
 
-/// Claims: gate-maps
+/// Claims: gate-maps*
 #[test]
 fn mediators_sockets_reach_public_addresses_and_what_the_policy_lists() {
     let world = World::new();
@@ -346,7 +347,7 @@ fn mediators_connections_reach_only_ports_that_the_run_opens() {
     }
 }
 
-/// Claims: special-addresses, gate-updates, new-address
+/// Claims: special-addresses, gate-updates, new-address, accepted-pass*
 #[test]
 fn address_that_the_machine_gets_during_the_run_is_its_own() {
     const LATER: &str = "198.51.100.77";
@@ -375,6 +376,8 @@ fn address_that_the_machine_gets_during_the_run_is_its_own() {
     });
     let (packet, output) = waiting.end();
     assert_eq!(output.status, Some(0), "{output}");
+    // Packets of the connection that the mediator accepted from the relay pass, although they go to loopback as well.
+    assert_eq!(output.stdout, "200", "{output}");
     let rows = rows(&packet, "kernel_mediator_denied");
     for hook in ["skb_egress", "connect4"] {
         let is_of = |row: &Value| {
@@ -448,7 +451,7 @@ fn what_the_host_redirects_to_itself_passes() {
     );
 }
 
-/// Claims: gate-updates
+/// Claims: gate-maps
 #[test]
 fn name_servers_of_the_machine_are_asked_wherever_they_are() {
     // Forwards each query to the world's name server.
@@ -503,4 +506,32 @@ while True:
         rows.iter().any(|row| text(row, "dst") == "127.0.0.53"),
         "{rows:#?}"
     );
+}
+
+/// Claims: gate-updates*
+#[test]
+fn name_server_that_the_machine_gets_during_the_run_is_reached() {
+    const ANSWERS: &str = "
+import socket
+own = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+own.bind(('127.0.0.53', 53))
+while True: own.sendto(b'here', own.recvfrom(4096)[1])
+";
+    let world = World::new();
+    let _server = world.background(["python3", "-c", ANSWERS]);
+    wait_until("the name server is there", SOON, || {
+        !world.shell("ss -Hlun src 127.0.0.53").stdout.is_empty()
+    });
+    let waiting = Waiting::start(world.egress().allow(&["allowed.test"]));
+    let cgroup = waiting.cgroup();
+    let ask = || calls(&world, Some(&cgroup), "udp", &at(&["127.0.0.53"], 53));
+    let before = ask();
+    assert!(before.stderr.contains("not permitted"), "{before}");
+    let changed = world.shell("echo nameserver 127.0.0.53 >> /etc/resolv.conf");
+    assert!(changed.success(), "{changed}");
+    wait_until("the supervisor has read it", SOON, || {
+        ask().stdout == "udp 127.0.0.53\n"
+    });
+    let (_, output) = waiting.end();
+    assert_eq!(output.status, Some(0), "{output}");
 }

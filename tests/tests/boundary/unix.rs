@@ -32,7 +32,7 @@ for word in sys.argv[1:]:
         pass
 ";
 
-/// Claims: read-unix-paths, unix-addresses
+/// Claims: read-unix-paths, unix-addresses*, path-sockets
 #[test]
 fn every_use_of_an_address_is_in_the_record() {
     let world = World::new();

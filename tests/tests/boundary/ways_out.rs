@@ -81,7 +81,7 @@ fn name_servers_by_udp_and_tcp() {
     }
 }
 
-/// Claims: relay-only, other-protocols, udp
+/// Claims: relay-only, other-protocols, udp, events-before-decision*
 #[test]
 fn datagrams_connected_or_not() {
     let world = World::new();
@@ -97,7 +97,8 @@ fn datagrams_connected_or_not() {
             &[
                 ("verdict", "denied"),
                 ("protocol", "udp"),
-                ("dst", "198.51.100.20")
+                ("dst", "198.51.100.20"),
+                ("process", "python3")
             ]
         ),
         "{run}"

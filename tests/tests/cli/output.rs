@@ -131,7 +131,7 @@ fn every_command_prints_its_result_as_json() {
     assert!(!missing.stderr.contains("error:"), "{missing}");
 }
 
-/// Claims: add-step
+/// Claims: add-step*
 #[test]
 fn progress_is_shown_to_a_terminal_and_not_to_a_log() {
     let world = World::new();

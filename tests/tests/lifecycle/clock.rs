@@ -16,7 +16,7 @@ fn workspace(world: &World) -> Run<'_> {
         .script("echo agent > file; sleep 11")
 }
 
-/// Claims: clock-set-back
+/// Claims: clock-set-back*
 #[test]
 fn step_back_overwrites_nothing_and_is_reported() {
     let world = World::new();

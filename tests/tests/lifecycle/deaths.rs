@@ -84,7 +84,7 @@ fn start(world: &World, agent: &str, options: &[&str]) -> Scene {
     }
 }
 
-/// Claims: process-init, init-in-its-cgroup, supervise-parts, ends-with-any-part, no-fallback
+/// Claims: supervise-parts*, ends-with-any-part*, no-fallback
 #[test]
 fn killed_process_ends_the_run() {
     // Only a running mediator can close the evidence. The status shows whether the end of the evidence is proven.
@@ -195,7 +195,7 @@ fn cgroup_without_its_run_is_removed_by_its_owner_alone() {
     assert!(!scene.cgroup.exists());
 }
 
-/// Claims: killed-at-the-end
+/// Claims: killed-at-the-end*
 #[test]
 fn stopped_process_lets_no_packet_out() {
     for (stage, reason) in [
@@ -324,7 +324,7 @@ fn live_run_is_not_touched_by_other_commands() {
     assert_eq!(verdict.status, Some(0), "{verdict}");
 }
 
-/// Claims: foreign-leftovers
+/// Claims: foreign-leftovers*
 #[test]
 fn objects_of_no_run_here_are_not_touched() {
     let world = World::builder().own_state().build();

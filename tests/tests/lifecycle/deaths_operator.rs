@@ -149,7 +149,6 @@ fn killed_or_removed_cgroup_ends_the_run() {
     }
 }
 
-/// Claims: init-in-its-cgroup
 #[test]
 fn agent_in_another_cgroup_is_still_without_a_network() {
     let world = World::builder().own_state().build();

@@ -77,7 +77,27 @@ fn end(scene: Still, victim: &str) -> (Output, Vec<Process>, BTreeMap<String, Fi
     (output, scene.processes, scene.namespaces, scene.dir)
 }
 
-/// Claims: launch-when-ready
+/// Claims: launch-side-by-side, launch-when-ready*
+#[test]
+fn relay_and_mediator_start_side_by_side_and_the_command_waits_for_both() {
+    for (stopped, other) in [("__mediator", "__relay"), ("__relay", "__mediator")] {
+        let world = World::builder().own_state().build();
+        let scene = stopped_at_start(&world, stopped);
+        // While one of them stands still, the other one starts.
+        wait_until("the other one is there", SOON, || {
+            scene.running.find_helper(other).is_some()
+        });
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(!scene.workdir.join("ran").exists(), "without {stopped}");
+        world.wire().assert_still(scene.before);
+        scene.stopped.signal(Signal::SIGCONT);
+        let output = scene.running.finish(Duration::from_secs(30));
+        assert_eq!(output.status, Some(0), "{stopped}: {output}");
+        assert!(scene.workdir.join("ran").exists(), "{stopped}: {output}");
+    }
+}
+
+/// Claims: closed-before-code
 #[test]
 fn death_before_the_command_runs_ends_the_run() {
     for (stopped, victim) in [

@@ -44,7 +44,7 @@ fn started(world: &World) -> Running {
     running
 }
 
-/// Claims: process-supervisor, ends-with-supervisor
+/// Claims: ends-with-supervisor
 #[test]
 fn killed_supervisor_ends_every_process() {
     let world = World::builder().own_state().build();

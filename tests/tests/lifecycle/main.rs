@@ -8,3 +8,4 @@ mod deaths_phases;
 mod exits;
 mod killed;
 mod pipelock_faults;
+mod places;

@@ -61,7 +61,7 @@ fn reasons(run: &RunOutput) -> String {
     boundary.get("incomplete").unwrap().to_string()
 }
 
-/// Claims: process-pipelock, modes-and-mediators, add-mediator, crate-pipelock
+/// Claims: process-pipelock*, modes-and-mediators, add-mediator*, crate-pipelock*
 #[test]
 fn stand_in_without_a_fault_is_a_mediator() {
     let world = World::builder().own_state().build();
@@ -100,7 +100,7 @@ fn slow_start_is_waited_for_and_a_late_receipt_too() {
     }
 }
 
-/// Claims: launch-when-ready, no-fallback
+/// Claims: no-fallback*
 #[test]
 fn pipelock_that_does_not_become_ready_ends_the_run_with_its_own_words() {
     // Some of these faults take the whole time limit for the start of a mediator, so the runs are concurrent.
@@ -254,7 +254,7 @@ fn pipelock_that_does_not_end_is_killed() {
     assert!(reasons(&unfinished).contains("was killed"), "{unfinished}");
 }
 
-/// Claims: killed-at-the-end, pipelock-ending
+/// Claims: killed-at-the-end, pipelock-ending*
 #[test]
 fn pipelock_that_never_completes_a_request_does_not_close_its_session() {
     let world = World::builder().own_state().build();
@@ -273,7 +273,7 @@ fn pipelock_that_never_completes_a_request_does_not_close_its_session() {
     assert!(run.stderr.contains("kernel_observed"), "{run}");
 }
 
-/// Claims: read-receipts, collect-incomplete
+/// Claims: read-receipts, collect-incomplete*
 #[test]
 fn evidence_that_lacks_something_is_named() {
     let world = World::builder().own_state().build();

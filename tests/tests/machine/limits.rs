@@ -96,7 +96,7 @@ fn processes_are_limited() {
     assert_nothing_left(&run);
 }
 
-/// Claims: collect-agent
+/// Claims: collect-agent*
 #[test]
 fn fork_bomb_ends_with_the_run() {
     let _turn = crate::turn();
@@ -324,7 +324,7 @@ print('flooded')
     )
 }
 
-/// Claims: supervise-evidence, limit-evidence
+/// Claims: supervise-evidence*, limit-evidence
 #[test]
 fn flood_that_fills_the_record_ends_the_run() {
     let _turn = crate::turn();

@@ -100,7 +100,7 @@ fn assert_bounded(kind: &str, what: &str, said: &str) {
     assert!(summary.contains(&text), "{summary}");
 }
 
-/// Claims: shared-tables*, table-files*, supervise-shares, open-files
+/// Claims: shared-tables*, table-files*, supervise-shares*, open-files*
 #[test]
 fn files_of_all_processes_together() {
     assert_bounded("files", "files", "open files");
@@ -209,7 +209,7 @@ assert ctypes.CDLL(None).inotify_init() >= 0
 fcntl.fcntl(os.pipe()[1], 1031, 1 << 20)
 ";
 
-/// Claims: table-per-user, user-ids
+/// Claims: table-per-user, user-ids*
 #[test]
 fn what_the_kernel_counts_by_user_is_the_runs_own() {
     let _turn = crate::turn();

@@ -22,7 +22,7 @@ fn assert_nothing_left(before: &Census) {
     }
 }
 
-/// Claims: values-handed-on, prepare-objects
+/// Claims: values-handed-on, prepare-objects*
 #[test]
 fn nothing_stays_behind() {
     let _turn = crate::turn();

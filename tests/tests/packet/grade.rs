@@ -5,11 +5,14 @@
     reason = "a test whose evidence cannot be read has failed"
 )]
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use egress_tests::evidence::{sign_capsule, verify};
 use egress_tests::{Output, RunOutput, World};
 use serde_json::Value;
@@ -66,7 +69,7 @@ impl Signed {
     }
 }
 
-/// Claims: grade-enforced, grade-unpinned
+/// Claims: grade-enforced, grade-unpinned, verify-same-code*
 #[test]
 fn pinned_run_is_enforced_by_the_kernel() {
     let world = World::new();
@@ -224,7 +227,7 @@ fn receipts_sign_the_capsule_that_was_measured() {
     assert_eq!(containment["probe_refused_direct_egress"], true);
 }
 
-/// Claims: boundary-throughout, supervise-heartbeats, end-row, heartbeats
+/// Claims: boundary-throughout, supervise-heartbeats, end-row, heartbeats*
 #[test]
 fn heartbeats_stand_at_the_start_and_at_the_end() {
     let world = World::new();
@@ -249,11 +252,13 @@ fn heartbeats_stand_at_the_start_and_at_the_end() {
     for (at, event) in events {
         let links = rows[at]["links"].as_array().unwrap().len();
         assert_eq!(links, programs, "{event}");
+        assert_eq!(rows[at]["interval_s"], 10, "{event}");
+        assert_eq!(rows[at]["ring_full"], 0, "{event}");
         assert_eq!(rows[at]["unconfined"], 0, "{event}");
     }
 }
 
-/// Claims: files-attested, attestation, add-packet-file, crate-packet
+/// Claims: files-attested, attestation*, add-packet-file*, crate-packet*
 #[test]
 fn no_file_of_a_packet_can_be_changed_added_or_removed() {
     let world = World::new();
@@ -265,6 +270,18 @@ fn no_file_of_a_packet_can_be_changed_added_or_removed() {
         .map(|entry| entry.unwrap().path())
         .collect();
     assert!(names.len() >= 10, "{names:?}");
+    // The attestation names every other file.
+    let envelope = signed.run.json("attestation.json");
+    let payload = STANDARD.decode(envelope["payload"].as_str().unwrap());
+    let statement: Value = serde_json::from_slice(&payload.unwrap()).unwrap();
+    let subjects = statement["subject"].as_array().unwrap().iter();
+    let subjects: BTreeSet<_> = subjects.map(|one| one["name"].as_str().unwrap()).collect();
+    let mut others: BTreeSet<_> = names
+        .iter()
+        .filter_map(|path| path.file_name()?.to_str())
+        .collect();
+    assert!(others.remove("attestation.json"));
+    assert_eq!(subjects, others);
     for path in &names {
         let bytes = fs::read(path).unwrap();
         let mut changed = bytes.clone();
@@ -337,7 +354,7 @@ fn receipts_outside_the_time_of_the_capsule_are_found() {
     assert!(!output.stdout.contains("[capsule.signature]"), "{output}");
 }
 
-/// Claims: boundary-throughout*, heartbeats, grade-caps, grade-observed
+/// Claims: boundary-throughout*, heartbeats, grade-observed*
 #[test]
 fn detached_programs_lower_the_grade() {
     let world = World::new();
@@ -379,7 +396,6 @@ fn detached_programs_lower_the_grade() {
     );
 }
 
-/// Claims: boundary-key
 #[test]
 fn one_key_cannot_sign_both() {
     let world = World::new();

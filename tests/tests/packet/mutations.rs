@@ -26,7 +26,7 @@ fn changes_of_a_packet_of_the_builtin_mediator_are_seen() {
     assert_seen(&honest, By::Builtin, Grade::KernelEnforced);
 }
 
-/// Claims: grade-unproven, compare-counts, differences
+/// Claims: differences*
 #[test]
 fn boundary_that_contradicts_another_file_is_rejected_even_when_signed() {
     let world = World::new();
@@ -126,7 +126,7 @@ fn forged_identity_meets_no_expectation() {
 
 /// These edits do not contradict any digest or signature.
 ///
-/// Claims: compare-repeated, compare-statements, compare-pages
+/// Claims: compare-repeated, compare-statements*, compare-pages, compare-counts*
 #[test]
 fn pages_and_statements_that_do_not_fit_are_named_even_when_signed() {
     let world = World::new();
@@ -149,16 +149,25 @@ fn pages_and_statements_that_do_not_fit_are_named_even_when_signed() {
     assert_eq!(sound.status, Some(0), "{sound}");
     let page = verified("summary.md", "kernel_enforced", "unpinned");
     let version = verified("boundary.json", "\"version\": \"", "\"version\": \"9");
-    for (output, rule) in [(page, "packet.rendered"), (version, "packet.statement")] {
+    // A member of packet.json that repeats another file, and a number that the rows show.
+    let repeated = verified("packet.json", "\"agent_uid\": \"1", "\"agent_uid\": \"2");
+    let counted = verified("boundary.json", "\"name_bytes\": ", "\"name_bytes\": 1");
+    for (output, rule, place) in [
+        (page, "packet.rendered", "summary.md"),
+        (version, "packet.statement", "version"),
+        (repeated, "packet.statement", "agent_uid"),
+        (counted, "packet.statement", "name_bytes"),
+    ] {
         assert_eq!(output.status, Some(1), "{rule}: {output}");
         let named = format!("\"rule\":\"{rule}\"");
         let stdout = output.stdout.replace(": ", ":");
         assert!(stdout.contains(&named), "{rule}: {output}");
+        assert!(stdout.contains(place), "{place}: {output}");
         assert!(!sound.stdout.contains(rule), "{rule}: {sound}");
     }
 }
 
-/// Claims: closes-counted, compare-counts
+/// Claims: closes-counted, compare-counts, grade-unproven*
 #[test]
 fn closes_that_do_not_add_up_lower_the_grade_even_when_signed() {
     let world = World::new();

@@ -37,7 +37,7 @@ fn signed_run(world: &World, key: &Path) -> RunOutput {
     run
 }
 
-/// Claims: whole-run, modes-and-mediators
+/// Claims: whole-run, modes-and-mediators, never-resolves*
 #[test]
 fn allowed_names_are_reached_and_others_are_not() {
     let world = World::new();
@@ -76,7 +76,7 @@ fn allowed_names_are_reached_and_others_are_not() {
     });
 }
 
-/// Claims: whole-run, verify-same-code
+/// Claims: whole-run*, verify-same-code
 #[test]
 fn packet_satisfies_the_schema_and_every_verifier() {
     let world = World::new();
@@ -169,7 +169,7 @@ fn run_without_a_key_of_the_caller_is_self_consistent() {
     assert_eq!(trusted.status, Some(123), "{trusted}");
 }
 
-/// Claims: supervise, addresses-in-records, events-before-decision, executable-names
+/// Claims: addresses-in-records, executable-names, supervise-events
 #[test]
 fn flows_name_the_process_and_the_destination() {
     let world = World::new();
@@ -201,6 +201,9 @@ fn flows_name_the_process_and_the_destination() {
         let is_explained = row["reason"] != "";
         assert_eq!(is_explained, row["verdict"] != "forwarded", "{row}");
     }
+    let curls = run.flows(&[("source", "relay"), ("process", "curl")]);
+    let is_named = |row: &serde_json::Value| row["exe"].is_string();
+    assert!(curls.iter().any(is_named), "{curls:#?}");
     for row in run.flows(&[("source", "kernel"), ("verdict", "redirected")]) {
         assert_eq!(row["protocol"], "tcp", "{row}");
         assert_eq!(row["port"], 80, "{row}");
@@ -243,7 +246,7 @@ time.sleep(0.1)
     assert!(rest["last"].as_str() > rest["first"].as_str(), "{rest}");
 }
 
-/// Claims: program-names, crate-ebpf
+/// Claims: program-names*, crate-ebpf
 #[test]
 fn boundary_names_what_enforced_it() {
     let world = World::new();
@@ -286,6 +289,33 @@ fn boundary_names_what_enforced_it() {
         };
         assert!(attached.iter().any(is_it), "{hook}: {attached:#?}");
     }
+
+    // A program's name begins with the cgroup that it is attached to.
+    let parts = ["agent_", "relay_", "mediator_"];
+    let name_of = |one: &serde_json::Value| one["name"].as_str().unwrap().to_owned();
+    let names: Vec<String> = attached.iter().map(name_of).collect();
+    assert!(
+        names
+            .iter()
+            .all(|name| parts.iter().any(|part| name.starts_with(part))),
+        "{names:?}"
+    );
+    let links = run.boundary("/programs/links");
+    let mut cgroups = BTreeMap::<u64, BTreeSet<&str>>::new();
+    for link in links.as_array().unwrap() {
+        let is_it = |one: &&serde_json::Value| one["id"] == link["program_id"];
+        let name = attached.iter().find(is_it).unwrap()["name"]
+            .as_str()
+            .unwrap();
+        let part = name.split('_').next().unwrap();
+        let cgroup = link["cgroup_id"].as_u64().unwrap();
+        cgroups.entry(cgroup).or_default().insert(part);
+    }
+    assert_eq!(cgroups.len(), parts.len(), "{cgroups:?}");
+    assert!(
+        cgroups.values().all(|parts| parts.len() == 1),
+        "{cgroups:?}"
+    );
 
     // The posture in packet.json follows from the probes.
     let results = run.boundary("/probes/results");

@@ -52,7 +52,7 @@ public class Get {
 }
 ";
 
-/// Claims: pipelock-authority
+/// Claims: pipelock-authority*
 #[test]
 fn programs_trust_the_authority_and_only_inside() {
     let world = World::new();

@@ -111,7 +111,7 @@ fn of_mediator(run: &RunOutput, port: &str) -> Vec<Value> {
     ])
 }
 
-/// Claims: collect-record, mediator-connections
+/// Claims: collect-record*, mediator-connections
 #[test]
 fn uploads_are_counted_on_both_sides_of_the_mediator() {
     let world = World::new();
@@ -209,7 +209,7 @@ fn uploads_are_counted_on_both_sides_of_the_mediator() {
     assert_eq!(last["event"], "end");
 }
 
-/// Claims: mediator-datagrams, addresses-in-records
+/// Claims: mediator-datagrams*, addresses-in-records*
 #[test]
 fn question_by_ipv6_is_recorded_with_its_address() {
     let resolver = INTERNET.resolver_v6;
@@ -261,7 +261,7 @@ fn ended_by(world: &World, end: &str) -> (RunOutput, u64) {
     )
 }
 
-/// Claims: close-reported
+/// Claims: close-reported*
 #[test]
 fn bytes_of_a_connection_that_is_reset_or_killed_are_counted() {
     for end in [
@@ -475,7 +475,7 @@ fn each_connect_has_one_close_whatever_the_command_does_with_the_socket() {
     );
 }
 
-/// Claims: closes-counted
+/// Claims: closes-counted*
 #[test]
 fn close_that_no_program_counts_leaves_the_record_incomplete() {
     const HOLD: &str = "exec python3 - <<'PROGRAM'

@@ -28,7 +28,7 @@ fn audit(world: &World, script: &str) -> RunOutput {
         .run()
 }
 
-/// Claims: modes-and-mediators, audit-mode
+/// Claims: modes-and-mediators*, audit-mode*
 #[test]
 fn everything_passes_and_is_recorded() {
     let world = World::new();

@@ -116,7 +116,7 @@ fn text(value: &Value) -> Option<String> {
     value.as_str().map(str::to_owned)
 }
 
-/// Claims: slot-by-listener
+/// Claims: slot-by-listener, slot-at-syn*
 #[test]
 fn one_port_on_two_loopback_addresses() {
     let world = World::new();
@@ -442,7 +442,7 @@ for one in waiting, other:
     print(one.recv(12).decode())
 ";
 
-/// Claims: slot-by-listener
+/// Claims: slot-by-listener*
 #[test]
 fn connection_to_the_proxy_is_attributed_though_its_port_is_used_again() {
     let world = World::new();

@@ -124,7 +124,7 @@ fn markers(output: &Output) -> BTreeSet<&str> {
     lines.filter(|line| line.starts_with("mk")).collect()
 }
 
-/// Claims: git-tokens, git-configuration, git-modules, git-logs, git-stores, git-credentials
+/// Claims: git-tokens, git-configuration, git-modules, git-logs, git-stores, git-credentials*
 #[test]
 fn no_credential_of_git_is_shown() {
     let world = World::new();
@@ -235,7 +235,7 @@ fn forgery() -> String {
     )
 }
 
-/// Claims: git-includes
+/// Claims: git-includes*
 #[test]
 fn files_that_a_run_leaves_hide_nothing_from_the_next() {
     let sizes = format!("stat -L -c '%n %s' {HOST} 2>/dev/null; echo DONE");

@@ -126,7 +126,7 @@ fn files_of_the_next_run_cannot_be_replaced_through_their_paths() {
     assert_refused(&run, "hooks", "git_directory");
 }
 
-/// Claims: protected-paths
+/// Claims: protected-paths*
 #[test]
 fn links_to_packet_key_pipelock_and_program_cannot_be_replaced() {
     const NAMES: [&str; 4] = ["out/note", "keys/signer", "bin/pipelock", "bin/egress"];

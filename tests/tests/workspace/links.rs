@@ -130,7 +130,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Claims: read-links*, links-judged, links-again
+/// Claims: read-links*, links-judged, links-again*
 #[test]
 fn no_chain_of_links_leads_to_a_protected_file() {
     let world = World::new();

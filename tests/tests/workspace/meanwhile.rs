@@ -11,7 +11,7 @@ use egress_tests::changes::{apply, assert_ran, stores, wait_for_change};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-/// Claims: changes-put-back, host-version
+/// Claims: host-version
 #[test]
 fn what_the_host_changed_meanwhile_is_never_overwritten() {
     let world = World::new();
@@ -121,7 +121,6 @@ fn what_the_host_took_away_meanwhile_does_not_come_back() {
     assert!(kept.stdout.contains("new\n"), "{kept}");
 }
 
-/// Claims: changes-put-back
 #[test]
 fn what_cannot_be_put_to_its_new_place_stays_where_it_was() {
     let world = World::new();
@@ -255,7 +254,7 @@ for f in range({FILES}): open(f\"d/f{{f}}\", \"w\").write(str(f))'"
     assert_eq!(fs::read_to_string(work.join("d/f123")).unwrap(), "123");
 }
 
-/// Claims: read-stores*
+/// Claims: read-stores*, store-mark*
 #[test]
 fn killed_run_inside_a_mount_point_is_completed_and_a_forged_one_is_not() {
     // Makes the store that a run leaves behind if it is killed while it applies changes. With `marked`, the store has

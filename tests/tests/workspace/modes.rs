@@ -52,7 +52,7 @@ fn assert_same_as_by_hand(before: &str, script: &str) -> (World, RunOutput) {
     (world, run)
 }
 
-/// Claims: channel-changes, collect-changes, owners-exchanged
+/// Claims: channel-changes, collect-changes, owners-exchanged*
 #[test]
 fn files_come_and_go_as_by_hand() {
     let (_world, run) = assert_same_as_by_hand(

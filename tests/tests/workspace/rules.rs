@@ -8,7 +8,7 @@ use std::path::Path;
 use egress_tests::World;
 use egress_tests::changes::{apply, assert_ran, assert_refused, changes, outcome};
 
-/// Claims: read-changes*, changes-judged, privileged-bits, crate-workspace
+/// Claims: read-changes*, changes-judged, privileged-bits, crate-workspace*
 #[test]
 fn what_is_never_applied() {
     const ATTEMPT: &str = "mkdir -p .github/workflows kept/in out; echo 1 >.github/workflows/x.yml
@@ -278,4 +278,35 @@ fn commits_made_inside_are_there_afterwards() {
         log.stdout.ends_with("three\ntwo\none\nfour\n"),
         "{log}\n{run}"
     );
+}
+
+/// Claims: privileged-bits*
+#[test]
+fn set_user_id_bits_of_the_host_do_not_move_along() {
+    const ATTEMPT: &str = "mv tool moved; echo DONE";
+    let world = World::new();
+    let lay = |dir: &Path| {
+        let made = world.shell(&format!(
+            "cd {} && cp /bin/true tool && chown -R 1000:1000 . && chmod 6755 tool",
+            dir.display()
+        ));
+        assert!(made.success(), "{made}");
+    };
+    let mode = |dir: &Path| fs::metadata(dir.join("moved")).unwrap().mode() & 0o7777;
+    let by_hand = world.dir().join("by-hand");
+    fs::create_dir(&by_hand).unwrap();
+    lay(&by_hand);
+    let control = world.shell(&format!("cd {} && {ATTEMPT}", by_hand.display()));
+    assert!(control.success(), "{control}");
+    assert_eq!(mode(&by_hand), 0o6755);
+
+    let run = apply(&world);
+    lay(&run.directory());
+    let run = run.script(ATTEMPT).run();
+    assert_ran(&run);
+    assert_eq!(outcome(&run, "moved").0, "applied", "{run}");
+    assert_eq!(mode(&run.workdir), 0o755, "{run}");
+    let all = changes(&run);
+    let change = all.iter().find(|change| change["path"] == "moved").unwrap();
+    assert_eq!(change["setid_dropped"], true, "{change}");
 }

@@ -31,7 +31,7 @@ fn a_hello_within_the_hello_is_seen() {
     }
 }
 
-/// Claims: crate-http
+/// Claims: crate-http*
 #[test]
 fn a_hello_is_read_at_any_cut_and_from_many_records() {
     let whole = hello("a.test");

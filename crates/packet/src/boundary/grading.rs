@@ -109,3 +109,165 @@ pub(super) fn grade_receipts(report: &EvidenceReport, caps: &mut Caps) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use pipelock_receipts::capsule::{Claims, Containment, MODE, sign};
+    use pipelock_receipts::chain::Trust;
+    use pipelock_receipts::check::check_evidence;
+    use pipelock_receipts::keys;
+
+    use super::*;
+    use crate::format::boundary::{Control, Mode, Probe, ProbeOutcome, Probes};
+
+    /// What the grade of a packet depends on here.
+    struct Facts {
+        capsule: Option<CapsuleReport>,
+        document: BoundaryDocument,
+        report: EvidenceReport,
+    }
+
+    impl Facts {
+        fn sound() -> Self {
+            let probe = Probe {
+                name: "udp_sendto".into(),
+                outcome: ProbeOutcome::Denied,
+                detail: "x".into(),
+                control: Control {
+                    succeeded: true,
+                    detail: "x".into(),
+                },
+            };
+            let document = BoundaryDocument {
+                probes: Probes {
+                    results: vec![probe],
+                    ..Probes::default()
+                },
+                ..BoundaryDocument::default()
+            };
+            let claims = Claims {
+                generated_at: String::from("2026-11-24T10:00:00Z"),
+                expires_at: String::from("2026-11-24T12:00:00Z"),
+                config_hash: "ab".repeat(32),
+                containment: Containment {
+                    mode: String::from(MODE),
+                    boundary_verified: true,
+                    probe_refused_direct_egress: true,
+                    kernel_rule_hash: document.kernel_rule_hash(),
+                    target_uid: String::from("7"),
+                },
+                launch: None,
+            };
+            let bytes = sign(claims, &keys::generate().unwrap()).bytes;
+            let capsule = CapsuleReport {
+                capsule: Some(pipelock_receipts::capsule::Capsule::parse(&bytes).unwrap()),
+                is_trusted: true,
+                is_bound: true,
+                findings: Vec::new(),
+            };
+            let report = EvidenceReport {
+                verdict: EvidenceVerdict::Valid,
+                end: End::Proven,
+                ..check_evidence(&[], &Trust::default())
+            };
+            Self {
+                capsule: Some(capsule),
+                document,
+                report,
+            }
+        }
+
+        fn containment(&mut self) -> &mut Option<Containment> {
+            let capsule = self.capsule.as_mut().unwrap().capsule.as_mut();
+            &mut capsule.unwrap().evidence.containment
+        }
+
+        fn probe(&mut self) -> &mut Probe {
+            self.document.probes.results.first_mut().unwrap()
+        }
+
+        /// Returns the caps and the findings.
+        fn caps(&self) -> (Caps, Findings) {
+            let (mut caps, mut findings) = (Caps::default(), Findings::default());
+            let document = Some(&self.document);
+            grade_capsule(self.capsule.as_ref(), document, &mut findings, &mut caps);
+            grade_boundary(&self.document, None, &mut findings, &mut caps);
+            grade_receipts(&self.report, &mut caps);
+            (caps, findings)
+        }
+    }
+
+    /// Claims: grade-caps*, grade-none
+    #[test]
+    fn each_condition_that_does_not_hold_caps_the_grade_and_is_named() {
+        let (caps, findings) = Facts::sound().caps();
+        assert_eq!(caps.shown(), Grade::KernelEnforced);
+        assert!(findings.into_ranked().0.is_empty());
+        let breaks: [(&str, Grade, fn(&mut Facts)); 15] = [
+            ("there is no posture capsule", Grade::Unproven, |facts| {
+                facts.capsule = None;
+            }),
+            ("the receipts do not sign", Grade::KernelObserved, |facts| {
+                facts.capsule.as_mut().unwrap().is_bound = false;
+            }),
+            ("does not describe a boundary", Grade::Unproven, |facts| {
+                *facts.containment() = None;
+            }),
+            ("every way out was denied", Grade::KernelObserved, |facts| {
+                facts.containment().as_mut().unwrap().boundary_verified = false;
+            }),
+            ("every way out was denied", Grade::KernelObserved, |facts| {
+                let containment = facts.containment().as_mut().unwrap();
+                containment.probe_refused_direct_egress = false;
+            }),
+            ("describes another mechanism", Grade::Unproven, |facts| {
+                facts.containment().as_mut().unwrap().mode = String::from("proxy");
+            }),
+            ("of --mode audit", Grade::None, |facts| {
+                facts.document.mode = Mode::Audit;
+            }),
+            ("probe udp_sendto", Grade::KernelObserved, |facts| {
+                facts.probe().outcome = ProbeOutcome::Reachable;
+            }),
+            ("probe udp_sendto", Grade::KernelObserved, |facts| {
+                facts.probe().outcome = ProbeOutcome::ControlFailed;
+            }),
+            ("probe udp_sendto", Grade::KernelObserved, |facts| {
+                facts.probe().control.succeeded = false;
+            }),
+            ("no probe was made", Grade::KernelObserved, |facts| {
+                facts.document.probes.results.clear();
+            }),
+            ("not complete: lost", Grade::KernelObserved, |facts| {
+                facts.document.incomplete.push("lost".into());
+            }),
+            ("the receipts are invalid", Grade::Unproven, |facts| {
+                facts.report.verdict = EvidenceVerdict::Invalid;
+            }),
+            ("there is no receipt", Grade::Unproven, |facts| {
+                facts.report.verdict = EvidenceVerdict::Error;
+            }),
+            ("not proven: cut", Grade::KernelObserved, |facts| {
+                facts.report.end = End::Unproven("cut");
+            }),
+        ];
+        for (reason, grade, spoil) in breaks {
+            let mut facts = Facts::sound();
+            spoil(&mut facts);
+            let (caps, _) = facts.caps();
+            let pins = super::super::super::grade::Pins {
+                boundary: true,
+                receipts: true,
+            };
+            let graded = caps.graded(pins);
+            assert_eq!(graded.grade, grade, "{reason}");
+            let is_named = graded.reasons.len() == 1 && graded.reasons.concat().contains(reason);
+            assert!(is_named, "{reason}: {:?}", graded.reasons);
+        }
+        let mut facts = Facts::sound();
+        facts.containment().as_mut().unwrap().kernel_rule_hash = "00".repeat(32);
+        let found = facts.caps().1.into_ranked().0;
+        let rules: Vec<_> = found.iter().map(|finding| finding.rule.id).collect();
+        assert_eq!(rules, [rules::BOUNDARY_RULES.id]);
+    }
+}

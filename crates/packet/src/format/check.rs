@@ -429,7 +429,7 @@ mod tests {
         );
     }
 
-    /// Claims: compare-form, differences, add-member
+    /// Claims: compare-form, differences, add-member*
     #[test]
     fn every_deviation_is_named() {
         let sound = r#"{"id":"00af00af00af00af","hook":"connect_unix","held":null,"times":["2026-11-24T10:00:00Z"],"by":{"x":true}}"#;

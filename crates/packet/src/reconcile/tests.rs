@@ -286,7 +286,7 @@ fn hosts_beyond_the_policy_are_named() {
     assert_eq!(named(&run, BUILTIN), ["not_in_policy"]);
 }
 
-/// Claims: compare-requests
+/// Claims: compare-requests*
 #[test]
 fn what_one_side_alone_has_is_a_loss() {
     let mut run = Run::honest();
@@ -313,7 +313,7 @@ fn what_one_side_alone_has_is_a_loss() {
     assert_eq!(both.disagreements[&Disagreement::DenialUnsigned], 1);
 }
 
-/// Claims: kernel-bounds, compare-requests
+/// Claims: kernel-bounds*, compare-requests
 #[test]
 fn the_kernel_and_the_relay_are_compared_by_connection() {
     let cases: [Lie; 6] = [

@@ -408,3 +408,50 @@ fn reason(error: &io::Error) -> Reason {
         Some(_) | None => Reason::Io(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// Claims: changes-put-back*
+    #[test]
+    fn what_is_not_the_judged_entry_is_put_back() {
+        let place = tempfile::tempdir().unwrap();
+        let open = |name: &str| {
+            fs::create_dir(place.path().join(name)).unwrap();
+            OwnedFd::from(fs::File::open(place.path().join(name)).unwrap())
+        };
+        let mut places = Places {
+            upper: open("upper"),
+            moved: open("moved"),
+            root: open("root"),
+            last: [None, None],
+            taken: BTreeMap::new(),
+            stranded: Vec::new(),
+        };
+        let file = |name: &str| place.path().join(name);
+        let read = |name: &str| fs::read_to_string(file(name)).unwrap();
+        fs::write(file("upper/f"), "command").unwrap();
+        fs::write(file("root/f"), "judged").unwrap();
+        let stat = |dir: &OwnedFd| stat_entry(dir, OsStr::new("f")).unwrap().unwrap();
+        let (fresh, judged) = (
+            stat(&places.upper).st_ino,
+            Identity::of(&stat(&places.root)),
+        );
+        let path = RelPath(b"f".to_vec());
+        // The host writes the file after it was judged.
+        fs::write(file("root/f"), "written by the host").unwrap();
+        let changed = Err(Reason::ChangedMeanwhile);
+        assert_eq!(places.exchange(&path, fresh, judged), changed);
+        assert_eq!(places.take_out(&path, 1, judged), changed);
+        assert_eq!(read("root/f"), "written by the host");
+        assert_eq!(read("upper/f"), "command");
+        assert!(places.stranded.is_empty());
+        // The control: the judged entry is exchanged.
+        let judged = Identity::of(&stat(&places.root));
+        assert_eq!(places.exchange(&path, fresh, judged), Ok(()));
+        assert_eq!(read("root/f"), "command");
+    }
+}

@@ -147,7 +147,7 @@ pub fn is_same(
 mod tests {
     use super::*;
 
-    /// Claims: holes
+    /// Claims: holes*
     #[test]
     fn no_more_is_digested_than_there_is_room_for() {
         let place = tempfile::tempdir().unwrap();
@@ -160,6 +160,17 @@ mod tests {
         digests.written_left = 3 * 8192;
         let mut digest = || digests.of([7; 8192].as_slice(), &stat).unwrap();
         // Each call simulates a file that shares its written data with the others.
+        assert!((0..3).all(|_| digest().is_some()));
+        assert!(digest().is_none());
+        // Holes have their own limit.
+        let mut digests = Digests::on(&dir).unwrap();
+        assert_eq!(digests.holes_left, 8 << 30);
+        digests.holes_left = 3 * 8192;
+        let hollow = nix::sys::stat::FileStat {
+            st_blocks: 0,
+            ..stat
+        };
+        let mut digest = || digests.of([0; 8192].as_slice(), &hollow).unwrap();
         assert!((0..3).all(|_| digest().is_some()));
         assert!(digest().is_none());
     }

@@ -317,7 +317,7 @@ mod tests {
         }
     }
 
-    /// Claims: git-directories, add-change-rule
+    /// Claims: git-directories*, add-change-rule
     #[test]
     fn what_git_would_run_or_follow_is_refused() {
         for name in [

@@ -280,6 +280,7 @@ mod tests {
             left: 1000,
             ..Changes::default()
         };
+        assert_eq!(Changes::default().left, 256 << 20);
         // A short name can be long in JSON.
         assert!(changes.push(change(&[1; 200])).is_err());
         while changes.push(change(b"name")).is_ok() {}

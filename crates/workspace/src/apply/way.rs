@@ -368,7 +368,7 @@ mod tests {
         }
     }
 
-    /// Claims: links-judged
+    /// Claims: links-judged*
     #[test]
     fn a_way_by_other_links_is_judged_by_its_end() {
         let (github, git) = (Reason::Github, Reason::GitDirectory);

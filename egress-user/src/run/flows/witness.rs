@@ -187,7 +187,7 @@ mod tests {
         rows
     }
 
-    /// Claims: closes-wait
+    /// Claims: closes-wait*
     #[test]
     fn closes_beyond_the_limit_are_one_sum() {
         let closed = |cookie: u64| {

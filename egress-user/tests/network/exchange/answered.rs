@@ -8,7 +8,7 @@ use crate::relay::world::{exchange, pattern, read_answer};
 const UPGRADE: &str = "Connection: Upgrade\r\nUpgrade: websocket\r\n\
     Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// Claims: answer-mark
+/// Claims: answer-mark*
 #[tokio::test]
 async fn an_origin_cannot_imitate_the_mediator() {
     const SIZE: usize = 3_000_000;

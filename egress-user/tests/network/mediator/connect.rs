@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::support::{MediatorWorld, PATIENCE, Setup, echo, origin, read_head};
 use egress_test_support::client_hello::hello;
 
-/// Claims: crate-mediator
+/// Claims: crate-mediator*
 #[tokio::test]
 async fn an_allowed_tunnel_carries_bytes_between_intent_and_outcome() {
     let world = MediatorWorld::new();
@@ -100,7 +100,7 @@ async fn a_denied_tunnel_has_a_receipt_and_makes_no_connection() {
     world.stop().await;
 }
 
-/// Claims: addresses-judged
+/// Claims: addresses-judged*
 #[tokio::test]
 async fn addresses_of_the_runners_side_are_refused() {
     let world = MediatorWorld::new();

@@ -4,8 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use egress_mediator::recorder::Ledger;
 use egress_mediator::store::{Directory, EvidenceFile, Store};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use pipelock_receipts::keys;
+use pipelock_receipts::record::Posture;
+use pipelock_receipts::recorder::SessionConfig;
 use pipelock_receipts::report::End;
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt;
@@ -60,6 +64,30 @@ fn world_over(store: impl Store + 'static) -> MediatorWorld {
         store: Some(Box::new(store)),
         ..Setup::default()
     })
+}
+
+/// Claims: session-durable
+#[test]
+fn session_that_cannot_be_made_durable_does_not_open() {
+    for sync_fails in [false, true] {
+        let store = Faulty::after(usize::MAX);
+        store.sync_fails.store(sync_fails, Ordering::Relaxed);
+        let config = SessionConfig {
+            recorder_session: format!("proxy.run.{}", "ab".repeat(16)),
+            run_nonce: "cd".repeat(16),
+            open_nonce: "ef".repeat(16),
+            actor: String::from("ci-agent"),
+            policy_hash: "11".repeat(32),
+            heartbeat_seconds: 60,
+            posture: Posture::default(),
+            checkpoint_interval: 0,
+        };
+        let key = keys::generate().unwrap();
+        let opened = Ledger::open(Box::new(store.clone()), key, config, None);
+        assert_eq!(opened.is_err(), sync_fails);
+        // In both cases, the receipt was written.
+        assert!(store.bytes.load(Ordering::Relaxed) > 0);
+    }
 }
 
 #[tokio::test]

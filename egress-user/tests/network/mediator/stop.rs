@@ -95,7 +95,7 @@ async fn open_actions_are_cut_and_have_an_outcome() {
     drop((open, silent, waiting));
 }
 
-/// Claims: collect-mediator
+/// Claims: collect-mediator*
 #[tokio::test]
 async fn an_idle_session_has_open_heartbeats_and_close() {
     let world = MediatorWorld::with(Setup {

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::world::{RelayWorld, question};
 
-/// Claims: synthetic-address, never-resolves
+/// Claims: synthetic-address*, never-resolves
 #[tokio::test]
 async fn names_are_answered_over_udp_and_tcp_and_reported_once() {
     let mut world = RelayWorld::new().await;

@@ -12,7 +12,7 @@ fn get(host: &str, path: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")
 }
 
-/// Claims: request-sent, crate-relay
+/// Claims: request-sent*, crate-relay*
 #[tokio::test]
 async fn a_request_goes_on_in_absolute_form_and_is_reported() {
     let mut world = RelayWorld::new().await;
@@ -55,7 +55,7 @@ async fn a_request_goes_on_in_absolute_form_and_is_reported() {
     );
 }
 
-/// Claims: request-judged
+/// Claims: request-judged*
 #[tokio::test]
 async fn every_request_of_a_connection_is_judged_by_itself() {
     let mut world = RelayWorld::new().await;
@@ -190,7 +190,7 @@ async fn smuggled_heads_are_denied_and_never_forwarded() {
     }
 }
 
-/// Claims: http2-offers
+/// Claims: http2-offers*
 #[tokio::test]
 async fn an_offer_of_http2_is_ignored() {
     let mut world = RelayWorld::new().await;

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::world::{RelayWorld, exchange, read_answer, read_to_end, short};
 use egress_test_support::client_hello::hello;
 
-/// Claims: thousand-tunnels
+/// Claims: thousand-tunnels*
 #[tokio::test]
 async fn tunnels_wait_in_order_for_a_place_and_give_it_back() {
     let mut world = RelayWorld::with(|config| config.limits.tunnels = 1).await;
@@ -40,7 +40,7 @@ async fn tunnels_wait_in_order_for_a_place_and_give_it_back() {
     assert!(!lines.contains("b.test"), "{lines}");
 }
 
-/// Claims: cut-answers
+/// Claims: cut-answers*
 #[tokio::test]
 async fn answer_that_ends_where_the_mediator_cuts_is_broken_for_the_client() {
     // The body is "hello world", in chunks.

@@ -173,7 +173,7 @@ impl Process {
     }
 }
 
-/// Claims: hidden-argument, process-relay
+/// Claims: hidden-argument, process-relay, read-relay-log*
 #[tokio::test]
 async fn the_process_serves_without_privileges_and_ends_with_its_supervisor() {
     if !nix::unistd::geteuid().is_root() {
@@ -189,6 +189,12 @@ async fn the_process_serves_without_privileges_and_ends_with_its_supervisor() {
     assert_eq!(relay.status("CapEff:"), "0000000000000000");
     assert_eq!(relay.status("NoNewPrivs:"), "1");
     assert_eq!(relay.status("Seccomp:"), "2");
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", relay.child.id())).unwrap();
+    let of_files = limits
+        .lines()
+        .find(|line| line.starts_with("Max file size"));
+    let words: Vec<&str> = of_files.unwrap().split_whitespace().collect();
+    assert_eq!(words[3..5], ["1048576"; 2], "{limits}");
     let open: Vec<String> = std::fs::read_dir(format!("/proc/{}/fd", relay.child.id()))
         .unwrap()
         .map(|entry| {

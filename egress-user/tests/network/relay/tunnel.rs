@@ -36,7 +36,7 @@ async fn an_idle_tunnel_ends_and_a_busy_one_does_not() {
     assert_eq!(world.short().await, "tls a.test unfinished idle");
 }
 
-/// Claims: collect-relay
+/// Claims: collect-relay*
 #[tokio::test]
 async fn the_stop_ends_what_is_open_and_reports_it() {
     let world = RelayWorld::new().await;

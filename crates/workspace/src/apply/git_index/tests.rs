@@ -88,7 +88,7 @@ fn names_that_lead_elsewhere_are_refused_in_every_version() {
     }
 }
 
-/// Claims: read-git-index, git-indexes
+/// Claims: read-git-index, git-indexes*
 #[test]
 fn an_index_that_another_reader_would_read_otherwise_is_refused() {
     let plain = index(2, 20, &GOOD, &[]);
