@@ -23,7 +23,7 @@ which egress writes the files. [Rows](rows.md#closed-forms) states how a verifie
 | number | an unsigned integer of at most 2^53 − 1, or of the number of bits given beside it |
 | flag | `true` or `false` |
 | list of X | an array of any number of X |
-| map of X | an object with any names, every value an X |
+| map of X | an object with any names; each value is an X |
 | X or null | `null`, or X |
 ";
 

@@ -45,7 +45,7 @@ pub(crate) struct Envelope {
 struct EnvelopeSignature {
     /// Public key of the signer, 64 lowercase hex digits.
     keyid: String,
-    /// Ed25519, in base64.
+    /// Ed25519 signature, in base64.
     sig: String,
 }
 

@@ -180,7 +180,7 @@ impl PacketVerdict {
 pub struct Verifier {
     /// Verdict of the verifier.
     pub verdict: PacketVerdict,
-    /// Whether the key was pinned and the verdict is valid.
+    /// Whether the verdict is `valid`, which requires a pinned key.
     pub trusted: bool,
     /// Number of receipts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -263,7 +263,7 @@ pub enum DnsUdpStatus {
     Unknown,
 }
 
-/// How browsers reach the proxy.
+/// Whether browsers are forced through the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -275,7 +275,7 @@ pub enum BrowserProxyStatus {
     Unknown,
 }
 
-/// When WebSocket frames are scanned.
+/// Whether and where WebSocket frames are scanned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -291,7 +291,8 @@ pub enum WebSocketFrameScanning {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Posture {
-    /// Mechanisms that the probes confirm: `linux`, with `_netns` and `_ebpf_cgroup` if they hold; `none_audit` in audit mode.
+    /// Mechanisms that the probes confirm: `linux`, with `_netns` and `_ebpf_cgroup` if the probes confirm them;
+    /// `none_audit` in audit mode.
     pub enforcement_mode: String,
     /// Operating system of the host.
     pub runner_os: String,
@@ -304,9 +305,9 @@ pub struct Posture {
     pub docker_socket_status: DockerSocketStatus,
     /// State of DNS over UDP.
     pub dns_udp_status: DnsUdpStatus,
-    /// How browsers reach the proxy.
+    /// Whether browsers are forced through the proxy.
     pub browser_proxy_status: BrowserProxyStatus,
-    /// When WebSocket frames are scanned.
+    /// Whether and where WebSocket frames are scanned.
     pub websocket_frame_scanning: WebSocketFrameScanning,
     /// The command's network namespace, `net:[INODE]`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

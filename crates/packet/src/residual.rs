@@ -28,7 +28,7 @@ pub struct Through {
     pub bytes_up: u64,
     /// Bytes of bodies and tunnels to the command.
     pub bytes_down: u64,
-    /// Bytes of the targets of requests, including their queries.
+    /// Bytes of the targets of requests, including the queries.
     pub target_bytes: u64,
     /// Bytes of the heads of requests, including targets and header fields.
     pub head_bytes: u64,
@@ -65,12 +65,13 @@ pub struct Residual {
     pub(super) allowed_hosts: BTreeMap<String, Through>,
     /// All destinations after the first thousand together.
     pub(super) other_hosts: Through,
-    /// Requests that the mediator certainly denied. It received these bytes and states that it passed none of them on.
+    /// Requests that the mediator certainly denied. The mediator received these bytes and states that it did not pass
+    /// them on.
     pub(super) blocked: Through,
-    /// Number of names that the stub resolver answered. It answers inside the boundary, without sending the name
-    /// anywhere.
+    /// Number of names that the stub resolver answered. The stub resolver answers inside the boundary and sends no name
+    /// outside.
     pub(super) names: u64,
-    /// Length of these names together.
+    /// Sum of the lengths of these names.
     pub(super) name_bytes: u64,
 }
 

@@ -166,7 +166,10 @@ fn flow_row_has_its_hash() {
     let row = format!("{}\n", block("Flow row", 0));
     let report = check_flows(&mut row.as_bytes(), &mut |_| {}).unwrap();
     assert!(report.findings.is_empty(), "{:?}", report.findings);
-    assert_eq!(report.head, value("SHA-256 of the hashed bytes, which is `hash`"));
+    assert_eq!(
+        report.head,
+        value("SHA-256 of the hashed bytes, which is `hash`")
+    );
 }
 
 #[test]

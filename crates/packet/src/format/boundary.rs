@@ -59,23 +59,23 @@ documents! {
         dns: Dns,
         /// Destination ports that the relay accepts: 80, 443, and the ports of `--allow-port`.
         allowed_ports: Vec<u16>,
-        /// How the command saw the workspace.
+        /// The mode in which the command used the workspace.
         workspace: Workspace,
         /// Host sockets that the caller opened.
         allowed_unix: Vec<AllowedSocket>,
-        /// What the file view leaves out.
+        /// Mounts that the file view leaves out, and paths that it covers.
         view: View,
         /// Names of environment variables.
         environment: Environment,
-        /// The authority with which a Pipelock opens TLS. Absent if Pipelock does not open TLS.
+        /// The authority with which a Pipelock intercepts TLS. Absent if Pipelock does not intercept TLS.
         tls_interception: Option<TlsInterception>,
-        /// Limits, and which were reached.
+        /// Limits of the run, and whether each limit was reached.
         limits: Limits,
         /// Credentials that were hidden from the command.
         credentials: Credentials,
         /// Files that the command wrote for the runner, such as `GITHUB_ENV`. The runner does not receive them.
         command_files: Vec<CommandFile>,
-        /// How the command's output was passed on.
+        /// Handling of the command's output.
         output: Output,
         /// `NUMBER: TARGET` of each descriptor above 2 that the caller left open, and of each
         /// standard stream of the caller that is a socket. No process of the run receives the
@@ -84,7 +84,7 @@ documents! {
         inherited_descriptors: Vec<Name>,
         /// The policy that the mediator read.
         policy: Policy,
-        /// The mediator, which judged the requests and signed the receipts.
+        /// The mediator. It judged the requests and signed the receipts.
         mediator: MediatorDocument,
         /// The kernel's counters at the end of the run.
         counters: Counters,
@@ -227,7 +227,7 @@ documents! {
         relay: u64,
     }
 
-    /// How the command saw the workspace.
+    /// The mode in which the command used the workspace.
     Workspace {
         /// The value of `--workspace`.
         mode: WorkspaceMode,
@@ -259,11 +259,11 @@ documents! {
     Recovered {
         /// Path of the workspace.
         workspace: Name,
-        /// Whether the killed run had begun to apply its changes, so that the rest was applied now.
+        /// Whether the killed run had begun to apply its changes. In this case, the rest was applied now.
         completed: bool,
         /// Number of changes that are in the workspace now.
         applied: u64,
-        /// Number of changes that are not in the workspace, although applying had begun.
+        /// Number of changes that are not in the workspace, although the killed run had begun to apply its changes.
         refused: u64,
         /// Directory that keeps the changes that were not applied.
         kept: Option<Name>,
@@ -277,7 +277,7 @@ documents! {
         as_owner: bool,
     }
 
-    /// What the file view leaves out.
+    /// Mounts that the file view leaves out, and paths that it covers.
     View {
         /// Mounts of the host that the file view does not contain.
         left_out: Vec<LeftOut>,
@@ -303,7 +303,7 @@ documents! {
         set: Vec<Name>,
     }
 
-    /// The authority with which a Pipelock opens TLS.
+    /// The authority with which a Pipelock intercepts TLS.
     TlsInterception {
         /// SHA-256 of the authority's certificate in DER form.
         certificate_sha256: Sha256,
@@ -331,7 +331,7 @@ documents! {
     CommandFile {
         /// Variable that names the file.
         name: Name,
-        /// Length of the file.
+        /// Length of the file, bytes.
         bytes: u64,
         /// SHA-256 of the file. Absent if the file is longer than 8 MiB.
         #[serde(skip_serializing_if = "Option::is_none")]

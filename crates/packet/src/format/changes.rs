@@ -12,19 +12,19 @@ words! {
         V0 = "egress.changes.v0",
     }
 
-    /// What happened to a path.
+    /// The kind of a change to a path.
     WhatChanged {
-        /// It is new.
+        /// The path is new.
         Created = "created",
-        /// It is gone.
+        /// The path was deleted.
         Deleted = "deleted",
-        /// Content, permissions, or attributes differ.
+        /// The content, the permissions, or the attributes of the path changed.
         Modified = "modified",
-        /// It is a directory that had another name.
+        /// A directory was moved to this path.
         Moved = "moved",
     }
 
-    /// The type of a path. For a deleted path, the type that it had.
+    /// The type of a path. For a deleted path, the type before the deletion.
     EntryKind {
         /// A device node.
         Device = "device",
@@ -42,11 +42,11 @@ words! {
 
     /// The outcome of a change.
     ChangeOutcome {
-        /// It was applied to the workspace.
+        /// The change was applied to the workspace.
         Applied = "applied",
-        /// A rule kept it out of the workspace.
+        /// A rule denied the change.
         Refused = "refused",
-        /// A host process changed the same path, so it was not applied.
+        /// The change was not applied, because a host process changed the same path.
         Conflict = "conflict",
         /// No change of the run is applied.
         Discarded = "discarded",
@@ -56,37 +56,37 @@ words! {
     ChangeRule {
         /// A host process changed the same path during the run.
         ChangedMeanwhile = "changed_meanwhile",
-        /// It is a device node.
+        /// The path is a device node.
         Device = "device",
-        /// It is a named pipe.
+        /// The path is a named pipe.
         Fifo = "fifo",
-        /// It is in a git directory and does not belong to the data of the repository.
+        /// The path is in a git directory and does not belong to the data of the repository.
         GitDirectory = "git_directory",
-        /// It is a git index with names that lead elsewhere, or that cannot be read.
+        /// The path is a git index that cannot be read, or that has a name outside the workspace or in a git directory.
         GitIndex = "git_index",
-        /// It is in `.github` at the top.
+        /// The path is in the `.github` at the top of the workspace.
         Github = "github",
-        /// The directory that holds it was not applied.
+        /// A directory above or below the path was not applied.
         HeldBack = "held_back",
-        /// git would take the directory for a repository.
+        /// The directory would become a git repository.
         LooksLikeGitDirectory = "looks_like_git_directory",
-        /// It is a new `.git`.
+        /// The path is a new `.git`.
         NewGitDirectory = "new_git_directory",
         /// The owner of the workspace lacks the permission.
         NotPermitted = "not_permitted",
         /// Another file system is mounted there.
         OtherFileSystem = "other_file_system",
-        /// It is a symbolic link that points outside the workspace.
+        /// The path is a symbolic link that points outside the workspace.
         PointsOutside = "points_outside",
-        /// It is protected (`--protect`, policy, keys, packet directory).
+        /// The path is protected (`--protect`, policy, keys, packet directory).
         Protected = "protected",
-        /// It is a socket.
+        /// The path is a socket.
         Socket = "socket",
-        /// Its path is too long or too deep.
+        /// The path is too long or too deep.
         TooDeep = "too_deep",
         /// No change of the run is applied.
         WholeRun = "whole_run",
-        /// It is a permission of the workspace itself.
+        /// The change is to the permissions of the workspace itself.
         WorkspaceItself = "workspace_itself",
     }
 }
@@ -107,9 +107,9 @@ documents! {
     /// A change of one path.
     Change {
         [
-            /// What happened.
+            /// Kind of the change.
             change: WhatChanged,
-            /// Type of the path. For a deleted path, the type that it had.
+            /// Type of the path. For a deleted path, the type before the deletion.
             kind: EntryKind,
             /// The outcome of the change.
             outcome: ChangeOutcome,

@@ -44,11 +44,11 @@ documents! {
         process: String,
         /// Executable of the process, if the process still ran.
         exe: Option<Name>,
-        /// Socket cookie. 0 if the hook has none.
+        /// Socket cookie. 0 if the hook has no cookie.
         cookie: u64,
         /// Kernel monotonic time of the call, ns. Together with the cookie, it identifies the connection.
         connect_ns: u64,
-        /// Number of attempts that the row stands for.
+        /// Number of attempts that the row counts.
         count: Exactly<1>,
     }
 
@@ -78,7 +78,7 @@ documents! {
         process: String,
         /// Executable of the process, if the process still ran.
         exe: Option<Name>,
-        /// Number of attempts that the row stands for.
+        /// Number of attempts that the row counts.
         count: Exactly<1>,
     }
 
@@ -104,23 +104,23 @@ documents! {
     RepeatsRow {
         /// Time at which the row was written.
         ts: Time,
-        /// As in `kernel`.
+        /// Same meaning as in a row `kernel`.
         hook: Hook,
-        /// As in `kernel`.
+        /// Same meaning as in a row `kernel`.
         verdict: KernelVerdict,
-        /// As in `kernel`.
+        /// Same meaning as in a row `kernel`.
         reason: KernelReason,
-        /// As in `kernel`.
+        /// Same meaning as in a row `kernel`.
         protocol: Name,
-        /// As in `kernel`.
+        /// Same meaning as in a row `kernel`.
         dst: Name,
-        /// As in `kernel`.
+        /// Same meaning as in a row `kernel`.
         port: u16,
-        /// As in `kernel`.
+        /// Same meaning as in a row `kernel`.
         name: Option<Name>,
-        /// As in `kernel`.
+        /// Same meaning as in a row `kernel`.
         process: String,
-        /// Number of all attempts, including the first.
+        /// Number of all attempts, including the first attempt.
         count: u64,
         /// Time of the first attempt.
         first: Time,
@@ -132,19 +132,19 @@ documents! {
     UnixRepeatsRow {
         /// Time at which the row was written.
         ts: Time,
-        /// As in `kernel`.
+        /// Same meaning as in a row `kernel`.
         hook: UnixHook,
-        /// As in `kernel`.
+        /// Same meaning as in a row `kernel`.
         verdict: UnixVerdict,
-        /// As in `kernel`.
+        /// Same meaning as in a row `kernel`.
         reason: UnixReason,
         /// `unix`.
         protocol: UnixProtocol,
-        /// As in `kernel`.
+        /// Same meaning as in a row `kernel`.
         path: String,
-        /// As in `kernel`.
+        /// Same meaning as in a row `kernel`.
         process: String,
-        /// Number of all uses, including the first.
+        /// Number of all uses, including the first use.
         count: u64,
         /// Time of the first use.
         first: Time,
@@ -172,13 +172,13 @@ documents! {
     CloseTotalRow {
         /// Time at which the row was written.
         ts: Time,
-        /// Number of connections that the row stands for.
+        /// Number of connections that the row counts.
         count: u64,
-        /// As in `kernel_close`.
+        /// Same meaning as in a row `kernel_close`.
         bytes_sent: u64,
-        /// As in `kernel_close`.
+        /// Same meaning as in a row `kernel_close`.
         bytes_acked: u64,
-        /// As in `kernel_close`.
+        /// Same meaning as in a row `kernel_close`.
         bytes_received: u64,
     }
 
@@ -198,7 +198,7 @@ documents! {
         connect_ns: u64,
         /// Time of the connect call.
         opened: Time,
-        /// Whether the other side answered.
+        /// Whether the connection was established.
         established: bool,
         /// Whether the connection was closed when the row was written.
         closed: bool,
@@ -219,15 +219,15 @@ documents! {
         protocol: MediatorProtocol,
         /// Destination port.
         port: u16,
-        /// Whether the other side answered.
+        /// Whether the connection was established.
         established: bool,
-        /// Number of connections or datagrams that the row stands for.
+        /// Number of connections or datagrams that the row counts.
         count: u64,
-        /// As in `kernel_mediator`.
+        /// Same meaning as in a row `kernel_mediator`.
         bytes_sent: u64,
-        /// As in `kernel_mediator`.
+        /// Same meaning as in a row `kernel_mediator`.
         bytes_acked: u64,
-        /// As in `kernel_mediator`.
+        /// Same meaning as in a row `kernel_mediator`.
         bytes_received: u64,
     }
 
@@ -241,17 +241,17 @@ documents! {
         verdict: MediatorVerdict,
         /// Reason for the denial.
         reason: MediatorReason,
-        /// As in `kernel`.
+        /// Same meaning as in a row `kernel`.
         protocol: Name,
         /// Destination address. `::` with `sock_create`.
         dst: Name,
         /// Destination port. 0 with `sock_create`.
         port: u16,
-        /// Socket cookie. 0 if the hook has none.
+        /// Socket cookie. 0 if the hook has no cookie.
         cookie: u64,
         /// Kernel monotonic time of the call, ns.
         connect_ns: u64,
-        /// Number of calls that the row stands for.
+        /// Number of calls that the row counts.
         count: Exactly<1>,
     }
 
@@ -260,19 +260,19 @@ documents! {
     MediatorDeniedRepeatsRow {
         /// Time at which the row was written.
         ts: Time,
-        /// As in `kernel_mediator_denied`.
+        /// Same meaning as in a row `kernel_mediator_denied`.
         hook: Hook,
-        /// As in `kernel_mediator_denied`.
+        /// Same meaning as in a row `kernel_mediator_denied`.
         verdict: MediatorVerdict,
-        /// As in `kernel_mediator_denied`.
+        /// Same meaning as in a row `kernel_mediator_denied`.
         reason: MediatorReason,
-        /// As in `kernel_mediator_denied`.
+        /// Same meaning as in a row `kernel_mediator_denied`.
         protocol: Name,
-        /// As in `kernel_mediator_denied`.
+        /// Same meaning as in a row `kernel_mediator_denied`.
         dst: Name,
-        /// As in `kernel_mediator_denied`.
+        /// Same meaning as in a row `kernel_mediator_denied`.
         port: u16,
-        /// Number of all calls, including the first.
+        /// Number of all calls, including the first call.
         count: u64,
         /// Time of the first call.
         first: Time,
@@ -332,7 +332,7 @@ documents! {
     ResolverRow {
         /// Time at which the row was written.
         ts: Time,
-        /// The name in lower case, without the final dot.
+        /// The name in lower case, without a final dot.
         name: String,
         /// The synthetic address in the answer.
         address: Option<Name>,
@@ -369,19 +369,19 @@ documents! {
         ts: Time,
         /// `end`.
         event: EndEvent,
-        /// As in a heartbeat.
+        /// Same meaning as in a heartbeat.
         beat: u64,
-        /// As in a heartbeat.
+        /// Same meaning as in a heartbeat.
         interval_s: Exactly<HEARTBEAT_S>,
-        /// As in a heartbeat.
+        /// Same meaning as in a heartbeat.
         links: Vec<u64>,
-        /// As in a heartbeat.
+        /// Same meaning as in a heartbeat.
         processes: u64,
-        /// As in a heartbeat.
+        /// Same meaning as in a heartbeat.
         unconfined: u64,
-        /// As in a heartbeat.
+        /// Same meaning as in a heartbeat.
         ring_full: u64,
-        /// As in a heartbeat.
+        /// Same meaning as in a heartbeat.
         relay_denied: u64,
         /// Number of kernel events that could not be read.
         malformed: u64,

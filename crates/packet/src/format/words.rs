@@ -16,21 +16,21 @@ words! {
         SkbEgress = "skb_egress",
     }
 
-    /// What a hook did with an attempt.
+    /// The decision of a hook about an attempt.
     KernelVerdict {
         /// Denied with `EPERM`.
         Denied = "denied",
-        /// Left alone, because it stays on the boundary's loopback.
+        /// Not changed, because the destination is the boundary's loopback.
         Local = "local",
-        /// Denied. No data would have been sent, because a library only compared addresses.
+        /// Denied. A library only compared addresses, and would not have sent data.
         Probe = "probe",
-        /// Left alone, because it goes to the explicit proxy port.
+        /// Not changed, because the destination is the explicit proxy port.
         Proxy = "proxy",
-        /// Sent to the relay.
+        /// The connection was sent to the relay.
         Redirected = "redirected",
-        /// Left alone in an audit; a boundary would deny it.
+        /// Not changed in an audit. A boundary would deny the attempt.
         WouldDeny = "would_deny",
-        /// Left alone in an audit; a boundary would send it to the relay.
+        /// Not changed in an audit. A boundary would send the connection to the relay.
         WouldRedirect = "would_redirect",
     }
 
@@ -38,17 +38,17 @@ words! {
     KernelReason {
         /// The verdict needs no reason.
         None = "",
-        /// It went to port 53 or 853 of anything except the stub resolver.
+        /// The destination is port 53 or 853 of a resolver other than the stub resolver.
         Dns = "dns_to_other_resolver",
-        /// It was a datagram to anything except loopback.
+        /// The attempt is a datagram to an address other than loopback.
         Udp = "udp",
-        /// Its protocol carries no mediated traffic.
+        /// The mediator does not carry this protocol.
         Protocol = "protocol",
-        /// Its socket type carries no mediated traffic.
+        /// The mediator does not carry traffic of this socket type.
         SocketType = "socket_type",
-        /// It named the relay's own port.
+        /// The destination is the relay's own port.
         ControlPort = "control_port",
-        /// It used IPv6 without an IPv6 listener.
+        /// The attempt uses IPv6, and the relay has no IPv6 listener.
         NoIpv6 = "ipv6_unavailable",
         /// The network packet would have left by another interface.
         NotLoopback = "not_loopback",
@@ -66,13 +66,13 @@ words! {
 
     /// The result of the use of an `AF_UNIX` address.
     UnixVerdict {
-        /// It stays inside the boundary.
+        /// The address is inside the boundary.
         Local = "local",
-        /// It leads to a host socket that the caller opened.
+        /// The address leads to a host socket that the caller allowed.
         Allowed = "allowed_unix",
-        /// It leads nowhere inside the boundary.
+        /// No socket has the address inside the boundary.
         Unreachable = "unreachable",
-        /// It leads nowhere, and only a library that looks for a name service cache used it.
+        /// No socket has the address, and only a library used it to look for a name service cache.
         Probe = "probe",
         /// The kernel program could not read the address.
         Unread = "unread",
@@ -82,7 +82,7 @@ words! {
     UnixReason {
         /// The verdict needs no reason.
         None = "",
-        /// Nothing is at that path inside the boundary.
+        /// The path does not exist inside the boundary.
         NotInside = "not_in_the_boundary",
         /// The kernel program could not read or store data that it needs.
         Internal = "internal",
@@ -102,11 +102,11 @@ words! {
         Udp = "udp",
     }
 
-    /// What a hook did with a connection or datagram of the mediator.
+    /// The decision of a hook about a connection or datagram of the mediator.
     MediatorVerdict {
         /// Denied.
         Denied = "denied",
-        /// Denied. No data would have been sent.
+        /// Denied. The program would not have sent data.
         Probe = "probe",
     }
 
@@ -138,17 +138,17 @@ words! {
 
     /// The result of a request or tunnel.
     RelayVerdict {
-        /// The mediator allowed it, and both halves ended normally.
+        /// The mediator allowed the request, and request and answer ended normally.
         Forwarded = "forwarded",
-        /// The relay denied it and sent no request to the mediator.
+        /// The relay denied the request and did not send it to the mediator.
         Refused = "refused",
-        /// The mediator denied it, and the mark on the answer shows that the mediator sent it.
+        /// The mediator denied the request, and the mark on the answer shows that the mediator sent the answer.
         Blocked = "blocked",
         /// The answer looks like a denial by the mediator, but an origin can imitate such a denial.
         Answered = "answered",
-        /// An error ended it.
+        /// An error ended the exchange.
         Failed = "failed",
-        /// It was cut before both halves had ended.
+        /// The exchange was cut before request and answer had ended.
         Unfinished = "unfinished",
     }
 
@@ -176,17 +176,17 @@ words! {
         End = "end",
     }
 
-    /// How the command saw the workspace.
+    /// The mode in which the command used the workspace.
     WorkspaceMode {
-        /// Its changes are applied at the end.
+        /// The command used an overlay, and its changes are applied at the end.
         Apply = "apply",
-        /// It had a copy.
+        /// The command used a copy of the workspace.
         Copy = "copy",
-        /// It had the workspace itself.
+        /// The command used the workspace itself.
         Direct = "direct",
-        /// Its changes are discarded.
+        /// The command used an overlay, and its changes are discarded.
         Discard = "discard",
-        /// It could not write.
+        /// The command could not write to the workspace.
         ReadOnly = "read-only",
     }
 }

@@ -160,7 +160,7 @@ pub struct Containment {
     pub boundary_verified: bool,
     /// Whether the probes for a way around the mediator were denied.
     pub probe_refused_direct_egress: bool,
-    /// Hash of everything that the kernel enforces.
+    /// Hash of the kernel programs and of the system call filter.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub kernel_rule_hash: String,
     /// User id of the command, decimal.

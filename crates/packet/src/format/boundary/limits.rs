@@ -5,7 +5,7 @@ use super::super::value::Name;
 use super::words::{LimitHolder, OpenFilesHolder};
 
 documents! {
-    /// Limits, and which were reached.
+    /// Limits of the run, and whether each limit was reached.
     Limits {
         /// Limit on concurrent processes and threads of the command.
         processes: Limit,
@@ -27,8 +27,8 @@ documents! {
     Limit {
         /// The limit.
         most: u64,
-        /// The mechanism that enforced the limit, and how often the limit was reached. Absent if this could not be
-        /// read.
+        /// The mechanism that enforced the limit, and the number of times that the limit was reached. Absent if the
+        /// mechanism could not be read.
         reached: Option<Reached>,
     }
 

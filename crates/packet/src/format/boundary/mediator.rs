@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use super::super::value::{Name, Sha256};
 use super::words::{Binding, BuiltinBinding, PlainHttp};
 
-/// The mediator, which judged the requests and signed the receipts.
+/// The mediator. It judged the requests and signed the receipts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(
     feature = "schema",
@@ -21,7 +21,7 @@ pub enum MediatorDocument {
     },
     /// A Pipelock.
     Pipelock {
-        /// How the relay sends plain HTTP to Pipelock.
+        /// Way in which the relay sends plain HTTP to Pipelock.
         #[serde(default)]
         plain_http: PlainHttp,
         /// Facts about this Pipelock.
@@ -80,7 +80,7 @@ documents! {
         allowed: Vec<u64>,
         /// Whether Pipelock was killed because it did not end in time.
         killed: bool,
-        /// Irregularities at the end that lost nothing.
+        /// Irregularities at the end of the run that did not lose evidence.
         notes: Vec<String>,
     }
 

@@ -26,7 +26,7 @@ documents! {
             name: Name,
             /// Outcome of the probe and its control together.
             outcome: ProbeOutcome,
-            /// The error inside the boundary, or what the probe reached.
+            /// Error inside the boundary, or target that the probe reached.
             detail: Name,
         ]
         /// The control: the same attempt outside the boundary.
@@ -37,7 +37,7 @@ documents! {
     Control {
         /// Whether the attempt succeeded outside.
         succeeded: bool,
-        /// What the attempt reached, or why it failed.
+        /// Target that the attempt reached, or the reason why it failed.
         detail: Name,
     }
 

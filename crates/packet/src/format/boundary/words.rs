@@ -10,7 +10,7 @@ words! {
     Mode {
         /// A boundary was enforced.
         Enforce = "enforce",
-        /// Nothing was enforced: an audit.
+        /// The run was an audit, so nothing was enforced.
         Audit = "audit",
     }
 
@@ -52,11 +52,11 @@ words! {
         ControlFailed = "control_failed",
     }
 
-    /// How the relay sends plain HTTP to a Pipelock.
+    /// The way in which the relay sends plain HTTP to a Pipelock.
     PlainHttp {
-        /// As requests that Pipelock fetches and scans.
+        /// The relay sends plain HTTP as requests that Pipelock fetches and scans.
         Scan = "scan",
-        /// Through a tunnel.
+        /// The relay sends plain HTTP through a tunnel.
         Tunnel = "tunnel",
     }
 
