@@ -29,9 +29,9 @@ pub enum Row {
     /// The answer of a name server that an audit recorded.
     #[serde(rename = "kernel")]
     DnsAnswer(DnsAnswerRow),
-    /// The number of repetitions of an attempt after the row `kernel` for it.
+    /// Repetitions of an attempt. The first attempt has a row `kernel`.
     KernelRepeats(RepeatsRow),
-    /// The number of further uses of an `AF_UNIX` address after the row `kernel` for it.
+    /// Further uses of an `AF_UNIX` address. The first use has a row `kernel`.
     #[serde(rename = "kernel_repeats")]
     UnixRepeats(UnixRepeatsRow),
     /// The bytes of one connection of the command, at its end.
@@ -40,11 +40,11 @@ pub enum Row {
     KernelCloseTotal(CloseTotalRow),
     /// One connection that the mediator opened, or one datagram that it sent to a name server.
     KernelMediator(MediatorRow),
-    /// Later connections or datagrams of the same protocol and port.
+    /// The sums of later connections or datagrams with the same protocol and port.
     KernelMediatorTotal(MediatorTotalRow),
     /// A destination that the hooks on the mediator's own sockets denied.
     KernelMediatorDenied(MediatorDeniedRow),
-    /// The number of further denials of a destination after the row `kernel_mediator_denied` for it.
+    /// Further denials of a destination. The first denial has a row `kernel_mediator_denied`.
     KernelMediatorDeniedRepeats(MediatorDeniedRepeatsRow),
     /// The result of one request or tunnel.
     Relay(Box<RelayRow>),

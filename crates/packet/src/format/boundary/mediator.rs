@@ -78,7 +78,7 @@ documents! {
         /// Two numbers: the allowed actions in the relay's rows, and the allowed actions with a
         /// receipt.
         allowed: Vec<u64>,
-        /// Whether Pipelock was killed because it did not end in time.
+        /// Whether the supervisor killed Pipelock because Pipelock did not end in time.
         killed: bool,
         /// Irregularities at the end of the run that did not lose evidence.
         notes: Vec<String>,
