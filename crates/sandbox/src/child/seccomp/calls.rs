@@ -89,7 +89,7 @@ const MOUNTS: &str = "mounts belong to the boundary";
 const IO_URING: &str = "its operations, including those on sockets, bypass the filters";
 const KEYS: &str =
     "kernel keys outlive the command, and all users of the machine share their table";
-const MACHINE: &str = "concerns the state of the whole machine; also requires a capability";
+const MACHINE: &str = "acts on the whole machine; also requires a capability";
 const FANOTIFY: &str = "reports how other programs use files";
 const QUOTAS: &str = "file system quotas belong to the machine";
 const HANDLES: &str = "opens files without passing through their directories";
