@@ -52,9 +52,9 @@ pub struct Addresses {
     pub metadata: Ipv4Addr,
 }
 
-/// Addresses to which no public name may resolve. Servers of the world answer at them. They are addresses of cloud
-/// platforms, of private networks, and of IANA's protocols, and addresses that a translator or a tunnel maps to one of
-/// these.
+/// Addresses to which no public name may resolve. Servers of the world answer at these addresses. The list has
+/// addresses of cloud platforms, of private networks, and of IANA's protocols. It also has addresses that a translator
+/// or a tunnel maps to such an address.
 const NOT_PUBLIC: [&str; 10] = [
     "169.254.169.254/32",
     "168.63.129.16/32",

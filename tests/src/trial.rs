@@ -1,5 +1,5 @@
-//! Tries the lies of a mediator, one in each run. The changed receipts must be valid by themselves, and the rest of the
-//! packet must contradict them.
+//! Tries the lies of a mediator, one in each run. The changed receipts must be valid when they are checked without the
+//! other files, and the other files must contradict them.
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;

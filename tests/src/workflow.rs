@@ -1,5 +1,5 @@
-//! A machine with a workflow runner. It has a checkout of the project, a user with `sudo`, and `act`. All its files are
-//! in the world's directory and in the world's mount namespace.
+//! A machine with a workflow runner. It has a checkout of the project, a user with `sudo`, and `act`. All files of the
+//! machine are in the world's directory and in the world's mount namespace.
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -200,7 +200,7 @@ impl Runner {
         self.world.runner(&words)
     }
 
-    /// Runs the test workflow `workflow`, or only the job `job` of it.
+    /// Runs the test workflow `workflow`, or only its job `job`.
     pub fn act(&self, workflow: &str, job: Option<&str>, variables: &[(&str, &str)]) -> Log {
         let dir = self.world.dir().display();
         let job = job.map_or_else(String::new, |job| format!("-j {job}"));
@@ -259,7 +259,7 @@ impl Log {
     /// Fails unless the workflow succeeded.
     ///
     /// # Panics
-    /// With the log, if it did not succeed.
+    /// With the log, if the workflow did not succeed.
     #[track_caller]
     pub fn assert_success(&self) {
         assert!(self.0.success(), "{}", self.0);

@@ -151,7 +151,8 @@ impl World {
         self.start(&mut command)
     }
 
-    /// Starts a program in the namespace of the servers. Every name of the world resolves to it.
+    /// Starts a program in the namespace of the servers. Every name of the world resolves to an address at which the
+    /// program can listen.
     ///
     /// # Panics
     /// If the program cannot start.
@@ -164,8 +165,8 @@ impl World {
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
     }
 
-    /// Makes a certificate for `name`, signed by the world's authority. Returns its file and the file of its key,
-    /// `NAME.pem` and `NAME.key`.
+    /// Makes a certificate for `name`, signed by the world's authority. Returns the file of the certificate and the
+    /// file of its key, `NAME.pem` and `NAME.key`.
     ///
     /// # Panics
     /// If the certificate cannot be made.
@@ -294,7 +295,8 @@ impl Builder {
         })
     }
 
-    /// Writes the files that replace files of the runner. Returns each with the path on the runner.
+    /// Writes the files that replace files of the runner. Returns each file with the path that it replaces on the
+    /// runner.
     fn files(&self, dir: &Path, authority: &str) -> io::Result<Vec<(PathBuf, &'static str)>> {
         let mut hosts = "127.0.0.1 localhost\n::1 localhost\n".to_owned();
         if let Ok(name) = gethostname() {

@@ -234,8 +234,8 @@ fn rows<'text>(document: &str, text: &'text str) -> Result<Vec<(String, &'text s
     Ok(found)
 }
 
-/// Returns the identifiers in brackets. Each has the text between it and the identifier before it in the same
-/// paragraph, item, or row. If this text names no file, the identifier has the text of the whole paragraph.
+/// Returns the identifiers in brackets. Each identifier has the text between itself and the previous identifier in the
+/// same paragraph, item, or row. If this text names no file, the identifier has the text of the whole paragraph.
 fn statements(text: &str) -> Vec<(String, &str)> {
     let mut found = Vec::new();
     for block in blocks(text) {
@@ -300,7 +300,7 @@ fn paths(text: &str) -> BTreeSet<String> {
     .collect()
 }
 
-/// Returns the claims that a source file names. In a list of rules, the string of each rule names it.
+/// Returns the claims that a source file names. In a list of rules, the string of a rule names the rule.
 fn sources_of<'text>(file: &Path, text: &'text str) -> Vec<&'text str> {
     if file.file_name().is_some_and(|name| name == "rules.rs") && text.contains("rules! {") {
         let strings = text.split('"').skip(1).step_by(2);
@@ -326,7 +326,7 @@ fn header(script: &str) -> impl Iterator<Item = &str> {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Mention {
     name: String,
-    /// Whether the name is a string in the code. Otherwise, it is in the doc comment.
+    /// Whether the name is a string in the code. Otherwise, the name is in the doc comment.
     is_text: bool,
 }
 

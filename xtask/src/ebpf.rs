@@ -116,8 +116,8 @@ fn read_object(built: &Path) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes an object to a file. If the file already has this content, it is not changed, because the build script of
-/// egress-user watches the time of its last change.
+/// Writes an object to a file. If the file already has this content, the file is not changed, because the build script
+/// of egress-user watches its modification time.
 fn keep(path: &Path, bytes: &[u8]) -> Result<()> {
     if fs::read(path).ok().as_deref() != Some(bytes) {
         fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))?;

@@ -72,7 +72,7 @@ const TEST_PROGRAMS: [(&str, &str); 18] = [
 /// cargo.
 const OLDEST_CARGO: [u32; 2] = [1, 68];
 
-/// Debian's packages with cargo, the newest first. Some Debian releases have only one of them.
+/// Debian's packages with cargo, the newest first. Some Debian releases have only one of these packages.
 const CARGO_PACKAGES: [&[&str]; 2] = [&["cargo-web", "rustc-web"], &["cargo", "rustc"]];
 
 /// User id of an account other than root.

@@ -153,7 +153,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Adds the tests that need the corpora. Without this call, they are ignored.
+/// Adds the tests that need the corpora. Without this call, these tests are ignored.
 fn known_verdicts(test: &mut Command) -> &mut Command {
     println!("test: evidence with known verdicts");
     test.args(["--package", "egress-user", "--test", "packet"])
@@ -182,7 +182,7 @@ fn pipelocks() -> Result<Vec<PathBuf>> {
 }
 
 /// Returns the directory that contains `corpora` with evidence whose verdicts are known. The caller can name this
-/// directory. Otherwise, it is beside the project or above it. The corpora are not part of the repository.
+/// directory. Otherwise, this directory is beside the project or above it. The corpora are not part of the repository.
 fn corpora(layout: &Layout) -> Option<PathBuf> {
     env::var_os(CORPORA_VARIABLE)
         .map(PathBuf::from)

@@ -1,4 +1,4 @@
-//! All servers of the world. They run in one thread in the `internet` namespace.
+//! All servers of the world. The servers run in one thread in the `internet` namespace.
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, mpsc};
@@ -124,7 +124,7 @@ fn serve(
         let discard = UdpSocket::bind((INTERNET.marker, 9)).await?;
         tokio::spawn(sinks::discard(discard));
         drop(ready.send(Ok(())));
-        // No message is ever sent on this channel. Its other end is dropped with the world.
+        // No message is ever sent on this channel. The other end of the channel is dropped with the world.
         drop(stopped.await);
         Ok(())
     })

@@ -1,8 +1,8 @@
 //! A mediator that lies: it decides and serves as usual, and rewrites its evidence at its end.
 //!
 //! The mediator has the key of the receipts, so the rewritten evidence is signed and chained correctly, and a verifier
-//! of receipts alone accepts it. Only other records can contradict it: the flow log of the relay, and the kernel's
-//! records.
+//! that checks only receipts accepts it. Only other records can contradict the evidence: the flow log of the relay, and
+//! the kernel's records.
 //!
 //! `examples/lying_mediator.rs` of `egress-user` is a built-in mediator that lies. The program `egress-liar` is a real
 //! Pipelock that lies.
@@ -29,7 +29,7 @@ use testimony::Testimony;
 ///
 /// # Errors
 /// If there is no such lie, or the evidence cannot be read or written. Also if the lie changes nothing, because a test
-/// of it would then prove nothing. The truth must not change a byte.
+/// of such a lie would prove nothing. The truth must not change a byte.
 pub fn tell(name: &str, dir: &Path, key: &SigningKey) -> io::Result<()> {
     let lie = LIES.iter().find(|lie| lie.name == name);
     let lie = lie.ok_or_else(|| io::Error::other(format!("there is no lie {name:?}")))?;

@@ -72,8 +72,8 @@ fn refuse(testimony: &mut Testimony, action: &str) {
     });
 }
 
-/// Makes the receipts of an action that never took place. They are copies of the receipts of the action `like`, so that
-/// they have the form of this mediator, with a new number and the host `name`.
+/// Makes the receipts of an action that never took place. These receipts are copies of the receipts of the action
+/// `like`, so that they have the form of this mediator. The number and the host `name` are new.
 fn invented(testimony: &Testimony, like: &str, number: u64, name: &str) -> Vec<Receipt> {
     let theirs = testimony
         .receipts()

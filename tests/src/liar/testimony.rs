@@ -19,7 +19,7 @@ pub(crate) struct Testimony {
     pub(crate) items: Vec<Item>,
 }
 
-/// One entry of the recorder. If the mediator writes receipts of two versions, an action receipt has its twin with it.
+/// One entry of the recorder. If the mediator writes each receipt in two versions, the item holds both.
 #[derive(Clone, Debug)]
 pub(crate) enum Item {
     /// An action receipt.

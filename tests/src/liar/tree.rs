@@ -2,7 +2,7 @@
 use pipelock_receipts::canonical::push_string;
 use pipelock_receipts::json::{MAX_ENTRY_DEPTH, Node, parse};
 
-/// One value: an object whose members can be changed, or the source text of anything else.
+/// One value: an object whose members can be changed, or the source text of any other value.
 #[derive(Clone, Debug)]
 pub(crate) enum Tree {
     /// Source text.

@@ -26,8 +26,8 @@ pub(super) const THREADS: usize = 4;
 const IN_MEMORY: &str = "/dev/shm";
 /// Length of a file with a hole. It exceeds every size limit.
 const SPARSE: u64 = 600 << 20;
-/// The rule about the grade in the attestation. Every other broken rule breaks it too, because the attestation of a
-/// changed packet still states the grade of the honest packet.
+/// The rule about the grade in the attestation. A packet that breaks any other rule breaks this rule too, because the
+/// attestation of a changed packet still states the grade of the honest packet.
 const PREDICATE: &str = "attestation.predicate";
 /// The rule about the pages, whose content depends on all other files.
 const RENDERED: &str = "packet.rendered";

@@ -22,7 +22,7 @@ pub(super) struct Unit {
 }
 
 impl Unit {
-    /// Returns the start of the names of the unit's changes. The name of an operator completes it.
+    /// Returns the start of the names of the unit's changes. The name of an operator completes each name.
     pub(super) fn name(&self) -> String {
         format!("{}:{}:{}:", self.attacker.word(), self.file, self.path)
     }

@@ -1,4 +1,5 @@
-//! Tests the world itself. If its counter or its servers missed traffic, the other tests would prove nothing.
+//! Tests the world itself. If the counter or the servers of the world missed traffic, the other tests would prove
+//! nothing.
 
 use std::net::{TcpStream, UdpSocket};
 use std::time::{Duration, Instant};

@@ -14,7 +14,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 pub struct Measured {
     /// How it ended.
     pub status: ExitStatus,
-    /// Time from its start to its end.
+    /// Time from the start to the end of the program.
     pub wall: Duration,
     /// Its peak memory, in KiB.
     pub rss_kib: u64,

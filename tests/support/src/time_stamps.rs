@@ -14,7 +14,8 @@ pub const TIME_STAMPING: &str =
 /// Required extensions of a root certificate.
 pub const ROOT: &str = "basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign";
 
-/// Reads an HTTP request to an authority. Returns its head in lower case, and its body, which is the query.
+/// Reads an HTTP request to an authority. Returns the head of the request in lower case, and the body, which is the
+/// query.
 ///
 /// # Errors
 /// If the client closes the connection.

@@ -368,7 +368,7 @@ fn named_boundary_key_is_what_the_grade_rests_on() {
     log.assert_success();
     grade_of(&log, "kernel_enforced");
 
-    // Runs the only command in the summary and in the page exactly as it is printed.
+    // Runs the command that the summary and the page print, exactly as they print it.
     let read = |name: &str| fs::read_to_string(runner.path("home/packet").join(name)).unwrap();
     let summary = read("summary.md");
     let command = summary

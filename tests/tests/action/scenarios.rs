@@ -8,7 +8,7 @@ use egress_tests::workflow::Runner;
 
 const POLICY: &str = "mode: strict\napi_allowlist: [allowed.test]\n";
 
-/// Attempts that fail inside the script. A connection to the relay is not among them, because it always opens.
+/// Attempts that fail inside the script. A connection to the relay is left out, because it always opens.
 const REFUSED: [&str; 7] = [
     "direct-http",
     "upstream-dns",

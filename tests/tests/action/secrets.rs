@@ -84,7 +84,7 @@ fn commands_of_a_script_to_the_runner_have_no_effect() {
     let key = runner.key("signer.key").display().to_string();
     let asked = |script| [("SCRIPT", script), ("KEY", key.as_str())];
 
-    // The control: in a plain step, the runner obeys the same script.
+    // The control: in a plain step, the runner executes the commands that the same script prints.
     let control = "name: plain\non: push\npermissions: {}\njobs:\n  plain:\n    runs-on: ubuntu-latest\n    steps:\n\
                    \x20     - uses: actions/checkout@3d3c42e5aac5ba805825da76410c181273ba90b1\n\
                    \x20     - run: bash ci/poison.sh\n      - run: echo \"BAD=$BAD\"\n";
@@ -122,7 +122,7 @@ fn commands_of_a_script_to_the_runner_have_no_effect() {
         summary.contains("GITHUB_ENV") && summary.contains("GITHUB_OUTPUT"),
         "{summary}"
     );
-    // Text that the script chose is in code spans. Its backticks do not end these spans.
+    // Text that the script chose is in code spans. Backticks in the text do not end these spans.
     let hostile: Vec<&str> = summary
         .lines()
         .filter(|line| line.contains("](evil)"))

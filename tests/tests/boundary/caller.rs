@@ -1,4 +1,4 @@
-//! What the command can see of the caller's directories around its workspace, and of the caller's variables.
+//! The caller's directories around the workspace and the caller's variables, as the command sees them.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be made has failed"

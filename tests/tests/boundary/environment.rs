@@ -1,4 +1,4 @@
-//! What the command sees of the machine: host names, address families, and standard streams.
+//! Host names, address families, and standard streams, as the command sees them.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be made has failed"

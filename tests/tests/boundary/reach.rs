@@ -355,7 +355,7 @@ fn address_that_the_machine_gets_during_the_run_is_its_own() {
     let _service = service(&world, 6099);
     let waiting = Waiting::start(world.egress().allow(&["allowed.test"]));
     let cgroup = waiting.cgroup();
-    // Until now, the address belongs to a host outside the machine, on which nothing listens at this port.
+    // Until this point, the address belongs to a host outside the machine, on which nothing listens at this port.
     let before = calls(&world, Some(&cgroup), "tcp", &at(&[LATER], 6099));
     assert!(before.stderr.contains("refused"), "{before}");
     // The supervisor has not read the machine's addresses again at this point. Only the loopback interface shows that

@@ -1,4 +1,4 @@
-//! What an operator or an overloaded machine can do to a run while it is active.
+//! Actions of an operator, and the effects of an overloaded machine, on an active run.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose run cannot be looked at has failed"
@@ -28,7 +28,7 @@ END
 touch flooded; until [ -e done ]; do sleep 0.02; done
 ";
 
-/// Queries the stub resolver for more names than it has synthetic addresses.
+/// Queries the stub resolver for more names than the resolver has synthetic addresses.
 const NAMES: &str = r"
 python3 - <<'END'
 import socket, struct

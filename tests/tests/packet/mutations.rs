@@ -80,7 +80,7 @@ fn forged_identity_meets_no_expectation() {
     forge("unbound", "18", Receipts::Unbound);
 
     // The receipts of the honest packet bind the capsule, so either pinned key is enough to trust its identity. Without
-    // a pinned key, it is not trusted.
+    // a pinned key, the identity is not trusted.
     accepted(&verified("honest", &key, old));
     accepted(&verified("honest", &boundary, old));
     unsigned(&verified("honest", &[], old));
@@ -89,7 +89,7 @@ fn forged_identity_meets_no_expectation() {
     unsigned(&verified("forged", &[], new));
     accepted(&verified("unbound", &key, &[]));
     unsigned(&verified("unbound", &key, new));
-    // The page shows a person which run the packet is from, and whether a pinned key signed that.
+    // The page shows a person which run the packet is from, and whether a pinned key signed the identity.
     let page = |keys: &[&OsStr], packet: &str| {
         let dir = world.dir().join(packet);
         verify(&[&[dir.as_os_str()], keys].concat()).stdout

@@ -42,8 +42,8 @@ const NOT_CHECKED: [(&str, &str); 1] = [(
     "packet.rendered",
     "only the program that wrote a page can write it again",
 )];
-/// The rule that is broken whenever another one is, because the predicate of a changed packet states the grade of the
-/// honest packet.
+/// The rule that is broken whenever any other rule is broken, because the predicate of a changed packet states the
+/// grade of the honest packet.
 const PREDICATE: &str = "attestation.predicate";
 /// Reasons for a lower grade that follow from findings.
 const CONSEQUENCES: [&str; 2] = [
@@ -56,7 +56,7 @@ const CONSEQUENCES: [&str; 2] = [
 struct Found {
     verdict: String,
     grade: Grade,
-    /// The rules of the errors. For the second verifier, `reasons` contains them as well.
+    /// The rules of the errors. For the second verifier, `reasons` contains these rules as well.
     rules: Vec<&'static str>,
     reasons: Vec<String>,
 }

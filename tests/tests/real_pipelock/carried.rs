@@ -64,8 +64,8 @@ fn bodies_that_pass_as_they_come_are_recorded() {
     let received = received(UNSCANNED, "scan", &uploads);
     for upload in &uploads {
         let least = match (upload.fate, upload.way) {
-            // Frames are only sent after the origin has accepted the upgrade. If the answer ends before the upload, it
-            // ends the upload too, possibly before the first byte.
+            // Frames are only sent after the origin has accepted the upgrade. If the answer ends before the upload, the
+            // upload ends too, possibly before the first byte.
             ("forged", "websocket") | ("early", _) => 0,
             _ => MIB,
         };
@@ -82,7 +82,7 @@ fn bodies_that_are_scanned_are_recorded() {
     for upload in &uploads {
         let least = match (upload.fate, upload.way) {
             ("forged", "websocket") | ("early", _) => 0,
-            // If Pipelock cannot read a body to its end, it sends no byte of it.
+            // If Pipelock cannot read a body to its end, it sends no byte of the body.
             ("bad", way) if way != "websocket" => 0,
             _ => upload.size,
         };

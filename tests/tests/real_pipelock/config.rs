@@ -212,7 +212,8 @@ fn configuration_that_is_rewritten_during_the_run_changes_nothing() {
     let all = runs(&world);
     let path = all.first().unwrap().join("policy.yaml");
     let before = fs::read_to_string(&path).unwrap();
-    // Only root can change the file. If Pipelock can watch its directory, it reads a changed file within a second.
+    // Only root can change the file. If Pipelock can watch the directory of the file, it reads a changed file within a
+    // second.
     fs::write(&path, before.replace("mode: strict", "mode: balanced")).unwrap();
     thread::sleep(Duration::from_secs(3));
     fs::write(workdir.join("rewritten"), "").unwrap();

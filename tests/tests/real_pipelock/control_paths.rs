@@ -90,7 +90,7 @@ GET *
 fn paths_of_pipelock_itself_are_out_of_reach_in_every_spelling() {
     let world = World::new();
     let policy = allow(&["allowed.test"]);
-    // The control: a Pipelock without a relay answers several of them.
+    // The control: a Pipelock without a relay answers several of these requests.
     let direct = format!(
         "cat > own.yaml <<'E'\n{policy}fetch_proxy: {{listen: '127.0.0.1:8871'}}\nforward_proxy: {{enabled: true}}\nE\n\
          cat > raw.py <<'E'\n{RAW}E\ncat > spellings <<'E'\n{SPELLINGS}E\n\

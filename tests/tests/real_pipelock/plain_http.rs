@@ -1,4 +1,5 @@
-//! Destinations of plain HTTP requests. Pipelock either fetches them itself or carries them through tunnels.
+//! Destinations of plain HTTP requests. Pipelock either fetches a destination itself or carries the request through a
+//! tunnel.
 use std::fs;
 use std::time::Duration;
 

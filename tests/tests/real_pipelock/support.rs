@@ -113,7 +113,8 @@ pub(crate) struct Verdicts {
     pub(crate) ours: i32,
     /// `pipelock verify-receipt --chain`.
     pub(crate) own: i32,
-    /// The published verifier on the chain. It never accepts the end as proven if there are receipts of version 2.
+    /// The published verifier on the chain. This verifier never accepts the end as proven if there are receipts of
+    /// version 2.
     pub(crate) published: i32,
 }
 

@@ -33,8 +33,8 @@ fn no_origin_received_more_than_the_relay_the_residual_and_the_kernel_state() {
     let received = origin.received();
     for upload in &uploads {
         let least = match (upload.fate, upload.way) {
-            // Frames are only sent after the origin has accepted the upgrade. If the answer ends before the upload, it
-            // ends the upload too, possibly before the first byte.
+            // Frames are only sent after the origin has accepted the upgrade. If the answer ends before the upload, the
+            // upload ends too, possibly before the first byte.
             ("forged", "websocket") | ("early", _) => 0,
             _ => MIB,
         };

@@ -63,7 +63,7 @@ fn answers() -> Vec<Answer> {
         ),
         ("head", "-I", length("5"), "", " 200"),
         ("head_twice", "-I", twice, "", " 200"),
-        // The mediator adds one field. With it, the answer has one field more than the relay reads.
+        // The mediator adds one field. With this field, the answer has one field more than the relay reads.
         ("fields", "", "X: y\r\n".repeat(100), "hello", " 502"),
     ]
 }

@@ -23,7 +23,7 @@ const COUNTER: &str = "7100";
 const SOON: Duration = Duration::from_secs(30);
 
 /// Starts an origin that reads everything and answers nothing. When a connection ends, the origin appends the number of
-/// received bytes to `counted`. When a connection has carried a whole upload, it appends a line to `progress`.
+/// received bytes to `counted`. When a connection has carried a whole upload, the origin appends a line to `progress`.
 fn counting_origin(world: &World) -> Running {
     let origin = world.peer([
         "python3".to_owned(),

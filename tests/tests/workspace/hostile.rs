@@ -11,7 +11,7 @@ use egress_tests::changes::{
 use egress_tests::{RunOutput, World};
 use nix::sys::signal::Signal;
 
-/// Time limit of a run whose command does nothing. A run that waits for a FIFO exceeds it.
+/// Time limit of a run whose command does nothing. A run that waits for a FIFO exceeds this limit.
 const SOON: Duration = Duration::from_secs(20);
 
 /// Makes nested directories. The arguments are the number of directories and the length of their names.
@@ -381,7 +381,7 @@ fn files_that_the_caller_names_are_not_waited_for() {
     }
 }
 
-/// Fails unless the command ran to its end and printed that. A directory that looks like a store may be left.
+/// Fails unless the command printed `DONE` at its end. A directory that looks like a store may be left.
 #[track_caller]
 fn assert_ran_beside(run: &RunOutput) {
     assert_eq!(run.status, Some(0), "{run}");

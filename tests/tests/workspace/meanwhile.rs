@@ -205,7 +205,7 @@ fn links_are_not_followed() {
 fn killed_run_is_completed_or_undone_by_the_next() {
     const FILES: usize = 20_000;
     let world = World::new();
-    // The supervisor is killed before it applies changes, so none of them is ever applied.
+    // The supervisor is killed before it applies changes, so no change is ever applied.
     let run = apply(&world).script("echo 1 >new; touch ready; sleep 60");
     let (running, _, work) = run.start();
     wait_for_change(&work, "ready");

@@ -14,8 +14,8 @@ use egress_tests::changes::{apply, assert_ran, assert_refused, changes, listing,
 use egress_tests::{RunOutput, World};
 use serde_json::Value;
 
-/// Runs `before` in two directories of an ordinary user. Then runs `script` in one of them directly, and in the other
-/// one behind the boundary. Fails unless both directories are the same at the end.
+/// Runs `before` in two directories of an ordinary user. Then runs `script` in one directory directly, and in the other
+/// directory behind the boundary. Fails unless both directories are the same at the end.
 #[track_caller]
 fn assert_same_as_by_hand(before: &str, script: &str) -> (World, RunOutput) {
     const OWNER: u32 = 1000;
