@@ -18,7 +18,7 @@ use pipelock_receipts::keys::signing_key_from_seed_hex;
 #[path = "../../tests/src/liar/mod.rs"]
 pub mod liar;
 
-/// The suffix of the entry. The name of the lie comes before it.
+/// The suffix of the entry. The name of the lie comes before the suffix.
 const SUFFIX: &str = ".lie.test";
 
 fn main() -> ExitCode {

@@ -2,9 +2,9 @@
 //! all kernel programs of one side, and in a cgroup without the program that writes the record. `cargo xtask bench
 //! witness` builds and starts this program.
 //!
-//! A run always attaches all of its programs. This benchmark therefore attaches them itself, to cgroups that it makes,
-//! and connects to a listener in its own network namespace. `agent_sockops` also copies the destination for the relay,
-//! so the figure for the command's side is an upper bound.
+//! A run always attaches all of its programs. This benchmark therefore attaches the programs itself, to cgroups that it
+//! makes, and connects to a listener in its own network namespace. `agent_sockops` also copies the destination for the
+//! relay, so the figure for the command's side is an upper bound.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::allow_attributes,

@@ -1,5 +1,5 @@
-//! The `egress` command. A hidden first argument makes it one of the processes of a run. This argument is read before
-//! the command line is parsed.
+//! The `egress` command. With a hidden first argument, the program becomes one of the processes of a run. This argument
+//! is read before the command line is parsed.
 #![forbid(unsafe_code)]
 use std::process::ExitCode;
 

@@ -1,5 +1,5 @@
 # Attempts that the boundary must deny, and one request to an allowed host. The test counts the packets on the wire. For
-# attempts that send no network packet, it checks the output.
+# attempts that send no network packet, the test checks the output.
 attempt() {
   local name=$1
   shift

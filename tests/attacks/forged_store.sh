@@ -1,9 +1,5 @@
-# A directory in the workspace that looks like the store of a killed run. A supervisor that trusts its name opens the
-# lock in it.
-# claims: read-stores
-# stops: supervisor
-# oracle: script
-# options: --workspace direct
+# A directory in the workspace that looks like the store of a killed run. A supervisor that trusts the name of the
+# directory opens the lock in it. claims: read-stores stops: supervisor oracle: script options: --workspace direct
 # cases: link fifo
 attempt() {
     mkdir -m 700 .egress-aa

@@ -4,7 +4,7 @@
 # cases: kill stop pidfd priority affinity io_priority pages root cwd exe net fds environ
 attempt() {
     python "$1" <<'EOP'
-# The target is the boundary's init. Without a boundary, it is a process that the test started for this purpose.
+# The target is the boundary's init. Without a boundary, the target is a process that the test started for this purpose.
 pid = int(os.environ.get('OTHER', 1))
 ways = {
     'kill': lambda: os.kill(pid, 9),

@@ -15,7 +15,7 @@ _CHUNK = 1024 * 1024
 
 
 class PacketFiles:
-    """The directory of a packet. Only regular files inside it are read."""
+    """The directory of a packet. Only regular files in the directory are read."""
 
     def __init__(self, directory: str) -> None:
         self.directory = os.path.realpath(directory)

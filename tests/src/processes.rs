@@ -11,7 +11,7 @@ use nix::unistd::Pid;
 
 use crate::command::Running;
 
-/// A process. Its start time distinguishes it from a later process with the same id.
+/// A process. The start time distinguishes the process from a later process with the same id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
     id: i32,

@@ -10,9 +10,9 @@ use std::process::Stdio;
 use crate::command::program;
 use crate::namespaces::Namespaces;
 
-/// The runner's IPv4 address. The gateway has the address before it.
+/// The runner's IPv4 address. The gateway has the address before this one.
 pub const RUNNER_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
-/// The runner's IPv6 address. The gateway has the address before it.
+/// The runner's IPv6 address. The gateway has the address before this one.
 pub const RUNNER_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 2);
 
 const GATEWAY_V4: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 1);

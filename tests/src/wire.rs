@@ -65,7 +65,7 @@ impl fmt::Display for Packet {
     }
 }
 
-/// Start of the payload of the counter's own packets. A number follows it.
+/// Start of the payload of the counter's own packets. A number follows this text.
 const MARKER: &[u8; 16] = b"egress-tests-wir";
 /// Port of the discard service, to which the counter sends its own packets.
 const MARKER_PORT: u16 = 9;

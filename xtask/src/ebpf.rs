@@ -27,7 +27,7 @@ const TARGET: &str = "bpfel-unknown-none";
 
 pub(crate) struct Object {
     pub(crate) path: PathBuf,
-    /// SHA-256 of the object, lowercase hex. Every packet states it.
+    /// SHA-256 of the object, lowercase hex. Every packet states this digest.
     pub(crate) sha256: String,
 }
 

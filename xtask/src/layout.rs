@@ -27,7 +27,8 @@ impl Layout {
             "--format-version",
             "1",
         ]);
-        // `cargo run` sets this variable. Without it, cargo searches for the project from the current directory.
+        // `cargo run` sets this variable. Without this variable, cargo searches for the project from the current
+        // directory.
         if let Some(dir) = env::var_os("CARGO_MANIFEST_DIR") {
             metadata
                 .arg("--manifest-path")

@@ -373,7 +373,7 @@ fn cargo_install(layout: &Layout, name: &str, version: &str) -> Command {
     install
 }
 
-/// Installs Debian packages. Updates the package lists first if they are old or missing.
+/// Installs Debian packages. Updates the package lists first if the lists are old or missing.
 fn apt(packages: &[&str]) -> Result<()> {
     apt_any(&[packages])
 }

@@ -28,7 +28,7 @@ pub enum BpfError {
         #[source]
         source: ProgramError,
     },
-    /// The kernel rejected a program that aya cannot load. This module loads it without aya.
+    /// The kernel rejected a program that aya cannot load. This module loads such a program without aya.
     #[error("cannot load or attach kernel program {name}")]
     Witness {
         /// Name of the program.
@@ -85,6 +85,7 @@ impl BpfError {
     }
 }
 
-/// A record that no program of this version writes. The supervisor counts it, and the run's record is then incomplete.
+/// A record that no program of this version writes. The supervisor counts the record, and the record of the run is then
+/// incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MalformedEvent;

@@ -67,8 +67,8 @@ impl Callers {
     }
 }
 
-/// The kernel programs of one run. Dropping the value detaches them. Without them, no connection leaves the command's
-/// network namespace.
+/// The kernel programs of one run. Dropping the value detaches the programs. Without the programs, no connection leaves
+/// the command's network namespace.
 pub struct Gates {
     layers: Layers,
     ebpf: Ebpf,
@@ -310,9 +310,9 @@ fn loader<'a>() -> Result<EbpfLoader<'a>, Errno> {
     Ok(loader)
 }
 
-/// Loads and attaches all programs in three threads. The kernel verifies them in parallel, which matters because a run
-/// waits longer for the verification than for anything else. The threads have ended when this function returns, so this
-/// process has one thread again.
+/// Loads and attaches all programs in three threads. The kernel then verifies the programs in parallel. This saves
+/// time, because a run waits longer for the verification than for anything else. The threads have ended when this
+/// function returns, so this process has one thread again.
 fn attach_all(
     ebpf: &mut Ebpf,
     object: &[u8],

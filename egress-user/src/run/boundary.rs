@@ -24,7 +24,7 @@ const CLOSED_WITHIN: Duration = Duration::from_millis(200);
 /// Maximum number of records that are read from one ring before the next ring has its turn.
 const TURN: usize = 256;
 
-/// A closed boundary. Each step passes it on as a whole.
+/// A closed boundary. Each step passes the boundary on as a whole.
 ///
 /// The fields are dropped in this order: first init, whose end also ends every process of the command; then the
 /// cgroups, which end all other processes of the run; then the kernel programs; then the store of the workspace's

@@ -36,7 +36,7 @@ pub struct Check {
     pub state: CheckState,
     /// What was found.
     pub seen: String,
-    /// What to do about it.
+    /// The next step for the user.
     pub todo: Option<String>,
 }
 
@@ -310,7 +310,7 @@ fn idmap(workdir: &Path) -> Check {
     }
 }
 
-/// Does `work` in a forked child, whose namespaces end with it.
+/// Does `work` in a forked child. The namespaces of the child end with the child.
 fn in_child<T: Serialize + DeserializeOwned>(work: impl FnOnce() -> T) -> io::Result<T> {
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let Some(child) = process::fork()? else {

@@ -3,12 +3,12 @@
 /// How the command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ending {
-    /// It ended with this status, which is 128 + signal number if a signal ended it.
+    /// The command ended with this status, which is 128 + signal number if a signal ended it.
     Exited(i32),
-    /// It could not be executed: 126 or 127.
+    /// The command could not be executed: 126 or 127.
     NotExecuted(i32),
-    /// The timeout ended it.
+    /// The timeout ended the command.
     TimedOut,
-    /// The supervisor ended it, because a part of the boundary failed. The text names the part.
+    /// The supervisor ended the command, because a part of the boundary failed. The text names the part.
     Failed(String),
 }

@@ -174,8 +174,8 @@ pub fn for_agent(
     AgentEnvironment { entries, record }
 }
 
-/// Returns the directory of the caller's Rust toolchains, if the command may read it. Without it, rustup would search
-/// below HOME. Caches that programs write to (`CARGO_HOME`, npm, pip) start empty in the command's home.
+/// Returns the directory of the caller's Rust toolchains, if the command may read it. Without this directory, rustup
+/// would search below HOME. Caches that programs write to (`CARGO_HOME`, npm, pip) start empty in the command's home.
 fn toolchains(caller: &[(OsString, OsString)]) -> Option<PathBuf> {
     let of = |wanted: &str| {
         caller

@@ -36,7 +36,7 @@ pub enum RunError {
     Workspace {
         /// The workspace.
         path: PathBuf,
-        /// The cause. It is `EINVAL` if the file system does not support idmapped mounts.
+        /// The cause. The error is `EINVAL` if the file system does not support idmapped mounts.
         #[source]
         source: io::Error,
     },
@@ -57,7 +57,7 @@ pub enum RunError {
     Helper {
         /// Name of the process.
         process: &'static str,
-        /// Its own error text.
+        /// The error text of the process.
         text: String,
     },
     /// Probes in the boundary succeeded, or are inconclusive.

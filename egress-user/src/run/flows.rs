@@ -1,5 +1,5 @@
 //! Writes `flows.jsonl`, whose rows are hash-chained: one row for each attempt that the kernel records, and one for
-//! each report of the relay. Only the supervisor writes it.
+//! each report of the relay. Only the supervisor writes the file.
 //!
 //! Repeated attempts are folded: the first one is written as a row at once, the others as a count at the end.
 mod callers;
@@ -30,7 +30,7 @@ use words::{process_name, protocol_name};
 
 use crate::bpf::events::{Event, Text};
 
-/// Maximum number of redirected connections that get their own row. Later ones are folded like all other rows.
+/// Maximum number of redirected connections that get their own row. Later connections are folded like all other rows.
 const ROWS_IN_FULL: u64 = 20_000;
 
 /// Maximum number of denied destinations that are counted separately. All others share one count.

@@ -52,7 +52,7 @@ pub(super) struct Entered {
 pub(super) struct Started {
     /// Privileges that the command's process had dropped, as the kernel reports them.
     pub(super) enforced: Enforced,
-    /// The `errno` of `execve(2)`, if it failed.
+    /// The `errno` of `execve(2)`, if the call failed.
     pub(super) not_executed: Option<i32>,
 }
 

@@ -39,7 +39,7 @@ pub(super) struct Command {
     pub(super) shares: shares::Watch,
     /// Privileges that the command's first process had dropped, as the kernel reports them.
     pub(super) enforced: Enforced,
-    /// The `errno` of `execve(2)`, if it could not be executed.
+    /// The `errno` of `execve(2)`, if the command could not be executed.
     pub(super) not_executed: Option<i32>,
     pub(super) started_at: String,
 }

@@ -117,7 +117,7 @@ pub struct PipelockChoice {
     pub binary: PathBuf,
     /// Root certificates for its own TLS connections, in place of the system's.
     pub roots: Option<PathBuf>,
-    /// How plain HTTP is sent to it.
+    /// How plain HTTP is sent to Pipelock.
     pub plain_http: PlainHttp,
     /// The authority that intercepts TLS, if the caller's policy has one.
     pub authority: Option<Authority>,
@@ -146,7 +146,7 @@ pub struct Exceptions {
 /// The use of the caller's standard input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Input {
-    /// The command reads it.
+    /// The command reads standard input.
     Caller,
     /// The run ends when standard input ends. The command reads nothing.
     Lifeline,

@@ -114,7 +114,7 @@ impl Controls {
         })
     }
 
-    /// Makes the process end. Dropping this value waits until it has ended.
+    /// Makes the process end. Dropping this value waits until the process has ended.
     fn dismiss(&mut self) {
         // When the channel closes, the process removes everything that it made, and ends.
         drop(self.channel.take());

@@ -248,7 +248,7 @@ fn opened(socket: &Opened) -> AllowedSocket {
     }
 }
 
-/// Returns the command's limits, and which of them it reached.
+/// Returns the command's limits, and which limits the command reached.
 fn limits(run: &RunFacts) -> Limits {
     let limits = &run.context.plan.limits;
     let report = run.reached.cgroups.as_ref();

@@ -13,9 +13,9 @@ use super::state::{self, Owner, STATE_DIR, StateLock};
 /// Something that a killed run left behind.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StaleItem {
-    /// What it is.
+    /// The kind of the item.
     pub kind: StaleKind,
-    /// Where it is.
+    /// The path of the item.
     pub path: PathBuf,
 }
 

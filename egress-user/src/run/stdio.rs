@@ -37,7 +37,8 @@ pub(super) struct Pumps {
     token: Option<String>,
 }
 
-/// The state of one of the caller's streams. Standard output and standard error share it if they are the same file.
+/// The state of one of the caller's streams. Standard output and standard error share this state if they are the same
+/// file.
 type Shared = Arc<Mutex<Stream>>;
 
 #[derive(Debug, Default)]

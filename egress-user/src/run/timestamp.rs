@@ -1,7 +1,7 @@
 //! Requests a token over the packet's attestation from a time stamp authority, and adds it to the packet.
 //!
-//! Root sends this request over the host's network, when no process of the command is left. The token itself proves who
-//! made it. TLS is therefore checked under the system's roots only, and plain HTTP is allowed.
+//! Root sends this request over the host's network, when no process of the command is left. The token itself proves
+//! which authority made it. TLS is therefore checked under the system's roots only, and plain HTTP is allowed.
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;

@@ -18,8 +18,8 @@ mod exchange;
 mod mediator;
 mod relay;
 
-/// Takes a lock. Hold it while descriptors are open that a child inherits, because the child of another test would
-/// inherit them as well.
+/// Takes a lock. Hold the lock while descriptors are open that a child inherits, because the child of another test
+/// would inherit them as well.
 fn inheriting() -> MutexGuard<'static, ()> {
     static ONE: Mutex<()> = Mutex::new(());
     ONE.lock().unwrap_or_else(PoisonError::into_inner)

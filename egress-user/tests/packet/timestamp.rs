@@ -340,8 +340,8 @@ fn hostile_replies_are_rejected_quickly_and_end_nothing() {
         let reply = granted(&tlv(0x30, &[oid, &tlv(0xa0, &[&signed])]));
         assert!(reply.len() > most && check(&reply, &root).is_err());
     }
-    // There are many certificates, or one certificate with many names. All of them are parsed before any signature is
-    // checked.
+    // There are many certificates, or one certificate with many names. All certificates and names are parsed before any
+    // signature is checked.
     let many = |count: usize, one: fn([u8; 2]) -> Vec<u8>| -> Vec<u8> {
         let all = (0..count).rev();
         all.flat_map(|number| one(u16::try_from(number).unwrap().to_be_bytes()))

@@ -294,8 +294,8 @@ fn both_chains_are_counted_under_their_own_names() {
                 run.name
             );
         }
-        // If there is a version 2 chain, the Rust verifier reports about it. Otherwise, it reports about the version 1
-        // chain.
+        // If there is a version 2 chain, the Rust verifier reports about it. Otherwise, the Rust verifier reports about
+        // the version 1 chain.
         let lines = run.expected["pipelock-verifier-rs 0.6.5 chain"]["lines"].as_array();
         let shown = |name: &str| {
             let mut lines = lines.into_iter().flatten().filter_map(Value::as_str);

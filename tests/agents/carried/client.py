@@ -97,7 +97,7 @@ def request(way, fate, size):
 
 
 def websocket(fate, size):
-    """Opens a WebSocket and sends text frames. With the fate `forged`, it does not wait for the answer to the upgrade."""
+    """Opens a WebSocket and sends text frames. With the fate `forged`, the client does not wait for the answer to the upgrade."""
     host = f"{fate}-websocket.more.test"
     stream = connect(host, PLAIN)
     key = base64.b64encode(os.urandom(16)).decode()

@@ -137,7 +137,7 @@ async fn answer(
                 .and_then(|code| StatusCode::from_u16(code).ok())
                 .unwrap_or(StatusCode::BAD_REQUEST),
         ),
-        // The errors of Go's standard library have this form. Pipelock's denials have it too.
+        // The errors of Go's standard library have this form. Pipelock's denials have this form too.
         "go-error" => {
             let mut response = text("blocked\n".to_owned());
             *response.status_mut() = StatusCode::FORBIDDEN;

@@ -29,7 +29,7 @@ const HTTP: [u16; 2] = [80, 8080];
 /// Ports of the HTTPS servers.
 const HTTPS: [u16; 2] = [443, 8443];
 
-/// The running servers. Dropping the value ends them.
+/// The running servers. Dropping the value ends the servers.
 #[derive(Debug)]
 pub(crate) struct Internet {
     /// The records of the servers.
@@ -120,7 +120,8 @@ fn serve(
             let socket = UdpSocket::bind(format!("{any}:{port}")).await?;
             tokio::spawn(sinks::udp(socket, port, Arc::clone(&site.journal)));
         }
-        // The counter's own packets end at this socket. Without it, the kernel would answer them with ICMP errors.
+        // The counter's own packets end at this socket. Without this socket, the kernel would answer these packets with
+        // ICMP errors.
         let discard = UdpSocket::bind((INTERNET.marker, 9)).await?;
         tokio::spawn(sinks::discard(discard));
         drop(ready.send(Ok(())));

@@ -51,7 +51,7 @@ impl Attacker {
     }
 }
 
-/// The keys that an attacker without the real ones makes.
+/// The keys that an attacker without the real keys makes.
 #[derive(Debug)]
 pub(super) struct Keys {
     pub(super) key: SigningKey,

@@ -28,9 +28,9 @@ const BINDING: [&str; 4] = [
 /// The receipts of a packet with a forged identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Receipts {
-    /// The attacker signed them as well, with its own key.
+    /// The attacker signed the receipts as well, with its own key.
     Forged,
-    /// The mediator signed them, but they do not bind the capsule, like receipts of a Pipelock before 3.1.
+    /// The mediator signed the receipts, but they do not bind the capsule, like receipts of a Pipelock before 3.1.
     Unbound,
 }
 

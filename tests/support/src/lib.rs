@@ -1,5 +1,5 @@
-//! Test data for several crates. This crate uses no crate of the project, so that each of them can use it in its own
-//! tests.
+//! Test data for several crates. This crate uses no crate of the project, so that every crate of the project can use it
+//! in tests.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::indexing_slicing,

@@ -12,11 +12,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// A program that has ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
-    /// How it ended.
+    /// The exit status of the program.
     pub status: ExitStatus,
     /// Time from the start to the end of the program.
     pub wall: Duration,
-    /// Its peak memory, in KiB.
+    /// The peak memory of the program, in KiB.
     pub rss_kib: u64,
 }
 

@@ -295,7 +295,7 @@ fn list_of_mounts_names_no_directory_of_the_run() {
     }
 }
 
-/// A mount that is already an overlay of an overlay. The kernel refuses a third overlay on it.
+/// A mount that is already an overlay of an overlay. The kernel refuses a third overlay on this mount.
 ///
 /// Claims: overlay-of-the-view
 #[test]

@@ -177,7 +177,7 @@ fn calls_of_other_abis() {
     let x32 = python("print(errno.errorcode.get(-call(0x40000000 + 39)))");
     let run = world.egress().allow(&[]).script(&x32).run();
     assert_eq!(run.stdout, "ENOSYS\n", "{run}");
-    // The call is socket of x32. Without its own rule, it would bypass the filter of address families.
+    // The call is socket of x32. Without a rule for x32, this call would bypass the filter of address families.
     let x32 = python("print(errno.errorcode.get(-call(0x40000000 + 41, 40, 1, 0)))");
     let run = world.egress().allow(&[]).script(&x32).run();
     assert_eq!(run.stdout, "ENOSYS\n", "{run}");

@@ -139,7 +139,7 @@ fn names_that_the_command_chose_are_not_executed_in_lines_of_egress() {
     // Standard error names each denied change.
     let script = "mkdir -p .github && cd .github && touch '##[set-output name=a]canary' \
         '###[set-output name=a]canary' '####vso[task.setvariable variable=a]canary' '###teamcity[canary]'";
-    // The control: a program that lists such names prints commands.
+    // The control: a program that lists such names prints text that the runner would execute.
     let control = world.shell(&format!("cd {} && {script} && ls", world.dir().display()));
     assert_eq!(commands(&control.stdout).len(), 4, "{control}");
     let run = world

@@ -11,7 +11,7 @@ use std::time::Duration;
 use egress_tests::aftermath::{SOON, full_disk_ends, until_ready};
 use egress_tests::{Run, RunOutput, World, wait_until};
 
-/// Sends one request. The stand-in answers it.
+/// Sends one request. The stand-in answers the request.
 const AGENT: &str = r"
 unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy
 curl -sS http://allowed.test/

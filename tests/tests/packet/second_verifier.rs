@@ -37,7 +37,7 @@ const OF_A_GRADE: usize = 20;
 const THREADS: usize = 4;
 
 /// The rules that the second verifier does not check, each with the reason. `tests/second_verifier/README.md` lists
-/// them too.
+/// these rules too.
 const NOT_CHECKED: [(&str, &str); 1] = [(
     "packet.rendered",
     "only the program that wrote a page can write it again",

@@ -12,7 +12,7 @@ const UNSCANNED: &str =
     "request_body_scanning: {enabled: false}\nwebsocket_proxy: {scan_text_frames: false}\n";
 /// Size of an upload that is scanned. Pipelock needs seconds to scan a megabyte of text.
 const SCANNED: u64 = 8 << 10;
-/// An upload whose body is too long to be scanned. Pipelock denies it.
+/// An upload whose body is too long to be scanned. Pipelock denies such an upload.
 const TOO_LONG: Upload = Upload {
     way: "plain",
     fate: "late",

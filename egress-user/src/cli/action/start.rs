@@ -39,7 +39,7 @@ pub(super) struct RunPaths {
 /// A run that has ended.
 #[derive(Debug)]
 pub(super) struct Finished {
-    /// The JSON result of `egress run`; null if it wrote none.
+    /// The JSON result of `egress run`; null if `egress run` wrote none.
     pub(super) run_result: Value,
     /// Exit status of sudo or of the run.
     pub(super) status: std::process::ExitStatus,

@@ -68,7 +68,7 @@ pub(in crate::run) trait NetworkSetup: Debug {
         dir: &RunDir,
     ) -> Result<Probed, RunError>;
 
-    /// Starts the processes that carry and judge the command's traffic. Returns when all of them are ready.
+    /// Starts the processes that carry and judge the command's traffic. Returns when all these processes are ready.
     ///
     /// # Errors
     /// If a process fails or is not ready in time.

@@ -11,7 +11,7 @@ use super::log::FlowLog;
 use super::seen::Answer;
 use crate::bpf::events::DnsAnswer;
 
-/// Maximum number of distinct answers that get a row. Later ones are only counted.
+/// Maximum number of distinct answers that get a row. Later answers are only counted.
 const ROWS: usize = 10_000;
 /// Maximum number of addresses that are read from one answer.
 const ADDRESSES: usize = 64;

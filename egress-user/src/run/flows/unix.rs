@@ -20,7 +20,7 @@ use super::words::process_name;
 use crate::bpf::events::{UnixAddress, UnixEvent};
 use crate::run::agent_root::AgentSocket;
 
-/// Maximum number of distinct addresses that get their own row. All later ones share one row.
+/// Maximum number of distinct addresses that get their own row. All later addresses share one row.
 const ROWS: usize = 10_000;
 
 /// The C library looks for a name service cache at this path whenever it looks up a user.

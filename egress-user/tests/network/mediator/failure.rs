@@ -159,7 +159,7 @@ async fn open_tunnels_end_with_the_service() {
     assert!(tokio::net::TcpStream::connect(address).await.is_err());
 }
 
-/// A very small file system. Dropping the value removes it.
+/// A very small file system. Dropping the value removes the file system.
 struct SmallDisk {
     directory: TempDir,
 }

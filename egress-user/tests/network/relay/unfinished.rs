@@ -7,8 +7,8 @@ use tokio::net::TcpListener;
 use super::world::{RelayWorld, exchange, pattern, read_answer, short};
 use egress_test_support::client_hello::hello;
 
-/// Starts a mediator that reads `takes` bytes, sends `answer`, and closes the connection. With `is_reset`, it resets
-/// the connection instead.
+/// Starts a mediator that reads `takes` bytes, sends `answer`, and closes the connection. With `is_reset`, the mediator
+/// resets the connection instead.
 async fn curt(takes: usize, answer: &'static [u8], is_reset: bool) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
