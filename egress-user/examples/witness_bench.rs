@@ -1,6 +1,6 @@
-//! Measures the cost of the kernel's record of connections. It compares the time of connect and close in a cgroup with
-//! all kernel programs of one side, and in a cgroup without the program that writes the record. `cargo xtask bench
-//! witness` builds and starts this program.
+//! Measures the cost of the kernel's record of connections. The benchmark compares the time of connect and close in a
+//! cgroup with all kernel programs of one side, and in a cgroup without the program that writes the record. `cargo
+//! xtask bench witness` builds and starts this program.
 //!
 //! A run always attaches all of its programs. This benchmark therefore attaches the programs itself, to cgroups that it
 //! makes, and connects to a listener in its own network namespace. `agent_sockops` also copies the destination for the
@@ -30,7 +30,7 @@ use egress_common::names::{DEFAULT_PROXY_PORT, TRANSPARENT_PORT};
 use egress_sandbox::cgroup::RunCgroups;
 use nix::sched::{CloneFlags, unshare};
 
-/// Rounds for each cgroup. The first one is discarded.
+/// Number of rounds for each cgroup. The first round is discarded.
 const ROUNDS: u64 = 42;
 /// Number of connections in a round.
 const CONNECTIONS: u64 = 1_000;

@@ -7,7 +7,8 @@ use libfuzzer_sys::fuzz_target;
 /// A message or a control frame: its flags and opcode, and its payload without the mask.
 type Message = (u8, Vec<u8>);
 
-/// Splits off one frame. Returns its first byte, its payload without the mask, and the remaining bytes.
+/// Splits off one frame. Returns the first byte of the frame, the payload without the mask, and the bytes after the
+/// frame.
 fn frame(bytes: &[u8]) -> Option<(u8, Vec<u8>, &[u8])> {
     let ([first, second], mut rest) = bytes.split_first_chunk()?;
     if second & 0x80 == 0 {

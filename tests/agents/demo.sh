@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# An ordinary agent. It has no configuration for a proxy, a boundary, or a policy.
+# An ordinary agent. The agent has no configuration for a proxy, a boundary, or a policy.
 unset HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy
 
 echo "curl, a name on the list:"

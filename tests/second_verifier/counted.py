@@ -65,7 +65,7 @@ def check_counted(
 
 
 def _more(row: Row) -> int:
-    """Return how many attempts a row counts. The first one is left out, because it has its own row."""
+    """Return how many attempts a row counts. The first attempt is left out, because it has its own row."""
     return max(row.get("count", 0) - 1, 0)
 
 

@@ -53,8 +53,8 @@ pub struct Addresses {
 }
 
 /// Addresses to which no public name may resolve. Servers of the world answer at these addresses. The list has
-/// addresses of cloud platforms, of private networks, and of IANA's protocols. It also has addresses that a translator
-/// or a tunnel maps to such an address.
+/// addresses of cloud platforms, of private networks, and of IANA's protocols. The list also has addresses that a
+/// translator or a tunnel maps to such an address.
 const NOT_PUBLIC: [&str; 10] = [
     "169.254.169.254/32",
     "168.63.129.16/32",

@@ -1,5 +1,5 @@
-//! A machine with a workflow runner. It has a checkout of the project, a user with `sudo`, and `act`. All files of the
-//! machine are in the world's directory and in the world's mount namespace.
+//! A machine with a workflow runner. The machine has a checkout of the project, a user with `sudo`, and `act`. All
+//! files of the machine are in the world's directory and in the world's mount namespace.
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

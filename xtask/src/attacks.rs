@@ -1,5 +1,5 @@
-//! `attacks`: tries every technique of the attack suite. With `--without`, tries them again without a layer of the
-//! boundary, and shows which techniques this layer stops.
+//! `attacks`: tries every technique of the attack suite. With `--without`, tries the techniques again without a layer
+//! of the boundary, and shows which techniques this layer stops.
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -261,7 +261,7 @@ impl Imports<'_> {
         self.see(&path);
     }
 
-    /// Collects paths in the arguments of a macro. Before its expansion, a macro has no syntax tree.
+    /// Collects paths in the arguments of a macro. A macro has no syntax tree before it is expanded.
     fn see_tokens(&mut self, tokens: TokenStream) {
         let mut path: Vec<String> = Vec::new();
         let mut colons = 0;

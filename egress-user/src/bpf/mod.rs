@@ -27,14 +27,14 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use unix::Witnesses;
 
-/// The object that `cargo xtask build` makes. It is empty after a plain `cargo build`.
+/// The object that `cargo xtask build` makes. The object is empty after a plain `cargo build`.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress.bpf.o"));
 
 /// The same programs with diagnostics, for `egress run --debug`.
 static DEBUG_OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress.bpf.debug.o"));
 
-/// The program that copies answers of name servers. It is attached in an audit only.
+/// The program that copies answers of name servers. This program is attached in an audit only.
 const AUDIT_ONLY: &str = "agent_skb_ingress";
 
 /// Receives the diagnostics of the kernel programs.

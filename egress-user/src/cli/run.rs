@@ -367,7 +367,7 @@ fn command(args: &RunArgs, workdir: &Path) -> anyhow::Result<(Vec<OsString>, Str
     Ok((words, base(&path), u64::try_from(args.command.len())?))
 }
 
-/// Returns the mediator and the policy. Both are checked before anything starts.
+/// Returns the mediator and the policy. The mediator and the policy are checked before anything starts.
 fn mediator(args: &RunArgs) -> anyhow::Result<(MediatorChoice, CallerPolicy)> {
     let policy = keys_and_policy::policy(args.config.as_deref())?;
     let choice = match args.mediator {

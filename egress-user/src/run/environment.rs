@@ -35,8 +35,8 @@ pub(super) const COMMAND_VARIABLES: [&str; 5] = [
     "GITHUB_STATE",
     "GITHUB_STEP_SUMMARY",
 ];
-/// Variables that are removed. They name startup files of shells, set options of resolvers, or describe the caller's
-/// session.
+/// Variables that are removed. These variables name startup files of shells, set options of resolvers, or describe the
+/// caller's session.
 const DROPPED: [&str; 14] = [
     "BASH_ENV",
     "DBUS_SESSION_BUS_ADDRESS",

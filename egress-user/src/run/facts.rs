@@ -22,7 +22,7 @@ pub(super) struct RunFacts {
     pub(super) incomplete: Vec<String>,
     /// Whether a part of the run failed, whatever the command's own end was.
     pub(super) helper_failed: bool,
-    /// Path and bytes of each evidence file, in numeric order.
+    /// Path and bytes of each evidence file, in the order of the file numbers.
     pub(super) evidence: Vec<(PathBuf, Vec<u8>)>,
     /// Why there is nothing to verify, if the mode writes no receipts.
     pub(super) unverified: Option<&'static str>,

@@ -93,7 +93,7 @@ impl FlowLog {
         self.kernel_row(event, &Caller::of(event.pid, &event.comm))
     }
 
-    /// In an audit, turns a UDP connect to an address that a name server has just returned into a probe. Resolvers make
+    /// In an audit, counts a UDP connect as a probe if a name server has just returned its destination. Resolvers make
     /// such connects to sort addresses. In enforce mode, such addresses are synthetic and the attempt is a probe as
     /// well.
     fn as_told(&self, mut event: Event) -> Event {

@@ -1,5 +1,5 @@
-//! Finds and removes what killed runs left behind. It never touches a run whose lock is held, or anything that was not
-//! made by a run of this state directory.
+//! Finds and removes what killed runs left behind. This module never touches a run whose lock is held, or anything that
+//! was not made by a run of this state directory.
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};

@@ -353,7 +353,7 @@ pub(super) fn remove(run: &Path) -> io::Result<()> {
     clear(&unnamed)
 }
 
-/// Removes a directory below the state directory. It may be very deep, because the mediator can write to it.
+/// Removes a directory below the state directory. The directory may be very deep, because the mediator can write to it.
 ///
 /// # Errors
 /// If a file cannot be removed.

@@ -25,7 +25,7 @@ use egress::cli::exit;
 use egress::cli::verify::{self, VerifyArgs, VerifyError, VerifyOutcome, status};
 use pipelock_receipts::keys;
 
-/// Time limit of a verification. It is too short to read a gigabyte.
+/// Time limit of a verification. This time is too short to read a gigabyte.
 const SOON: Duration = Duration::from_secs(2);
 
 /// A packet with an attestation, and the keys that signed it.

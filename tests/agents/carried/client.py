@@ -115,7 +115,7 @@ def websocket(fate, size):
 
 
 def upload(way, fate, size):
-    """Makes one upload. Returns its status, and its stream if there is no answer."""
+    """Makes one upload. Returns the status of the answer, and the stream if there is no answer."""
     stream = status = None
     try:
         if way == "websocket":

@@ -1,5 +1,5 @@
 //! Runs the example agent behind the boundary in network namespaces of the demo, and verifies the packet of the run.
-//! Then it changes a copy of the packet and shows that the verification of the copy fails.
+//! Then the demo changes a copy of the packet and shows that the verification of the copy fails.
 //!
 //! `cargo xtask demo` builds and starts this program.
 #![forbid(unsafe_code)]

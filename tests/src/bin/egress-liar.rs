@@ -2,7 +2,7 @@
 //!
 //! `egress-liar PIPELOCK LIE ARGUMENTS…` starts `PIPELOCK ARGUMENTS…`. If Pipelock mediates a run, the program waits
 //! until Pipelock has ended and then applies the lie to the evidence. The program signs the result with the key in
-//! Pipelock's configuration. It does not change anything else.
+//! Pipelock's configuration. The program does not change anything else.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::disallowed_methods,

@@ -24,7 +24,7 @@ use super::packet::{ATTESTATION, Files, HonestPacket, PACKET, attestation, sha25
 pub(super) const THREADS: usize = 4;
 /// A directory that is in memory on most machines.
 const IN_MEMORY: &str = "/dev/shm";
-/// Length of a file with a hole. It exceeds every size limit.
+/// Length of a file with a hole. This length exceeds every size limit.
 const SPARSE: u64 = 600 << 20;
 /// The rule about the grade in the attestation. A packet that breaks any other rule breaks this rule too, because the
 /// attestation of a changed packet still states the grade of the honest packet.

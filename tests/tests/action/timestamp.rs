@@ -7,7 +7,8 @@ use std::thread;
 use egress_test_support::time_stamps::{Authority, ROOT, request};
 use egress_tests::workflow::Runner;
 
-/// Starts a server that answers requests to `/grant` with a time stamp and all others with a page. Returns its URL.
+/// Starts a server that answers requests to `/grant` with a time stamp and all others with a page. Returns the URL of
+/// the server.
 fn serve(runner: &Runner, authority: Authority) -> String {
     let listener = runner
         .world

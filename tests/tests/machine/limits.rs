@@ -40,7 +40,7 @@ fn assert_nothing_left(run: &RunOutput) {
     }
 }
 
-/// Starts up to a thousand children that keep running. Stops at the first one that cannot be started.
+/// Starts up to a thousand children that keep running. Stops at the first child that cannot be started.
 const FORKS: &str = r"
 import os, signal, sys, time
 children = []

@@ -1,5 +1,5 @@
-//! A built-in mediator that signs false statements. Its receipts are valid, and the verification of the packet reports
-//! the records that contradict them.
+//! A built-in mediator that signs false statements. The receipts of this mediator are valid, and the verification of
+//! the packet reports the records that contradict them.
 
 use std::path::PathBuf;
 

@@ -1,5 +1,5 @@
 //! The two verifiers agree: `egress verify`, and the one in `tests/second_verifier`, which was written from the
-//! documentation alone. Both verify honest packets, changed packets, and packets of a mediator that lies.
+//! documentation alone. The two verifiers verify honest packets, changed packets, and packets of a mediator that lies.
 #![expect(
     clippy::expect_used,
     reason = "a packet that cannot be made or judged fails the test"

@@ -15,7 +15,8 @@ use std::time::Duration;
 use egress_tests::{INTERNET, Run, RunOutput, World, installed};
 use serde_json::Value;
 
-/// The common start of the programs. It defines a function that sends one request and returns the status of the answer.
+/// The common start of the programs. This text defines a function that sends one request and returns the status of the
+/// answer.
 const PRELUDE: &str = r"
 import socket, struct, threading
 

@@ -1,5 +1,5 @@
-//! Programs that are not configured for a proxy. Their requests to an allowed name arrive, and no packet for a denied
-//! name leaves. The flow log and the receipts both show this.
+//! Programs that are not configured for a proxy. The requests of these programs to an allowed name arrive, and no
+//! packet for a denied name leaves. The flow log and the receipts both show this.
 #![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,

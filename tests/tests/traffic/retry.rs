@@ -1,5 +1,5 @@
 //! The second `ClientHello` of a TLS handshake must name the same server as the first one. Otherwise, the relay does
-//! not forward the second one.
+//! not forward the second `ClientHello`.
 
 use egress_tests::retry::{PORT, RetryServer, client};
 use egress_tests::{Judged, World};

@@ -1,4 +1,4 @@
-//! `egress action`: one step of a workflow. It reads the action's inputs and writes outputs, job summary, and
+//! `egress action`: one step of a workflow. The step reads the action's inputs and writes outputs, job summary, and
 //! annotations.
 //!
 //! The step runs as the runner's user. Only `egress run` runs as root, with an environment of a few variables. `egress

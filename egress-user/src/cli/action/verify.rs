@@ -1,4 +1,4 @@
-//! The step that verifies a packet. It reports at most one error and writes verdict and grade as outputs.
+//! The step that verifies a packet. The step reports at most one error and writes verdict and grade as outputs.
 use anyhow::{Context, bail, ensure};
 use audit_packet::grade::Grade;
 use audit_packet::identity;

@@ -130,7 +130,7 @@ pub(in crate::run) trait RunningNetwork: Debug {
 #[derive(Debug)]
 pub(in crate::run) struct NetworkEnd {
     pub(in crate::run) mediator: MediatorEnd,
-    /// Path and bytes of each evidence file, in numeric order.
+    /// Path and bytes of each evidence file, in the order of the file numbers.
     pub(in crate::run) evidence: io::Result<Vec<(PathBuf, Vec<u8>)>>,
     /// Why there is nothing to verify, if the mode writes no receipts.
     pub(in crate::run) unverified: Option<&'static str>,

@@ -261,7 +261,7 @@ pub(crate) async fn read_to_end(stream: &mut TcpStream) -> Vec<u8> {
     read
 }
 
-/// Reads one answer with a Content-Length. Returns its head and body.
+/// Reads one answer with a Content-Length. Returns the head and the body of the answer.
 pub(crate) async fn read_answer(stream: &mut TcpStream) -> (String, Vec<u8>) {
     let mut bytes = Vec::new();
     let end = loop {

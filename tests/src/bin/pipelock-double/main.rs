@@ -1,7 +1,8 @@
 //! A stand-in for Pipelock with faults that a real Pipelock cannot be made to produce.
 //!
-//! It has the commands, the ports, the evidence, and the stop of a real Pipelock. It forwards nothing and answers every
-//! request itself. `double: FAULT` in its configuration selects the fault ([`Fault`]). Pipelock does not have this key.
+//! The stand-in has the commands, the ports, the evidence, and the stop of a real Pipelock. It forwards nothing and
+//! answers every request itself. `double: FAULT` in its configuration selects the fault ([`Fault`]). Pipelock does not
+//! have this key.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stderr,
@@ -28,50 +29,50 @@ use serde_json::Value;
 use ledger::Ledger;
 use serve::{Server, listen};
 
-/// The fault of the stand-in. In the lines below, "it" is the stand-in.
+/// The fault of the stand-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
     /// No fault.
     None,
-    /// It needs a second until it listens.
+    /// The stand-in needs a second until it listens.
     SlowStart,
-    /// It never listens.
+    /// The stand-in never listens.
     Silent,
-    /// It exits before it listens, although its configuration is valid.
+    /// The stand-in exits before it listens, although its configuration is valid.
     CrashAtStart,
-    /// It does not speak HTTP.
+    /// The stand-in does not speak HTTP.
     Garbage,
-    /// It reports that it is not healthy.
+    /// The stand-in reports that it is not healthy.
     Unhealthy,
-    /// Its kill switch is on.
+    /// The kill switch of the stand-in is on.
     KillSwitch,
-    /// It supports no key that is newer than 2.4, and opens no session.
+    /// The stand-in supports no key that is newer than 2.4, and opens no session.
     Old,
-    /// It rejects every configuration.
+    /// The stand-in rejects every configuration.
     Refuses,
-    /// Its session does not bind the capsule.
+    /// The session of the stand-in does not bind the capsule.
     NotBound,
-    /// It exits at the first request.
+    /// The stand-in exits at the first request.
     CrashAtRequest,
-    /// It writes a receipt 300 ms after the answer.
+    /// The stand-in writes a receipt 300 ms after the answer.
     LateReceipts,
-    /// It writes no receipts of allowed requests.
+    /// The stand-in writes no receipts of allowed requests.
     NoReceipts,
-    /// It reports that a receipt could not be written.
+    /// The stand-in reports that a receipt could not be written.
     EmitFailures,
-    /// It never closes a tunnel.
+    /// The stand-in never closes a tunnel.
     OpenTunnel,
-    /// It never completes a request.
+    /// The stand-in never completes a request.
     EndlessRequest,
-    /// It writes all evidence and does not exit.
+    /// The stand-in writes all evidence and does not exit.
     HangsAtStop,
-    /// It does not exit and does not write the end of the evidence.
+    /// The stand-in does not exit and does not write the end of the evidence.
     HangsUnfinished,
-    /// Its last line is cut off.
+    /// The last line of the evidence is cut off.
     TornLine,
-    /// It starts a new file after every four lines.
+    /// The stand-in starts a new file after every four lines.
     Rotates,
-    /// It prints output all the time.
+    /// The stand-in prints output all the time.
     Talkative,
 }
 
