@@ -19,7 +19,7 @@ const BARE_PACKET: usize = 14 + 40 + 60;
 /// Lists the directories of runs in the state directory of the world.
 ///
 /// # Panics
-/// If the state cannot be listed.
+/// If the state directory cannot be listed.
 pub fn runs(world: &World) -> Vec<PathBuf> {
     let mut found: Vec<_> = fs::read_dir(world.state())
         .expect("list the state")

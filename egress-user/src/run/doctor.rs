@@ -50,7 +50,7 @@ pub enum CheckState {
     Warning,
     /// No run works.
     Missing,
-    /// The check was not made, because something above is missing.
+    /// The check was not made, because an earlier check failed.
     Untried,
 }
 

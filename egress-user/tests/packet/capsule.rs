@@ -1,5 +1,5 @@
 //! Posture capsules that Pipelock's receipts bind. The corpora with these receipts are not part of the repository.
-//! `EGRESS_SHARED` names their directory.
+//! `EGRESS_SHARED` names the directory of the corpora.
 #![allow(
     clippy::allow_attributes,
     clippy::panic,

@@ -1,5 +1,5 @@
 //! Evidence with known verdicts: derived cases, runs of real Pipelock versions, and published conformance sets. The
-//! corpora are not part of the repository. `EGRESS_SHARED` names their directory.
+//! corpora are not part of the repository. `EGRESS_SHARED` names the directory of the corpora.
 #![allow(
     clippy::allow_attributes,
     clippy::format_collect,

@@ -16,7 +16,7 @@ pub(super) const SEED: u64 = 17;
 pub(super) enum Choice {
     /// All changes.
     Full,
-    /// Some changes at this many places.
+    /// A sample: some changes at each of this many places.
     Sample(usize),
     /// Changes whose names start with this text.
     Named(String),

@@ -95,7 +95,7 @@ pub(in crate::run) struct RelayOptions {
 pub(in crate::run) struct PolicyInForce {
     /// The exact bytes of the packet's `policy.yaml`.
     pub(in crate::run) yaml: String,
-    /// The policy's `mode`. Only `strict` enforces the list.
+    /// The policy's `mode`. Only `strict` enforces the allow-list.
     pub(in crate::run) mode: String,
     /// Keys of the caller's policy whose value was replaced.
     pub(in crate::run) overridden: Vec<String>,

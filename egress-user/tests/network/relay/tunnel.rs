@@ -68,7 +68,8 @@ async fn connections_that_wait_at_the_stop_are_reported_too() {
     let hello = hello("a.test");
     tunnel.write_all(&hello).await.unwrap();
     tunnel.read_exact(&mut vec![0; hello.len()]).await.unwrap();
-    // No place is left. The kernel accepts these connections, each with a request, but the relay never does.
+    // The relay has no place left for another connection. The kernel accepts these connections, each with a request,
+    // but the relay never does.
     let mut waiting = Vec::new();
     for _ in 0..5 {
         let mut client = world.connect("b.test", 443).await;
