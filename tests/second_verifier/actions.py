@@ -33,7 +33,7 @@ def saturated(total: int) -> int:
 
 @dataclass
 class Group:
-    """The requests to one target, counted by fate, or its actions, counted by ending."""
+    """Counts for one target: its requests by result, or its actions by ending."""
 
     left: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)

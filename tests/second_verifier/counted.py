@@ -215,7 +215,7 @@ def _is_denial(row: Row) -> bool:
 
 
 def _denials(actions: Actions, host: str, reason: str) -> int:
-    """Return how many requests to this host the mediator may have answered with the status in the reason."""
+    """Return how many requests to this host the mediator may have answered with the status that `reason` contains."""
     status = re.match(r"answered_([0-9]{3})", reason, re.ASCII)
     if status is None:
         return 0

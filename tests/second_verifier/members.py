@@ -94,7 +94,7 @@ def _check_presence(packet: dict[str, Any], differ: Differ) -> None:
     for name, is_stated in stated.items():
         # An empty root hash counts as absent.
         if (_member(packet, name) not in (None, "")) != is_stated:
-            differ(f"{name} of packet.json is absent, or there although there is no receipt")
+            differ(f"{name} of packet.json is absent, or is present although there is no receipt")
 
 
 def check_run(run: dict[str, Any], identity: dict[str, Any], differ: Differ) -> None:

@@ -136,7 +136,7 @@ def _check_run(parts: PacketParts, differ: Any) -> None:
 
 
 def _is_counted(stated: dict[str, int], names: tuple[str, ...], outcomes: Counter[str]) -> bool:
-    """Whether the outcomes are those in `names`, each as often as `stated` states."""
+    """Whether each outcome occurs as often as `stated` states, and every outcome is in `names`."""
     return {name: stated.get(name, 0) for name in names} == dict.fromkeys(names, 0) | outcomes
 
 
@@ -169,7 +169,7 @@ def _check_changes(parts: PacketParts, differ: Any) -> None:
         differ("a change that was not applied has no reason, or one that was applied has one")
     has_files = any(change["kind"] == "file" and change["change"] != "deleted" for change in kept)
     if "attestation.json" in parts.names and not has_files <= (_ARCHIVE in parts.names) <= bool(kept):
-        differ(f"{_ARCHIVE} is missing, or there although every change was applied")
+        differ(f"{_ARCHIVE} is missing, or is present although every change was applied")
     outcomes = Counter(_MEMBERS.get(change["outcome"], change["outcome"]) for change in document["changes"])
     if not _is_counted(counts, _CHANGE_OUTCOMES, outcomes):
         differ("workspace.changes is not the number of changes by outcome")

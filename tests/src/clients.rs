@@ -296,7 +296,7 @@ pub enum Column {
 }
 
 /// Runs all clients, first without the boundary, where each of them must succeed, and then with it. The results with
-/// the boundary are the column of the table in `docs/clients.md`.
+/// the boundary form the column of the table in `docs/clients.md`.
 ///
 /// # Panics
 /// If the table differs. A new table is then written to the directory of the clients.

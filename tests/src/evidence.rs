@@ -14,9 +14,9 @@ use crate::run::{RunOutput, binary};
 /// A published verifier that is not part of this project.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reference {
-    /// The verifier in Python.
+    /// The published verifier that is written in Python.
     Python,
-    /// The verifier in Rust.
+    /// The published verifier that is written in Rust.
     Rust,
 }
 

@@ -133,7 +133,7 @@ impl<'a> Run<'a> {
         self
     }
 
-    /// Adds a variable of the caller's environment.
+    /// Adds a variable to the caller's environment.
     pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> Self {
         self.environment.push((name.into(), value.into()));
         self

@@ -235,7 +235,7 @@ fn is_for_everyone() -> Result<bool> {
                 .arg(name);
             command
         } else {
-            // Only root can start the program as another account. Only root runs the tests, too.
+            // Only root can start the program as another account. The tests need root, too.
             program(name)
         };
         command

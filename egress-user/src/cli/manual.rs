@@ -23,7 +23,7 @@ Exit status:
   2   standard output cannot be written
   64  an argument is wrong";
 
-/// Examples with the directory in which `man` searches for pages, and exit statuses, for `--help`.
+/// Examples and exit statuses, for `--help`. One example writes to a directory in which `man` searches for pages.
 const MAN_HELP: &str = "\
 Examples:
   egress man | man -l -

@@ -5,8 +5,9 @@ use std::path::{Component, Path, PathBuf};
 /// Maximum number of links that are followed, as in `path_resolution(7)`.
 const MOST_LINKS: usize = 40;
 
-/// Returns the links on the way to `path`, and last the path that `path` resolves to, which need not exist. A process
-/// that can replace one of these links, or a directory above one, decides what `path` names later.
+/// Returns the links on the way to `path`, and as the last element the path to which `path` resolves. The resolved path
+/// need not exist. A process that can replace one of these links, or a directory above one, decides what `path` names
+/// later.
 ///
 /// # Errors
 /// When the working directory was removed, or more than 40 links are on the way.

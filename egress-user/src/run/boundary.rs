@@ -41,8 +41,8 @@ pub(super) struct Boundary {
 }
 
 impl Boundary {
-    /// Moves every record that the kernel has written into the flow log. The rings take turns, because otherwise a
-    /// command that fills one ring as fast as it is read would make another one overflow.
+    /// Takes every record from the kernel's rings, and writes it to the flow log. The rings take turns, because
+    /// otherwise a command that fills one ring as fast as it is read would make another one overflow.
     ///
     /// # Errors
     /// If a row cannot be written.

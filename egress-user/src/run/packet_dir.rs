@@ -16,7 +16,7 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2
 use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, geteuid, unlinkat};
 
-/// Why a directory cannot become the packet directory. The exit status is 64.
+/// Reasons why a directory cannot become the packet directory. The program then exits with 64.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PacketDirError {
@@ -121,7 +121,7 @@ impl PacketDir {
         Ok(held)
     }
 
-    /// Returns the absolute path.
+    /// Returns the absolute path of the packet directory.
     pub fn path(&self) -> &Path {
         &self.path
     }

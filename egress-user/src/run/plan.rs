@@ -139,7 +139,7 @@ pub struct Signer {
 pub struct Exceptions {
     /// Variables that are passed although a rule removes them.
     pub pass: Vec<String>,
-    /// Variables that are removed although no rule does so.
+    /// Variables that are removed although no rule removes them.
     pub drop: Vec<String>,
 }
 

@@ -180,8 +180,8 @@ pub(super) fn discard(events: &mut Events) -> Result<usize, RunError> {
     Ok(attempts + texts)
 }
 
-/// Accepts the connections that arrived at the listeners, which will be passed to the relay later. Returns their source
-/// ports.
+/// Accepts the connections that arrived at the listeners, and returns the source ports of these connections. The
+/// listeners are passed to the relay later.
 fn arrived(sockets: &Sockets<OwnedFd>) -> io::Result<Vec<u16>> {
     let mut ports = Vec::new();
     let listeners = std::iter::once(&sockets.transparent_v4).chain(&sockets.transparent_v6);
@@ -343,7 +343,7 @@ impl Probed {
     /// Fails unless the caller `accepted` each probe that stops a run.
     ///
     /// # Errors
-    /// [`RunError::Open`] with the other probes.
+    /// [`RunError::Open`] with the probes that the caller did not accept.
     pub fn judge(&self, accepted: &[String]) -> Result<(), RunError> {
         let open: Vec<ProbeResult> = self
             .stopping()

@@ -1,5 +1,6 @@
 //! Fills the tables of the kernel programs on the mediator's own sockets: the ports that the run opens, the ranges that
-//! the policy lists, the addresses of the machine, and its name servers. The last two can change during a run.
+//! the policy lists, the addresses of the machine, and its name servers. The addresses and the name servers can change
+//! during a run.
 use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -73,7 +74,7 @@ impl Reach {
     }
 }
 
-/// Returns the machine's name servers (resolv.conf(5)). The list is empty if none is configured.
+/// Returns the machine's name servers (resolv.conf(5)). The list is empty if no name server is configured.
 ///
 /// # Errors
 /// If the file exists and cannot be read.

@@ -49,7 +49,7 @@ pub struct Swept {
     pub kept: Vec<Kept>,
     /// Paths that were removed.
     pub removed: Vec<PathBuf>,
-    /// Paths that could not be removed, with the error.
+    /// Paths that could not be removed, each with its error.
     pub failed: Vec<(PathBuf, io::Error)>,
 }
 

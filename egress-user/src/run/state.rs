@@ -320,7 +320,7 @@ pub(super) fn cgroup_of(run: &Path) -> Option<PathBuf> {
     is_its.then_some(path)
 }
 
-/// Removes the cgroups of a run's limits, which are empty when the run's own cgroup is.
+/// Removes the cgroups of a run's limits. They are empty when the run's own cgroup is empty.
 ///
 /// # Errors
 /// If the note cannot be read, or a cgroup cannot be removed.

@@ -93,7 +93,7 @@ fn browsers(authority: Option<&CertificateDer<'_>>) -> Vec<PlacedFile> {
         .collect()
 }
 
-/// Files for the file view. Without interception, these are the policies for browsers.
+/// Files that are added to the file view. Without interception, only the policies for browsers are added.
 #[derive(Debug, Default)]
 pub(super) struct Trust {
     pub(super) files: Vec<PlacedFile>,

@@ -11,7 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 
 /// Nanoseconds by which the two clocks may drift apart between two readings, in addition to [`MAY_DRIFT`].
 const MAY_PART: i64 = 100_000_000;
-/// The elapsed time divided by this number is how far the system clock may drift. adjtimex(2) allows half of that.
+/// The system clock may drift by the elapsed time divided by this number. adjtimex(2) allows half of this drift.
 const MAY_DRIFT: i64 = 1000;
 /// Maximum number of nanoseconds for reading both clocks. A slower reading was interrupted, and is not used.
 const AT_ONCE: i64 = 1_000_000;

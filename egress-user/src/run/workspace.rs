@@ -14,7 +14,7 @@ use super::plan::{Plan, WorkspaceMode};
 /// The workspace as the command will see it.
 #[derive(Debug)]
 pub(super) struct MountedWorkspace {
-    /// What killed runs had left beside the workspace, and how this run handled it.
+    /// Files that killed runs had left beside the workspace, and how this run handled them.
     pub(super) recovered: Vec<Recovered>,
     /// Credentials that the command would find in the workspace and in git's configuration on the host.
     pub(super) credentials: Found,

@@ -121,7 +121,7 @@ pub fn run(technique: &Technique, without: Option<Layer>) -> Result {
     let place = tempfile::Builder::new()
         .prefix("egress-attack-")
         .tempdir_in("/opt")
-        .expect("make a directory that everyone sees");
+        .expect("make a directory that every user can see");
     fs::set_permissions(place.path(), fs::Permissions::from_mode(0o755)).expect("open it");
     let scene = Scene {
         world: &world,

@@ -19,7 +19,7 @@ pub(super) enum Change {
     Rows(Vec<Json>),
     /// The mediator's evidence was changed.
     Testimony(Testimony),
-    /// The name leads to another object than its file. The signature still covers the file.
+    /// The directory contains another object in place of the file with this name. The signature still covers the file.
     Disk(String, DiskOperator),
 }
 

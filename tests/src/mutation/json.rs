@@ -1,4 +1,4 @@
-//! JSON that keeps the order of members. Every node has a path, by which it can be replaced.
+//! JSON that keeps the order of members. Every node has a path, and a node can be replaced by its path.
 use pipelock_receipts::canonical::push_string;
 use pipelock_receipts::json::{MAX_ENTRY_DEPTH, Node, parse};
 

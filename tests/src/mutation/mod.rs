@@ -252,7 +252,7 @@ fn report(results: &Results, choice: &Choice, by: By, seed: u64) {
     if let Choice::Named(_) = choice {
         text.push_str(&results.told.join("\n"));
     }
-    #[expect(clippy::print_stdout, reason = "the numbers are of interest")]
+    #[expect(clippy::print_stdout, reason = "the caller reads the numbers")]
     {
         println!("{text}");
     }

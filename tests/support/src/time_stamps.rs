@@ -136,8 +136,8 @@ impl Authority {
         fs::read(reply).unwrap()
     }
 
-    /// Returns a reply with `token`, signed with the certificate of `signer`, whatever its purpose. `options` are
-    /// passed to `openssl cms`.
+    /// Returns a reply with `token`, signed with the certificate of `signer`, whatever the purpose of this certificate
+    /// is. `options` are passed to `openssl cms`.
     pub fn sign(&self, token: &[u8], signer: &str, options: &[&str]) -> Vec<u8> {
         let [content, signed] = ["content", "signed"].map(|name| self.0.join(name));
         fs::write(&content, token).unwrap();

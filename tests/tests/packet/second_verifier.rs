@@ -45,7 +45,7 @@ const NOT_CHECKED: [(&str, &str); 1] = [(
 /// The rule that is broken whenever any other rule is broken, because the predicate of a changed packet states the
 /// grade of the honest packet.
 const PREDICATE: &str = "attestation.predicate";
-/// Reasons for a lower grade that follow from findings.
+/// Each of these reasons for a lower grade states only that the packet has findings.
 const CONSEQUENCES: [&str; 2] = [
     "the files of the packet about the boundary are inconsistent",
     "the packet is invalid (see the errors)",

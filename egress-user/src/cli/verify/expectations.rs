@@ -72,7 +72,7 @@ fn is_invalid(outcome: &VerifyOutcome) -> bool {
     outcome.verdict == EvidenceVerdict::Invalid
 }
 
-/// Checks that the packet is not from the future and not older than `max_age`.
+/// Checks that the time of the packet is not in the future, and that the packet is not older than `max_age`.
 fn check_age(outcome: &mut VerifyOutcome, max_age: Option<Duration>, now: OffsetDateTime) {
     let stated = outcome.packet.as_ref();
     let stated = stated.map(|packet| packet.generated_at.clone());
@@ -103,7 +103,7 @@ fn check_age(outcome: &mut VerifyOutcome, max_age: Option<Duration>, now: Offset
     outcome.add(&rules::AGE, PACKET_FILE, expected, found);
 }
 
-/// Returns the time of the packet that a pinned key signed. If the boundary's key is pinned, this is the time in
+/// Returns the packet's time, if a pinned key signed this time. If the boundary's key is pinned, this is the time in
 /// `packet.json`, or the time of a trusted time stamp. If only the key of the receipts is pinned, it is the time of the
 /// last receipt.
 fn signed_time(outcome: &VerifyOutcome) -> Option<String> {
