@@ -58,8 +58,7 @@ pub fn settings() -> Config {
 macro_rules! field {
     ($ptr:expr, $field:ident) => {{
         let ptr = $ptr;
-        // SAFETY: the kernel passes a valid context pointer to the program, and the field is part
-        // of it.
+        // SAFETY: the kernel passes a valid context pointer to the program. The field is part of it.
         unsafe { core::ptr::read_volatile(&raw const (*ptr).$field) }
     }};
 }
@@ -201,8 +200,7 @@ pub fn carried(ctx: &SockOpsContext, traffic: &mut Traffic) {
 /// <https://github.com/torvalds/linux/blob/v6.1/include/net/flow.h>
 const LOOPBACK_IFINDEX: u32 = 1;
 
-/// Returns whether a packet leaves through the loopback interface. Packets to the machine's own
-/// addresses do.
+/// Whether a packet leaves through loopback, as packets to the machine's own addresses do.
 #[inline(always)]
 pub fn stays(ctx: &SkBuffContext) -> bool {
     field!(ctx.skb.skb, ifindex) == LOOPBACK_IFINDEX
@@ -333,8 +331,7 @@ pub fn cookie(ctx: &impl EbpfContext) -> u64 {
 }
 
 /// The value of a map entry. The value stays valid while the program runs, even if the entry is
-/// removed. Other processors may write to it at the same time; each word is then an old or a new
-/// one.
+/// removed. Other processors may write to it at the same time. Each word is then old or new.
 pub struct Place<T>(*mut T);
 
 impl<T: Copy> Place<T> {

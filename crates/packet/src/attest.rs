@@ -1,8 +1,8 @@
 //! `attestation.json`: one signature over all other files of a packet.
 //!
 //! The file is a DSSE envelope around an in-toto Statement v1. The subjects of the statement are
-//! the files with their SHA-256, and the boundary's key signs it. Other in-toto tools can verify
-//! the file with the boundary's key alone.
+//! the files with their SHA-256, and the boundary's key signs the statement. Other in-toto tools
+//! can verify the file with the boundary's key alone.
 //!
 //! Claims: files-attested
 use std::collections::BTreeMap;
@@ -90,7 +90,7 @@ struct Subject {
     name: String,
     /// `sha256`: the digest of the file, lowercase hex.
     digest: BTreeMap<String, String>,
-    /// Size of the file. Packets of earlier versions have none.
+    /// Size of the file. Packets of earlier versions have no size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     annotations: Option<Annotations>,
 }

@@ -173,8 +173,8 @@ impl Continuity {
         }
     }
 
-    /// Returns the reasons why the enforcement was not continuous. `close` is the time at which the receipts were
-    /// closed, if they were.
+    /// Returns the reasons why the enforcement was not continuous. `close` is the time at which the
+    /// receipts were closed, or `None` if they were not closed.
     pub(super) fn finish(mut self, close: Option<&str>) -> Vec<String> {
         if self.beats == 0 {
             self.note("the flow log has no heartbeats");

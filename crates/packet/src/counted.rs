@@ -153,7 +153,8 @@ impl Counted {
         self.channels.row(row, 0);
     }
 
-    /// Adds the answers that the receipts confirm to the denied attempts, and keeps the others as unclear.
+    /// Adds the answers that the receipts confirm to the denied attempts, and keeps the other
+    /// answers as unclear.
     pub(super) fn settle(&mut self, receipts: &Receipts, allowed: &Allowed) {
         let answers = std::mem::take(&mut self.answered).into_iter().collect();
         let (signed, mut unclear) = confirmed(answers, receipts, allowed);
@@ -311,8 +312,8 @@ impl Counted {
         }
     }
 
-    /// Compares the unclear answers, unless the writer had so many kinds of attempts that it counted some of them
-    /// together.
+    /// Compares the unclear answers, unless the writer had so many kinds of attempts that it
+    /// counted some kinds together.
     fn unclear(
         &self,
         boundary_document: &BoundaryDocument,

@@ -90,8 +90,8 @@ const LATER_HELLO: [&str; 2] = ["encrypted_client_hello", "name_mismatch"];
 impl RelayRow {
     /// Returns the reason if the row is a denial or looks like a denial.
     ///
-    /// A request that failed after it moved bytes was not denied, because the destination may have received all of
-    /// them.
+    /// A request that failed after it moved bytes was not denied, because the destination may have
+    /// received all of these bytes.
     pub fn denial(&self) -> Option<String> {
         let is_denied = match self.verdict {
             RelayVerdict::Refused | RelayVerdict::Blocked => true,

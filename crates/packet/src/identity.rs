@@ -1,4 +1,5 @@
-//! `identity.json`: the run of a packet in the words of the CI system, and the values that the caller bound to it.
+//! `identity.json`: the run of a packet in the words of the CI system, and the values that the
+//! caller bound to the run.
 //!
 //! The SHA-256 of the file is in the attestation and in the posture capsule. The mediator signs the
 //! hash of the capsule before the command starts. The caller supplies the values, so only a
@@ -68,7 +69,7 @@ struct System {
     variables: [&'static [&'static str]; 9],
 }
 
-/// The known CI systems. The sources are their reference pages of predefined variables.
+/// The known CI systems. The names come from the reference pages of these systems.
 const SYSTEMS: [System; 6] = [
     System {
         provider: "github_actions",

@@ -1,5 +1,5 @@
-//! The rules of the packet check. Their ranks come after the ranks of the evidence rules, because a
-//! fault of the evidence is often the cause.
+//! The rules of the packet check. The ranks of these rules come after the ranks of the evidence
+//! rules, because a fault of the evidence is often the cause.
 use pipelock_receipts::findings::Place;
 
 use super::names::PACKET_FILE;

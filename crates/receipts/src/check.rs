@@ -53,10 +53,9 @@ impl<'t> EvidenceCheck<'t> {
 
     /// Checks the next file. `name` has no directories. A name of the form
     /// `evidence-<session>-<seq>.jsonl` states the session. Returns `false` if the findings are
-    /// enough to reject the evidence, so that the rest was not read.
+    /// enough to reject the evidence. The rest was then not read.
     ///
-    /// Returns `false` if the findings are enough to reject the evidence. The rest was then not
-    /// read.
+    /// # Errors
     /// Fails if the file cannot be read to its end. The part before the error was checked.
     pub fn file(
         &mut self,

@@ -424,8 +424,8 @@ impl Sessions {
 }
 
 /// Returns a number for the identifier of an action. The number takes less memory than the text of
-/// the identifier. The number is the number of the UUID, or half of the SHA-256 of any other text.
-/// The number is taken from the UUID. For any other text, it is half of the SHA-256.
+/// the identifier. It is the number of the UUID, or half of the SHA-256 of any other text. A
+/// collision can only make evidence invalid.
 fn number(id: &str) -> u128 {
     let is_canonical = id.len() == 36 && !id.bytes().any(|byte| byte.is_ascii_uppercase());
     match Uuid::try_parse(id) {

@@ -1,9 +1,9 @@
-//! Breaks each rule of the evidence with one edit. Without the edit, the check does not report the rule. With the edit,
-//! it does.
+//! Breaks each rule of the evidence with one edit. Without the edit, the check does not report the
+//! rule. With the edit, the check reports it.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::unwrap_used,
-    reason = "With the edit, the check reports the rule."
+    reason = "an edit that cannot be made fails the test"
 )]
 use std::fs;
 use std::path::PathBuf;

@@ -65,7 +65,7 @@ impl Attestation {
     }
 }
 
-/// The digest of `identity.json`, and whether a pinned key of the boundary signed it.
+/// The digest of `identity.json`, and whether a pinned key of the boundary signed the digest.
 #[derive(Debug)]
 pub(super) struct IdentityDigest {
     digest: Option<String>,

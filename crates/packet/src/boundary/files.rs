@@ -23,8 +23,8 @@ pub struct BoundaryFiles<'a> {
     pub attestation: Attestation,
 }
 
-/// Reads a policy or returns the reason why it is not valid. The caller provides it, because this crate does not read
-/// YAML.
+/// Reads a policy or returns the reason why it is not valid. The caller provides this function,
+/// because this crate does not read YAML.
 pub type ReadPolicy = fn(&str) -> Result<Allowed, String>;
 
 /// The policy of the run, and the function that reads it.

@@ -34,8 +34,8 @@ pub(super) struct FlowLog {
 }
 
 impl FlowLog {
-    /// Checks the chain of the flow log and searches for breaks in the enforcement. If the log does not have the stated
-    /// digest, it is hashed and its rows are not read.
+    /// Checks the chain of the flow log and searches for breaks in the enforcement. If the log does
+    /// not have the stated digest, the log is hashed and its rows are not read.
     pub(super) fn read(
         files: &mut BoundaryFiles<'_>,
         boundary_document: Option<&BoundaryDocument>,

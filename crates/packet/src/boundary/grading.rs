@@ -10,7 +10,8 @@ use super::super::model::{AUDIT_ENFORCEMENT, Packet};
 use super::super::names::{BOUNDARY_FILE, PACKET_FILE};
 use super::super::rules;
 
-/// Checks that there is a capsule, that the receipts bind it, and that it was signed for these kernel programs.
+/// Checks that there is a capsule, that the receipts bind the capsule, and that the capsule was
+/// signed for these kernel programs.
 pub(super) fn grade_capsule(
     capsule: Option<&CapsuleReport>,
     boundary_document: Option<&BoundaryDocument>,

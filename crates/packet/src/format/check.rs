@@ -125,8 +125,8 @@ struct Object<'p, 'f> {
     /// Bits of the members that were compared, by place. Places from 128 on have no bit. No format
     /// has so many members, so a longer object has an unknown member before place 128.
     seen: u128,
-    /// Places by name. Made for a long object whose members are not in order, because searching each member would take
-    /// quadratic time.
+    /// Places by name. The map is made for a long object whose members are not in order, because
+    /// searching each member would take quadratic time.
     places: Option<HashMap<&'p str, usize>>,
     key: String,
 }

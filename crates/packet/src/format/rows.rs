@@ -100,7 +100,7 @@ documents! {
         addresses: Vec<Name>,
     }
 
-    /// `kernel_repeats`: the number of repetitions of an attempt after the row `kernel` for it.
+    /// `kernel_repeats`: the number of repetitions of an attempt that already has a row `kernel`.
     RepeatsRow {
         /// Time at which the row was written.
         ts: Time,
@@ -255,8 +255,8 @@ documents! {
         count: Exactly<1>,
     }
 
-    /// `kernel_mediator_denied_repeats`: the number of further denials of a destination after the row
-    /// `kernel_mediator_denied` for it.
+    /// `kernel_mediator_denied_repeats`: the number of further denials of a destination that
+    /// already has a row `kernel_mediator_denied`.
     MediatorDeniedRepeatsRow {
         /// Time at which the row was written.
         ts: Time,

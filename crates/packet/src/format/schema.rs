@@ -38,7 +38,8 @@ fn of<T: JsonSchema>() -> Value {
     schema.to_value()
 }
 
-/// Adds the bounds of their type to integers. Removes defaults, which concern only the reader.
+/// Adds to each integer the bounds of its type. Removes defaults, because they concern only the
+/// reader.
 fn bounded(schema: &mut Schema) {
     schema.remove("default");
     let most = match schema.get("format").and_then(Value::as_str) {

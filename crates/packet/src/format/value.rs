@@ -1,5 +1,5 @@
-//! Types of values that are narrower than their JSON type. Each reads any value of the JSON type, and writes only
-//! values that match its pattern.
+//! Types of values that are narrower than their JSON type. Each type reads any value of the JSON
+//! type, and writes only values that match its pattern.
 use std::fmt;
 use std::ops::Deref;
 

@@ -3,8 +3,8 @@ use super::super::format::rows::{
     AttemptRow, MediatorDeniedRepeatsRow, MediatorDeniedRow, RepeatsRow, UnixRepeatsRow, UnixRow,
 };
 
-/// The key of equal attempts: hook, verdict, protocol, process, reason, destination, and whether the mediator made
-/// them.
+/// The key of equal attempts: hook, verdict, protocol, process, reason, destination, and whether
+/// the mediator made the attempt.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Alike([String; 5], Option<String>, u16, bool);
 

@@ -1,4 +1,5 @@
-//! The kinds of disagreements between recorders. The table of `docs/reconciliation.md` has one row for each.
+//! The kinds of disagreements between recorders. The table of `docs/reconciliation.md` has one row
+//! for each kind.
 
 /// One kind of disagreement. Each kind lowers the grade to `kernel_observed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -12,7 +13,8 @@ pub enum Disagreement {
     /// The built-in mediator signed one action as allowed and as denied, although it never signs
     /// both.
     AllowedAndDenied,
-    /// Host and transport of a receipt match a request of the relay, but another part of its target does not.
+    /// Host and transport of a receipt match a request of the relay, but another part of the
+    /// receipt's target does not.
     OtherTarget,
     /// The status of an outcome is not the status that the relay received.
     OtherStatus,
@@ -36,7 +38,7 @@ pub enum Disagreement {
     TimeWentBack,
     /// One action id is used for different requests.
     ReusedId,
-    /// A receipt follows for an action that had already ended.
+    /// An action that had already ended has a further receipt.
     Repeated,
     /// A verdict is a word that no mediator uses.
     UnknownVerdict,

@@ -26,7 +26,7 @@ pub(super) fn is_classified(receipt: &Receipt<'_>) -> bool {
     is(class(receipt)) || (receipt.method == "QUERY" && is(ActionType::Unclassified))
 }
 
-/// Whether the built-in mediator writes such a receipt.
+/// Whether the built-in mediator writes receipts of this form.
 pub(super) fn is_builtin(receipt: &Receipt<'_>) -> bool {
     let has_user = receipt
         .target
@@ -49,14 +49,14 @@ pub(super) fn is_builtin(receipt: &Receipt<'_>) -> bool {
     fits && has_method && is_classified && !has_user && is_whole
 }
 
-/// Whether a mediator writes such a session record.
+/// Whether a mediator writes session records of this form.
 pub(super) fn is_session(seen: &Seen<'_>) -> bool {
     seen.text("verdict") == "allow"
         && seen.text("transport") == "receipt_session"
         && seen.text("target").strip_prefix("pipelock://session/") == Some(seen.session_kind())
 }
 
-/// Whether the built-in mediator writes such a session record.
+/// Whether the built-in mediator writes session records of this form.
 pub(super) fn is_builtin_session(seen: &Seen<'_>) -> bool {
     let class = ActionType::Unclassified;
     [
@@ -83,7 +83,8 @@ mod tests {
 
     use super::*;
 
-    /// Whether any mediator, and whether the built-in one, writes such a session record.
+    /// Returns whether any mediator writes session records of this form, and whether the built-in
+    /// mediator does.
     fn judged(record: &Value) -> [bool; 2] {
         let entry = json!({
             "v": 2, "seq": 0, "ts": "2026-11-24T10:00:00Z", "session_id": "proxy", "type": "action_receipt",
@@ -109,7 +110,7 @@ mod tests {
             ("connect", "block", "", false),
             ("websocket", "allow", "WS", true),
             ("websocket", "allow", "GET", false),
-            // Pipelock denies the handshake like this if it can sign nothing else.
+            // Pipelock denies a handshake with these members if it can sign nothing else.
             ("websocket", "block", "GET", true),
             ("forward", "allow", "GET", true),
             ("intercept", "allow", "GET", true),

@@ -16,7 +16,7 @@ pub(super) const IN_BUFFERS: u64 = 16 << 20;
 const HEAD: u64 = 128 << 10;
 /// Bytes around a chunk of one byte: its size and two line ends.
 const CHUNK_FRAMING: u64 = 5;
-/// The port of name servers. The mediator also connects to it without a request.
+/// The port of name servers. The mediator also connects to this port without a request.
 pub(super) const DNS: u16 = 53;
 
 #[derive(Debug, Default)]
@@ -80,7 +80,7 @@ impl Kernel {
         }
     }
 
-    /// Reads repeated attempts. The first of them has its own row.
+    /// Reads repeated attempts. The first of these attempts has its own row.
     pub(super) fn repeats(&mut self, row: &RepeatsRow) {
         let more = row.count.saturating_sub(1);
         if row.verdict == KernelVerdict::Redirected {

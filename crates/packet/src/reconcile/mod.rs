@@ -333,7 +333,7 @@ fn frames(around: Circumstances, asked: &Asked, receipts: &Receipts, result: &mu
     }
 }
 
-/// Assigns each receipt of a request inside TLS to a tunnel to its host. The receipt of such a
+/// Assigns each receipt of a request inside TLS to a tunnel to the same host. The receipt of such a
 /// request can replace the missing receipt of the tunnel. The receipt is counted in `said_alone`,
 /// because only the mediator reads such requests.
 fn intercepted(

@@ -192,7 +192,7 @@ pub struct Receipts {
     pub(super) unknown_verdicts: u64,
     /// Number of outcomes that no mediator writes.
     pub(super) impossible_outcomes: u64,
-    /// Number of outcomes that a mediator may write but that leave out a number.
+    /// Number of outcomes that a mediator may write although they leave out a number.
     pub(super) outcomes_without_numbers: u64,
     /// Number of allowed actions that begin without an intent, and of closes of `WebSocket`s that follow no outcome.
     pub(super) without_intent: u64,
@@ -286,7 +286,7 @@ impl Receipts {
         }
         // A Pipelock without outcomes signs this receipt at the end of every open WebSocket. A
         // Pipelock with outcomes signs it after the outcome, if a message was denied or redacted.
-        // Its verdict is about the messages, so it denies no action.
+        // The verdict of this receipt is about the messages, so the receipt denies no action.
         let is_close = receipt.transport == "websocket" && receipt.layer == CLOSE_LAYER;
         let facts = digest(&[receipt.transport, receipt.target, receipt.method]);
         let id = digest(&[receipt.id]);
@@ -299,7 +299,7 @@ impl Receipts {
             self.reused = self.reused.saturating_add(u64::from(!is_same));
             return;
         }
-        // After an intent, the denial is of the target of a redirect.
+        // After an intent, the mediator denied the target of a redirect.
         if is_denial
             && receipt.layer == ALLOW_LIST
             && !self.open.contains_key(receipt.id)

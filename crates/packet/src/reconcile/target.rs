@@ -12,7 +12,7 @@ pub(super) struct Target {
     pub(super) scheme: String,
     /// Host in lower case, without a final dot.
     pub(super) host: String,
-    /// `None` if the writer omits the port. `None` if the writer omits it.
+    /// Port. `None` if the writer omits the port.
     pub(super) port: Option<u16>,
     pub(super) path: Path,
 }

@@ -309,7 +309,7 @@ fn what_one_side_alone_has_is_a_loss() {
     let both = run.compare(BUILTIN);
     assert_eq!((both.unsigned, both.unasked), (0, 0));
     assert_eq!(both.without_receipt.values().sum::<u64>(), 2);
-    // A request that was cut may have no receipt. A denied request always has one.
+    // A request that was cut may have no receipt. A denied request always has a receipt.
     assert_eq!(both.disagreements[&Disagreement::DenialUnsigned], 1);
 }
 

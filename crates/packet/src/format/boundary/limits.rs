@@ -1,4 +1,4 @@
-//! The limits of the command in `boundary.json`, and which of them were reached.
+//! The limits of the command in `boundary.json`, and how often each was reached.
 use serde::{Deserialize, Serialize};
 
 use super::super::value::Name;

@@ -148,7 +148,7 @@ fn a_pipelock_counts_and_answers_in_its_own_way() {
 #[test]
 fn a_pipelock_hides_secrets_and_signs_messages() {
     let mut run = Run::new();
-    // A message of an open WebSocket is denied, and then the WebSocket.
+    // A message of an open WebSocket is denied, and then the WebSocket is denied too.
     run.receipt(8, "", &json!({"verdict": "block", "transport": "websocket", "method": "WS", "target": "ws://a.test/b", "layer": "ws_protocol"}));
     run.action(
         9,
