@@ -185,7 +185,7 @@ pub struct DnsAnswer {
     pub server: [u64; 2],
     /// Length of the whole message.
     pub whole: u32,
-    /// Number of bytes of the message in this record.
+    /// Number of message bytes in this record.
     pub length: u32,
     /// The message. Bytes beyond `length` are undefined.
     pub message: [u64; DNS_ANSWER_BYTES as usize / 8],

@@ -2,7 +2,8 @@
 //! same code as the kernel.
 use crate::decide::{IPPROTO_UDP, mapped};
 
-/// Maximum number of extension headers that are skipped. RFC 8200, section 4.1, defines six, each of which occurs once.
+/// Maximum number of extension headers that are skipped. RFC 8200, section 4.1, defines six
+/// extension headers, and each occurs once.
 const MOST_EXTENSIONS: u32 = 8;
 
 // Next header values (RFC 8200, section 4; RFC 4302 for the last one).

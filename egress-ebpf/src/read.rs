@@ -402,8 +402,8 @@ pub fn fill<T: IntoBytes + 'static>(entry: &mut RingBufEntry<T>, record: &T) {
     unsafe { copy_words(record, entry.as_mut_ptr()) };
 }
 
-/// Writes the message of a packet, which begins at `offset`, to its entry. `whole` is the length of the message, of
-/// which `length` bytes are copied. Returns whether the copy succeeded.
+/// Writes the message of a packet to its entry. The message begins at `offset`. `whole` is the
+/// length of the message, of which `length` bytes are copied. Returns whether the copy succeeded.
 #[inline(always)]
 pub fn fill_answer(
     ctx: &SkBuffContext,
@@ -460,7 +460,7 @@ pub fn fill_address(ctx: &SockAddrContext, entry: &mut RingBufEntry<UnixEvent>) 
     let mut length = 0;
     let mut kernel = MaybeUninit::<KernelContext>::uninit();
     let from = ctx.sock_addr.cast_const().cast();
-    // SAFETY: the buffer has the size that is named. The helper checks what it reads.
+    // SAFETY: the buffer has the size in the second argument. The helper checks the source.
     let failed = unsafe {
         bpf_probe_read_kernel(
             kernel.as_mut_ptr().cast(),

@@ -209,8 +209,9 @@ impl MeteredBody {
         }
     }
 
-    /// Ends an action whose answer is complete. If the request has not been sent completely, the connection to the
-    /// origin is closed, because the rest of the upload would otherwise pass without being recorded.
+    /// Ends an action whose answer is complete. If the request has not been sent completely, the
+    /// connection to the origin is closed. Otherwise the remaining upload would pass without a
+    /// record.
     fn complete(&mut self) {
         let upload = self
             .ending
@@ -283,7 +284,7 @@ impl Body for MeteredBody {
 
 impl Drop for MeteredBody {
     fn drop(&mut self) {
-        // A body of known length is dropped after its last byte, without a poll for its end.
+        // A body of known length is dropped after its last byte, without a further poll.
         if self.inner.is_end_stream() {
             self.complete();
         } else if let Some(ending) = self.ending.take() {

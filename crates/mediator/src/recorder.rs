@@ -227,7 +227,7 @@ impl Ledger {
         }
     }
 
-    /// Closes the session durably. Nothing can be recorded after that.
+    /// Closes the session durably. After this call, nothing can be recorded.
     ///
     /// # Errors
     /// Fails when an earlier receipt or one of the last lines cannot be written.

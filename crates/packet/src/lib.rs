@@ -1,4 +1,4 @@
-//! Makes and checks Audit Packets. Every length is limited.
+//! Makes and checks Audit Packets. Every length in a packet is limited.
 //!
 //! [`build::build`] makes the model of a packet, [`check::check_packet`] checks its bytes, and [`flows`] chains and
 //! checks the flow log. The caller reads and writes the files.

@@ -115,7 +115,7 @@ impl About<'_> {
     }
 }
 
-/// Writes a line for each value that is there.
+/// Writes a line for each value that is present.
 fn write_named(out: &mut String, named: &[(&str, Option<&str>)]) -> std::fmt::Result {
     for (name, value) in named {
         if let Some(value) = value {

@@ -3,7 +3,7 @@ use std::io::{self, Read};
 
 use sha2::{Digest, Sha256};
 
-/// Returns the SHA-256 of the rest of `reader` in lowercase hex.
+/// Returns the SHA-256 of the remaining bytes of `reader` in lowercase hex.
 ///
 /// # Errors
 /// Fails when `reader` returns an error.

@@ -147,7 +147,7 @@ impl Pipelock {
         if !is_gone {
             let undone = self.drain(tunnels, allowed).err();
             incomplete.extend(self.missing_receipts().err());
-            // When Pipelock closes its session, it does not wait for its requests. A receipt that
+            // When Pipelock closes its session, it does not wait for open requests. A receipt that
             // Pipelock writes after the close makes the evidence invalid, as a forgery would. A
             // Pipelock with open requests is therefore killed.
             let is_left = matches!(undone, Some(Undone::Requests { .. }));

@@ -215,7 +215,7 @@ fn check_texts(node: &Node<'_>, version: u64) -> Result<(), Problem> {
     Ok(())
 }
 
-/// Returns the problem of the value of the member `name`.
+/// Returns a [`Problem`] that shows the value of the member `name`.
 fn form(node: &Node<'_>, name: &str, expected: &str) -> Problem {
     let found = node.member(name).map_or("nothing", |member| member.raw);
     Problem::new(&rules::ENTRY_FORM, format!("{name}: {expected}"), found)

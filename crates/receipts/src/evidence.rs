@@ -241,7 +241,7 @@ fn exactly(node: &Node<'_>, name: &str, value: &str) -> Result<(), Problem> {
     }
 }
 
-/// Returns the problem of the value of the member `name`.
+/// Returns a [`Problem`] that shows the value of the member `name`.
 fn form(node: &Node<'_>, name: &str, expected: &str) -> Problem {
     let found = node.member(name).map_or("nothing", |member| member.raw);
     Problem::new(&rules::V2_FORM, format!("{name}: {expected}"), found)

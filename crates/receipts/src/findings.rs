@@ -1,4 +1,5 @@
-//! Findings of a check. Each has its rule, its place, and the expected and the found value.
+//! Findings of a check. Each finding has its rule, its place, the expected value, and the found
+//! value.
 use std::collections::BTreeMap;
 use std::fmt;
 

@@ -286,7 +286,7 @@ fn create_private(path: &Path, mode: u32) -> io::Result<File> {
         .create_new(true)
         .mode(0o600)
         .open(path)?;
-    // The umask reduces the mode that `open` sets.
+    // The mode is set again, because the umask reduces the mode that `open` sets.
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     Ok(file)
 }

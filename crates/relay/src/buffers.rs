@@ -34,7 +34,8 @@ impl Buffers {
         }
     }
 
-    /// Lends a buffer: a large one if `large` is set and the bound allows it, otherwise a small one.
+    /// Lends a large buffer if `large` is set and the bound allows it, and otherwise a small
+    /// buffer.
     pub(super) fn lend(&self, large: bool) -> Box<[u8]> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if large {

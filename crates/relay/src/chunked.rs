@@ -1,8 +1,8 @@
 //! Finds the end of a chunked body without decoding it. Pure.
 //!
 //! Only the plain form is accepted: a size in hexadecimal, CRLF, that many bytes, CRLF, and at the
-//! end `0`, CRLF, CRLF. Extensions and trailer fields are rejected, because parsers differ on them
-//! and hardly any client sends them.
+//! end `0`, CRLF, CRLF. Extensions and trailer fields are rejected, because parsers treat them
+//! differently and hardly any client sends them.
 use super::http_head::HeadError;
 
 /// Tracks one chunked body that arrives in pieces of any size.

@@ -177,9 +177,9 @@ pub(super) async fn close_gently(relay: &Relay, mut stream: TcpStream) {
     }
 }
 
-/// Maximum number of bytes that are read and discarded. The kernel programs count them as sent, but
-/// no flow of the relay includes them. The number must therefore be small compared with the unread
-/// bytes that a socket's buffers may hold.
+/// Maximum number of bytes that are read and discarded. The kernel programs count these bytes as
+/// sent, but no flow of the relay includes them. The number must therefore be small compared with
+/// the unread bytes that a socket's buffers may hold.
 const MOST_UNWANTED: usize = 8 << 20;
 
 /// Total time to close a connection, as a multiple of the linger time.

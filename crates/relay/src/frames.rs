@@ -121,8 +121,8 @@ impl Frames {
 }
 
 impl Header {
-    /// Parses the header at the start of `bytes`, and returns it with the rest. Returns `None` if
-    /// the header is incomplete.
+    /// Parses the header at the start of `bytes`, and returns it with the remaining bytes. Returns
+    /// `None` if the header is incomplete.
     fn read(bytes: &[u8]) -> Option<(Self, &[u8])> {
         let ([first, second], mut rest) = bytes.split_first_chunk()?;
         let length = match second & 0x7f {

@@ -140,8 +140,8 @@ pub(super) async fn open(
     }))
 }
 
-/// Copies frames in both directions. The mediator always receives a Close frame, because it does not detect the end of
-/// a connection without one.
+/// Copies frames in both directions. The mediator always receives a Close frame, because without
+/// one it does not detect the end of a connection.
 pub(super) async fn run(
     relay: &Relay,
     agent: TcpStream,

@@ -1,6 +1,7 @@
 //! Limits the command's processes and memory. The limits use the kernel's cgroup controllers. These
-//! are the controllers of cgroup v2 if the run's cgroup has them, or of cgroup v1 if they are bound
-//! to v1. Without these controllers, resource limits apply to each process or user instead.
+//! are controllers of cgroup v2 if the run's cgroup has them, and otherwise controllers that are
+//! bound to cgroup v1. Without these controllers, resource limits apply to each process or user
+//! instead.
 //!
 //! When memory runs out, the kernel kills one process instead of the whole cgroup, because
 //! `memory.oom.group` is not set. The kernel kills the command's processes before init, because the

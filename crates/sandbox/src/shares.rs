@@ -23,8 +23,8 @@ use super::cgroup::CgroupGuard;
 
 /// A run's share is the table's size divided by this number.
 const DIVISOR: u64 = 4;
-/// The interval between checks of the tables. A processor can fill tens of thousands of entries in
-/// that time.
+/// The interval between checks of the tables. In that time, a processor can fill tens of thousands
+/// of entries.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
 /// The time for which a count below the share is considered valid.
 const COUNT_EVERY: Duration = Duration::from_millis(250);
@@ -217,8 +217,8 @@ fn files_of(agent: &CgroupGuard, enough: u64) -> io::Result<u64> {
 /// Counts the files of a process or of one of its threads.
 type Count = fn(&Path) -> io::Result<u64>;
 
-/// Counts the files of a process. If its first thread has ended, the kernel shows nothing for the
-/// process, so its other threads are counted.
+/// Counts the files of a process. If the first thread of a process has ended, the kernel shows
+/// nothing for the process, so the other threads are counted.
 fn of_process(count: Count, process: &Path) -> io::Result<u64> {
     let mut most = count(process)?;
     if most == 0 {

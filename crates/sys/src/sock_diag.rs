@@ -108,8 +108,8 @@ fn open() -> io::Result<Netlink> {
     Netlink::open(SockProtocol::NetlinkSockDiag)
 }
 
-/// Builds an `inet_diag_req_v2` for all TCP sockets of a family in one of the states, with the
-/// attributes in `extensions`.
+/// Builds an `inet_diag_req_v2` for all TCP sockets of a family in `states`, with the attributes in
+/// `extensions`.
 fn request(family: libc::c_int, extensions: u8, states: u32) -> Vec<u8> {
     const ID: usize = 48;
     let family = u8::try_from(family).unwrap_or_default();

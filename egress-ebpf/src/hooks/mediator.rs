@@ -47,8 +47,8 @@ fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
 }
 
 /// Writes a record for each relevant state: established, closed by the process, and closed. The
-/// second record contains the bytes so far, in case the run ends before the peer has acknowledged
-/// them.
+/// second record contains the bytes up to that time, in case the run ends before the peer has
+/// acknowledged them.
 #[inline(always)]
 fn changes(ctx: &SockOpsContext, state: u32) -> Result<(), Error> {
     if !matches!(

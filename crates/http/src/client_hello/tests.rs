@@ -7,8 +7,8 @@ use super::*;
 fn a_hello_within_the_hello_is_seen() {
     let plain = hello("a.test");
     assert!(!parse(&plain).unwrap().unwrap().is_encrypted);
-    // The lengths of the record, of the handshake message, and of the extensions grow by the size
-    // of the inserted extension.
+    // The lengths of the record, the handshake message, and the extensions grow by the size of the
+    // inserted extension.
     let inner = [0xfe, 0x0d, 0, 12, 0, 0, 1, 0, 1, 7, 0, 1, 9, 0, 1, 9];
     let mut bytes = plain.clone();
     let extensions = {

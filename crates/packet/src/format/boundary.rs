@@ -19,7 +19,7 @@ pub use words::*;
 
 use super::words::WorkspaceMode;
 
-/// Limit of each list of destinations in `boundary.json`. Further destinations are counted.
+/// Size limit of each list of destinations in `boundary.json`. Further destinations are counted.
 pub const LISTED: usize = 500;
 
 documents! {
@@ -371,7 +371,7 @@ documents! {
         internal: u64,
         /// Network packets that were dropped on their way to an interface other than loopback.
         skb_dropped: u64,
-        /// Calls of the relay that its own kernel programs denied.
+        /// Calls of the relay that the kernel programs on its cgroup denied.
         relay_denied: u64,
         /// Network packets to the mediator's port from host processes other than the relay. The
         /// kernel programs dropped these packets.

@@ -359,7 +359,7 @@ documents! {
         unconfined: u64,
         /// Number of kernel events that were lost since the start.
         ring_full: u64,
-        /// Calls of the relay that its own kernel programs denied.
+        /// Calls of the relay that the kernel programs on its cgroup denied.
         relay_denied: u64,
     }
 

@@ -114,7 +114,7 @@ words! {
     MediatorReason {
         /// The machine itself has the address.
         OwnAddress = "own_address",
-        /// The address belongs to a service of the cloud platform for the machine.
+        /// The address belongs to a service of the machine's cloud platform.
         PlatformAddress = "platform_address",
         /// The address is not public.
         NotPublic = "not_public",

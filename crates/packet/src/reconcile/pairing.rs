@@ -97,7 +97,7 @@ pub(super) struct Pairing<'r> {
 }
 
 impl Pairing<'_> {
-    /// Pairs all requests and actions that match, and counts the rest on both sides.
+    /// Pairs all requests and actions that match, and counts the remaining ones on both sides.
     pub(super) fn finish(mut self) {
         self.by_whole_target();
         self.by_visible_part();
@@ -181,7 +181,8 @@ impl Pairing<'_> {
         }
     }
 
-    /// Pairs the rest by host and transport, because the mediator signed another target than the relay requested.
+    /// Pairs the remaining requests and actions by host and transport, because the mediator signed
+    /// another target than the relay requested.
     fn by_host(&mut self) {
         let mut left: BTreeMap<(&str, &str), u64> = BTreeMap::new();
         for (signed, actions) in &self.actions {
@@ -281,8 +282,8 @@ fn settle(
     paired
 }
 
-/// Removes the rest of one target from both sides, because it does not match. Returns how many requests went through,
-/// and how many did not.
+/// Removes the remaining requests and actions of one target, because they do not match. Returns how
+/// many requests went through, and how many did not.
 fn contradicted(requests: &mut Requests, actions: &mut Actions) -> (u64, u64) {
     let both = requests.count().min(actions.count());
     let through = requests.through().min(both);

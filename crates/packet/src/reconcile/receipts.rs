@@ -201,7 +201,7 @@ pub struct Receipts {
     pub(super) times: Span,
     /// Number of version 1 receipts minus version 2 receipts, by the digest of the members that both have.
     twins: HashMap<u128, i64>,
-    /// Numbers of version 1 receipts of decisions and of version 2 receipts.
+    /// Two numbers: version 1 receipts of decisions, and version 2 receipts.
     pub(super) decisions: u64,
     pub(super) twin_count: u64,
 }
@@ -388,7 +388,7 @@ impl Receipts {
         }
     }
 
-    /// Returns the number of signed denials of this host by the allow-list.
+    /// Returns the number of receipts in which the allow-list denied this host.
     pub fn denials_by_list(&self, host: &str) -> u64 {
         let host = Target::host_of(host);
         self.off_list.get(&host).copied().unwrap_or(0)

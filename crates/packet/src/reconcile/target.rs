@@ -39,8 +39,8 @@ impl Target {
 
     /// Reads the target of a row of the relay, `METHOD URL` or `CONNECT host:port`.
     ///
-    /// A log of an earlier version has a path of the mediator instead of the URL (`GET /ws?url=…`), or no target. The
-    /// target is then `host` and `port` of the row, and the path is unknown.
+    /// A log of an earlier version has no target, or one of the mediator's paths instead of the URL
+    /// (`GET /ws?url=…`). The target is then `host` and `port` of the row, and the path is unknown.
     pub(super) fn of_row(
         transport: &str,
         target: Option<&str>,

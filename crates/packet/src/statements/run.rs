@@ -126,7 +126,8 @@ impl Statements<'_> {
         }
     }
 
-    /// Checks that each kernel program is attached once, at its hook, and to the cgroup in its name.
+    /// Checks that each kernel program is attached once, at its hook, and to the cgroup in its
+    /// name.
     pub(super) fn links(self, findings: &mut Findings, caps: &mut Caps) {
         let programs = &self.boundary_document.programs;
         let mut left: BTreeMap<u32, (&str, u32)> = BTreeMap::new();

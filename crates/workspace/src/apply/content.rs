@@ -14,8 +14,8 @@ use super::judge::Kind;
 use super::model::Change;
 use super::tree;
 
-/// The maximum number of bytes of holes that are digested in total. This number is limited because
-/// a program can create terabytes of holes with one call.
+/// The maximum number of bytes that are digested for holes, in total. This number is limited
+/// because a program can create terabytes of holes with one call.
 const MOST_HOLES: u64 = 8 << 30;
 
 /// Computes digests of files. In total, the digests cover no more bytes than the file system has

@@ -196,8 +196,9 @@ impl Zone {
     }
 }
 
-/// The maximum numbers of names and of bytes in a path. With relative calls, a program can create
-/// deeper directories than a path can name (4,095 bytes). Reading each level takes a descriptor.
+/// The maximum number of names in a path, and the maximum number of bytes. With relative calls, a
+/// program can create deeper directories than a path can name (4,095 bytes). Reading each level
+/// takes a descriptor.
 const MOST_LEVELS: usize = 256;
 const LONGEST_PATH: usize = 3072;
 

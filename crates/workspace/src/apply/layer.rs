@@ -52,12 +52,12 @@ pub enum Origin {
     Unknown,
     /// No name leads to the original, so the host removed it.
     Gone,
-    /// The original still has its name or another one. If the original changed after the store was
-    /// created, the host changed it. Otherwise, the command renamed it.
+    /// The original still has a name, which may be another one. If the original changed after the
+    /// store was created, the host changed it. Otherwise, the command renamed it.
     There(FileStat),
 }
 
-/// Finds the original of the entry `name` of `upper` on the mount of `root`.
+/// Finds the original of the entry `name` of `upper`, on the mount of `root`.
 ///
 /// # Errors
 /// Fails when the recorded origin cannot be read, or opening it fails.

@@ -34,9 +34,9 @@ use judge::{Protected, Reason};
 use model::{ChangeOutcome, Plan};
 use scan::Rules;
 
-/// The file in a store that holds a tar of the changes that were not applied.
+/// Name of the file in a store with a tar of the changes that were not applied.
 const ARCHIVE: &str = "changes.tar";
-/// The file in a store that holds a tar of the changes that were refused when a later run applied
+/// Name of the file in a store with a tar of the changes that were refused when a later run applied
 /// the changes of a killed run.
 const RECOVERED: &str = "recovered.tar";
 
