@@ -38,7 +38,7 @@ pub const SLOT_LOCAL: u32 = 2;
 /// The command connected to the explicit proxy port.
 pub const SLOT_PROXY: u32 = 3;
 
-/// Number of slots in each array, which is one for each local port.
+/// Number of slots in each array, one for each local port.
 pub const SLOTS: u32 = 65_536;
 
 const _: () = assert!(size_of::<Slot>() == 48);
@@ -191,8 +191,8 @@ pub struct DnsAnswer {
     pub message: [u64; DNS_ANSWER_BYTES as usize / 8],
 }
 
-/// Maximum number of message bytes in a [`DnsAnswer`], which is the size that servers use for one datagram (DNS Flag
-/// Day 2020).
+/// Maximum number of message bytes in a [`DnsAnswer`]. Servers use this size for one datagram (DNS
+/// Flag Day 2020).
 pub const DNS_ANSWER_BYTES: u32 = 1232;
 
 /// The traffic of one socket, as a record of the third ring buffer. `kind` distinguishes the records.

@@ -148,7 +148,8 @@ fn marks_of_v6([high, low]: [u64; 2]) -> u64 {
     let private = is_same(high >> 57, 0x7e);
     // RFC 6052, section 2.2: the bits from 64 to 71 are zero.
     let nat64 = is_same(high >> 32, NAT64_HIGH) & is_zero(low >> 56);
-    // Global unicast is 2000::/3, except 2001::/23, which is for protocols (Teredo, benchmarks, ORCHID).
+    // Global unicast is 2000::/3, except 2001::/23. That range is for protocols (Teredo,
+    // benchmarks, ORCHID).
     let global = is_same(high >> 61, 1) & (1 - is_same(high >> 41, 0x2001_0000 >> 9));
     let special = 1 - (private | nat64 | global);
     (platform * PLATFORM) | (private * PRIVATE) | (special * SPECIAL)

@@ -61,7 +61,7 @@ static EVENTS: RingBuf<Event, { 1 << 20 }> = RingBuf::new();
 #[btf_map]
 static TEXTS: RingBuf<UnixEvent, { 1 << 18 }> = RingBuf::new();
 
-/// Ring buffer of traffic records, which is separate for the same reason.
+/// Ring buffer of traffic records. It is separate for the same reason.
 #[btf_map]
 static TRAFFIC: RingBuf<Traffic, { 1 << 20 }> = RingBuf::new();
 
@@ -76,8 +76,8 @@ pub fn config() -> Result<Config, Error> {
     }
 }
 
-/// Writes one event without waking the reader, which polls every few milliseconds. A lost event is counted and makes
-/// the evidence of the run incomplete.
+/// Writes one event without waking the reader. The reader polls every few milliseconds. A lost
+/// event is counted and makes the evidence of the run incomplete.
 #[inline(always)]
 pub fn emit(event: &Event) {
     match EVENTS.reserve(0) {

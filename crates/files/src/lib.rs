@@ -27,7 +27,7 @@ pub fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// Reads the regular file `path`, which may hold at most `most` bytes.
+/// Reads the regular file `path` of at most `most` bytes.
 ///
 /// # Errors
 /// Returns the errors of [`open`], and an error when the file is longer than `most` bytes.

@@ -1,7 +1,7 @@
 //! Header fields that neither the relay nor the mediator passes on.
 use http::header::{HeaderMap, HeaderName};
 
-/// Removes every field whose name begins with `prefix`, which is in lower case.
+/// Removes every field whose name begins with `prefix`. The prefix is in lower case.
 pub fn remove_prefixed(headers: &mut HeaderMap, prefix: &str) {
     let found: Vec<HeaderName> = headers
         .keys()

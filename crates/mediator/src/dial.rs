@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 /// Total time for all addresses.
 const DIAL_LIMIT: Duration = Duration::from_secs(10);
-/// Time for one address if others remain.
+/// Time for one address if more addresses remain.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(3);
 
 /// Connects to the first address that accepts the connection.

@@ -13,7 +13,7 @@ const AGENT: HeaderName = HeaderName::from_static("x-pipelock-agent");
 /// Removes hop-by-hop fields, including fields that `Connection` names, and fields that are
 /// addressed to a proxy.
 ///
-/// `Content-Length` and the framing are left to the HTTP library, which writes them again.
+/// The HTTP library writes `Content-Length` and the framing again, so they are left to it.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -53,8 +53,8 @@ pub(super) fn remove_claims(headers: &mut HeaderMap) {
     remove_prefixed(headers, "x-pipelock-");
 }
 
-/// Removes `Expect`, which the mediator has already answered, and the fields from a request that
-/// describe the client or are meant for Pipelock.
+/// Removes the fields from a request that describe the client or are meant for Pipelock. Also
+/// removes `Expect`, because the mediator has already answered it.
 pub(super) fn remove_private(headers: &mut HeaderMap) {
     for name in [VIA, FORWARDED_FOR, AGENT, EXPECT] {
         headers.remove(name);

@@ -177,7 +177,7 @@ fn stop(control: &Control) -> io::Result<impl Future<Output = ()> + use<>> {
     })
 }
 
-/// Completes at the end of the stream. Ignores messages before it.
+/// Completes at the end of the stream. Earlier messages are ignored.
 async fn closed(control: &UnixDatagram) {
     let mut buffer = [0; 64];
     while let Ok(1..) = control.recv(&mut buffer).await {}

@@ -65,7 +65,7 @@ pub(super) struct Refusal {
     pub(super) layer: &'static str,
     /// Stable reason word for a header field of the block page.
     pub(super) reason: &'static str,
-    /// One line of text, which is also the pattern in the receipt.
+    /// One line of text. The receipt contains the same text as its pattern.
     pub(super) text: String,
 }
 

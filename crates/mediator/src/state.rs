@@ -36,7 +36,7 @@ impl Default for Capacity {
     }
 }
 
-/// Secrets of one run, which only the mediator and the relay have.
+/// Secrets of one run. Only the mediator and the relay have them.
 #[derive(Debug, Clone)]
 pub struct Secrets {
     /// Mark of the mediator's own answers. Answers of origins never have the mark.
@@ -65,7 +65,7 @@ pub struct BuiltinMediator {
 }
 
 impl BuiltinMediator {
-    /// Creates a mediator, which serves nothing yet.
+    /// Creates a mediator that serves nothing yet.
     pub fn new(
         policy: Policy,
         ledger: Arc<Ledger>,

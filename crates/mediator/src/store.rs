@@ -24,7 +24,7 @@ pub trait EvidenceFile: Send + Sync {
 
 /// Creates evidence files.
 pub trait Store: Send + Sync {
-    /// Creates the file `name`, which must not exist.
+    /// Creates the file `name`. No file of this name may exist.
     ///
     /// # Errors
     /// Fails when the file exists or cannot be created.

@@ -178,8 +178,8 @@ pub struct AttestationReport {
     pub findings: Vec<Finding>,
 }
 
-/// Checks an attestation against `files`, which are all other files of the packet. Without pinned `keys`, the signature
-/// is checked with the key that the envelope names.
+/// Checks an attestation against `files`, all other files of the packet. Without pinned `keys`, the
+/// signature is checked with the key that the envelope names.
 pub fn check(bytes: &[u8], files: &[FileDigest], keys: &[VerifyingKey]) -> AttestationReport {
     open(bytes, keys).check(files)
 }

@@ -54,8 +54,8 @@ pub struct BoundaryReport {
     /// Whether a pinned key of the boundary signed the attestation.
     pub is_attested: bool,
     /// Whether a pinned key signed the digest of `identity.json`. That key is the boundary's key in
-    /// the attestation, or the key of the receipts. The receipts sign the capsule, which has the
-    /// digest.
+    /// the attestation, or the key of the receipts. The receipts sign the capsule, and the capsule
+    /// has the digest.
     pub is_identity_signed: bool,
     /// Comparison of the flow log with the receipts, if there is a flow log.
     pub reconciliation: Option<Reconciliation>,

@@ -17,7 +17,7 @@ const LONGEST_INTERVAL: u64 = 60;
 /// A heartbeat may be this many intervals late, because the machine may be busy.
 const LATE_FACTOR: i64 = 3;
 
-/// The state of the check, which reads the rows one by one.
+/// The state of the check. The check reads the rows one by one.
 #[derive(Debug)]
 pub(super) struct Continuity {
     links: BTreeSet<u64>,

@@ -57,7 +57,7 @@ struct Served {
     start: i128,
 }
 
-/// The state of the comparison, which reads the rows one by one.
+/// The state of the comparison. The comparison reads the rows one by one.
 #[derive(Debug, Default)]
 pub(super) struct Joined {
     /// Differences of wall time and the kernel's monotonic time, ns.
@@ -106,7 +106,7 @@ fn widen(range: &mut Option<(i128, i128)>, now: i128) {
     *range = Some((first.min(now), last.max(now)));
 }
 
-/// Returns the number of a synthetic address, which is the same for both families.
+/// Returns the number of a synthetic address. The number is the same for both families.
 fn number_of(address: IpAddr) -> u64 {
     match address {
         IpAddr::V4(address) => u64::from(address.to_bits() & 0x0001_ffff),

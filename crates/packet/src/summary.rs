@@ -1,4 +1,4 @@
-//! `summary.md`: the packet for people, which is safe to render as Markdown.
+//! `summary.md`: the packet for people, safe to render as Markdown.
 //!
 //! All text that the command or the evidence can influence is in a code span inside a table cell, so it cannot become a
 //! link, mention, image, or HTML.

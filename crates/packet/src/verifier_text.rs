@@ -287,7 +287,7 @@ pub const MOST_FINDINGS: usize = 100;
 
 const MOST_CHARACTERS: usize = 500;
 
-/// Shortens a reason, which may have any length.
+/// Shortens a reason. A reason may have any length.
 pub fn brief(reason: &str) -> String {
     let mut start: String = reason.chars().take(MOST_CHARACTERS).collect();
     if start.len() < reason.len() {

@@ -28,7 +28,7 @@ const DRAIN_AT_MOST: Duration = Duration::from_mins(1);
 const IDLE_LOOKS: u32 = 3;
 /// Interval between two checks.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// Time for Pipelock to exit, which takes 35 ms when it is idle.
+/// Time for Pipelock to exit. An idle Pipelock takes 35 ms.
 const END_WITHIN: Duration = Duration::from_secs(3);
 /// Time for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);

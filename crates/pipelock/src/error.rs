@@ -35,25 +35,25 @@ pub enum PipelockError {
     /// Pipelock rejects its configuration.
     #[error("Pipelock rejects its configuration; it printed: {words}")]
     Refused {
-        /// End of its log.
+        /// End of Pipelock's log.
         words: String,
     },
     /// Pipelock exited before it was ready.
     #[error("Pipelock exited before it was ready{how}; it printed: {words}")]
     Ended {
-        /// How it ended, in brackets.
+        /// How Pipelock ended, in brackets.
         how: String,
-        /// End of its log.
+        /// End of Pipelock's log.
         words: String,
     },
     /// Pipelock runs, but did not become ready in time.
     #[error("Pipelock is not ready after {seconds} s: {reason}; it printed: {words}")]
     NotReady {
-        /// Time that it had.
+        /// The time that Pipelock had, in seconds.
         seconds: u64,
         /// The check that fails.
         reason: String,
-        /// End of its log.
+        /// End of Pipelock's log.
         words: String,
     },
     /// Another process has Pipelock's port.

@@ -45,7 +45,7 @@ pub struct Ports {
     pub proxy: HeldPort,
     /// Port of `/metrics` and `/stats`.
     pub metrics: HeldPort,
-    /// Port of the kill switch, whose token is random and never disclosed.
+    /// Port of the kill switch. The token of the kill switch is random and never disclosed.
     pub kill_switch: HeldPort,
 }
 

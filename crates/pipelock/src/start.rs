@@ -73,7 +73,7 @@ pub struct Setup<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Binding {
-    /// `session_open` binds it.
+    /// `session_open` binds the posture capsule.
     Bound,
     /// This Pipelock writes no `session_open`, because it is older than 3.1.
     NotKnown,

@@ -9,7 +9,7 @@ use super::host::{Host, HostError};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AllowList {
     exact: BTreeSet<Host>,
-    /// The `x` of each `*.x`, which matches `x` and every name below it.
+    /// The `x` of each `*.x`. The pattern matches `x` and every name below it.
     parents: BTreeSet<String>,
 }
 

@@ -127,7 +127,7 @@ impl MappingEntry {
     }
 }
 
-/// Reads `text`, which must be one document with a mapping at the top.
+/// Reads `text`. It must be one document with a mapping at the top.
 ///
 /// # Errors
 /// Returns [`PolicyError`] when the text is too long, is not such a document, or repeats a key. The

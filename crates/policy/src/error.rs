@@ -11,7 +11,7 @@ pub enum PolicyError {
     Syntax {
         /// The line at which the parser stopped.
         line: u64,
-        /// What the parser rejected.
+        /// The part of the text that the parser rejected.
         what: &'static str,
     },
     /// A mapping contains the same key twice.
@@ -47,7 +47,7 @@ pub enum PolicyError {
         line: u64,
         /// The key's full name, with the index for an item of a list.
         key: String,
-        /// What the value must be.
+        /// A text that states the form that the value must have.
         reason: &'static str,
     },
     /// The written document does not parse to the same content. This is a bug in egress.

@@ -22,7 +22,8 @@ pub struct Policy {
     pub recorder: RecorderKeys,
     /// The actor written into receipts.
     pub agent_identity: Option<String>,
-    /// Whether a client's own identity header is ignored. The built-in mediator always ignores it.
+    /// Whether a client's own identity header is ignored. The built-in mediator always ignores that
+    /// header.
     pub bind_agent_identity: bool,
 }
 

@@ -44,7 +44,7 @@ const SECTIONS: [(&str, &str); 9] = [
 /// Ranges that the caller's keys must not open: the host's own services and its cloud credentials.
 const GUARDED: [&str; 3] = ["127.0.0.0/8", "::1/128", "169.254.0.0/16"];
 
-/// Checks a document as the caller wrote it. This includes its `mode`.
+/// Checks a document as the caller wrote it. The check includes the `mode` of the document.
 pub(super) fn of(entries: &[MappingEntry]) -> Vec<Notice> {
     let mut notices = Vec::new();
     let mut note = |key: &str, effect| {

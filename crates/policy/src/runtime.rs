@@ -188,7 +188,7 @@ fn section_mut<'a>(
     }
 }
 
-/// Sets a key. Returns whether this changed an existing value.
+/// Sets a key. Returns whether the call changed an existing value.
 pub(super) fn replace(fields: &mut Vec<MappingEntry>, key: &str, value: Node) -> bool {
     if let Some(entry) = fields.iter_mut().find(|entry| entry.key == key) {
         let changed = entry.value != value;

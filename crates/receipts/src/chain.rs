@@ -64,7 +64,7 @@ impl<'t> Context<'t> {
         }
     }
 
-    /// Returns the cached key. The cached key is prepared for many checks.
+    /// Returns the cached form of `key`, prepared for many checks.
     pub(crate) fn ready(&mut self, key: VerifyingKey) -> Arc<Key> {
         if self.keys.len() > READY_KEYS {
             self.keys.clear();

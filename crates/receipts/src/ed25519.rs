@@ -9,8 +9,9 @@
 //! - `R` is not decoded. If the bytes of `R` are the encoding of the computed point, they decode to
 //!   that point, and both have the same order.
 //!
-//! This is not batch verification, which accepts other signatures: each signature has its own equation. A signature
-//! that this module does not accept goes to `verify_strict`, so that only `verify_strict` rejects a signature.
+//! This is not batch verification, because batch verification accepts other signatures. Each
+//! signature has its own equation here. A signature that this module does not accept goes to
+//! `verify_strict`, so that only `verify_strict` rejects a signature.
 use std::fmt;
 use std::ops::Neg;
 use std::sync::LazyLock;
@@ -90,7 +91,8 @@ fn digits(scalar: &Scalar) -> [i8; DIGITS] {
 /// A public key, prepared for the check of many signatures.
 pub(crate) struct Key {
     key: VerifyingKey,
-    /// Multiples of `-A`. `None` for a key of small order, which has no valid signatures.
+    /// Multiples of `-A`. `None` for a key of small order, because such a key has no valid
+    /// signatures.
     multiples: Option<Multiples>,
 }
 

@@ -155,7 +155,8 @@ impl<'n> EvidenceReceipt<'n> {
     }
 }
 
-/// Checks `crit`, which names the members that a reader must support. Only `canonicalization` is supported.
+/// Checks `crit`, the list of members that a reader must support. Only `canonicalization` is
+/// supported.
 fn check_crit(node: &Node<'_>) -> Result<(), Problem> {
     let items = node
         .member("crit")

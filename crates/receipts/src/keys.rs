@@ -1,7 +1,8 @@
 //! Reads and writes Ed25519 keys in Pipelock's text formats (evidence protocol, section 5).
 //!
-//! Private keys stay in [`SigningKey`], which is wiped when it is dropped. Intermediate buffers are overwritten. This
-//! is the only module of this crate that opens files, and it opens only key files.
+//! Private keys stay in [`SigningKey`]. Dropping a [`SigningKey`] wipes it. Intermediate buffers
+//! are overwritten. This is the only module of this crate that opens files, and it opens only key
+//! files.
 #![expect(
     clippy::map_err_ignore,
     reason = "the errors of decoders may quote key text"
@@ -245,8 +246,8 @@ pub fn write_pair(path: &Path, key: &SigningKey, replace: Replace) -> Result<Pat
     Ok(public)
 }
 
-/// Writes a temporary file in the same directory and moves it to `path`. With [`Replace::No`], the move is a hard link,
-/// which fails if `path` was created meanwhile.
+/// Writes a temporary file in the same directory and moves it to `path`. With [`Replace::No`], the
+/// move is a hard link. It fails if `path` was created meanwhile.
 fn write_whole(path: &Path, text: &[u8], mode: u32, replace: Replace) -> Result<(), KeyError> {
     let io = |source| KeyError::Io {
         action: "write",

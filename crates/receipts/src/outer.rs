@@ -15,7 +15,7 @@ pub(crate) struct Outer {
     writer: Option<Writer>,
 }
 
-/// The values that all entries of version 3 share. Older entries do not have them.
+/// The values that all entries of version 3 share. Older entries do not have these values.
 #[derive(Debug, PartialEq, Eq)]
 struct Writer {
     is_v3: bool,

@@ -221,8 +221,8 @@ impl Recorder {
         Ok(lines)
     }
 
-    /// Writes a signed checkpoint, which authenticates every entry so far. The recorder also writes
-    /// a checkpoint on its own after each `checkpoint_interval` entries.
+    /// Writes a signed checkpoint. It authenticates every entry so far. The recorder also writes a
+    /// checkpoint on its own after each `checkpoint_interval` entries.
     pub fn checkpoint(&mut self, time: &str) -> Vec<u8> {
         let entry_count = self.entries.since_checkpoint;
         let first_seq = self.entries.next_seq.saturating_sub(entry_count);

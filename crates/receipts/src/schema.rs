@@ -248,7 +248,8 @@ impl Misfit {
     }
 }
 
-/// Appends the canonical text of `node`, which must be an object with exactly the members `fields`.
+/// Appends the canonical text of `node`. The node must be an object with exactly the members
+/// `fields`.
 pub(crate) fn canonical(
     node: &Node<'_>,
     fields: &'static [Field],

@@ -39,7 +39,7 @@ pub struct SessionFacts {
 /// The computed place of a receipt in its chain.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Link<'c> {
-    /// Hash of the previous receipt. `None` if it is unknown.
+    /// Hash of the previous receipt. `None` if that hash is unknown.
     pub(crate) head: Option<&'c str>,
     /// Sequence number of the previous receipt, also across a change of keys.
     pub(crate) last_seq: Option<u64>,

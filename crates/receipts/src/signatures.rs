@@ -174,8 +174,8 @@ impl Shared {
 }
 
 impl Pool {
-    /// Starts a thread for each processor except one, which the caller uses. If no thread starts, the caller checks
-    /// everything.
+    /// Starts a thread for each processor except one. The caller uses that processor. If no thread
+    /// starts, the caller checks everything.
     fn start() -> Self {
         let shared = Arc::new(Shared::default());
         let others = thread::available_parallelism().map_or(0, |all| all.get().saturating_sub(1));
@@ -252,7 +252,7 @@ impl Drop for Pool {
         }
         self.shared.waits.notify_all();
         for thread in self.threads.drain(..) {
-            // A panic of a check was caught in the thread and counted as invalid.
+            // If a check panicked, the thread caught the panic and counted the signatures as invalid.
             drop(thread.join());
         }
     }

@@ -53,7 +53,7 @@ pub(super) enum AnswerEnd {
     Whole,
     /// The mediator closed the connection early.
     Broken,
-    /// The mediator truncated it.
+    /// The mediator truncated the body.
     Cut,
 }
 

@@ -40,7 +40,7 @@ pub(super) async fn serve_udp(relay: &Relay, socket: &UdpSocket) {
         if let Some(answer) = respond(relay, question).await
             && socket.send_to(&answer, from).await.is_err()
         {
-            // The client has closed its socket.
+            // The error means that the client has closed its socket.
         }
     }
 }

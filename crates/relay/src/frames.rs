@@ -6,8 +6,8 @@
 //! complete. A Close frame can then follow at any time, and no incomplete message arrives as a complete one.
 //!
 //! A frame without a mask is denied (RFC 6455, section 5.1). The relay denies such a frame at its
-//! second byte, which holds the mask flag. A server therefore cannot take the bytes after a
-//! handshake for the start of another protocol (section 10.3).
+//! second byte, because that byte holds the mask flag. A server therefore cannot take the bytes
+//! after a handshake for the start of another protocol (section 10.3).
 //!
 //! Claims: websocket-frames
 use super::copy::Watch;

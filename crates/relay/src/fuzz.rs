@@ -6,16 +6,16 @@ use super::handshake::Handshake;
 /// A piece of a conversation.
 #[derive(Debug, Clone, Copy)]
 pub enum Piece<'b> {
-    /// What the client sends.
+    /// The bytes that the client sends.
     Client(&'b [u8]),
-    /// What the server sends.
+    /// The bytes that the server sends.
     Server(&'b [u8]),
 }
 
 /// The result of a conversation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Handshaken {
-    /// What the relay sends to the server.
+    /// The bytes that the relay sends to the server.
     pub sent: Vec<u8>,
     /// Why the relay ends the tunnel, if it does.
     pub denied: Option<&'static str>,

@@ -87,7 +87,7 @@ impl Guard {
         }
     }
 
-    /// Returns the shared reason, which is set when bytes are denied.
+    /// Returns the shared reason. The guard sets it when it denies bytes.
     pub(super) fn refusal(&self) -> Refusal {
         self.refusal.clone()
     }

@@ -30,9 +30,9 @@ pub(super) fn for_origin(headers: &mut HeaderMap, host: HeaderValue) {
 /// The field with the reason for which the relay denied a request.
 pub(super) const REFUSED: &str = "x-egress-refused";
 
-/// Prepares the fields of an answer for the command. Removes the mediator's mark, which is secret, and the relay's
-/// reason field, so that an origin cannot imitate a denial by the relay. `body` is the exact length of the body, if it
-/// is known.
+/// Prepares the fields of an answer for the command. Removes the mediator's secret mark and the
+/// relay's reason field, so that an origin cannot imitate a denial by the relay. `body` is the
+/// exact length of the body, if it is known.
 pub(super) fn for_agent(headers: &mut HeaderMap, body: Option<u64>) {
     length::settle(headers, body);
     strip_hop_by_hop(headers);

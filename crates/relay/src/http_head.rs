@@ -4,10 +4,10 @@
 //! with Transfer-Encoding, two lengths, two hosts, or no host. Every head is therefore checked here
 //! first, and only unambiguous heads are passed on.
 
-/// Maximum length of a head, which is the request line and the fields.
+/// Maximum length of a head: the request line and the fields.
 pub const MAX_HEAD: usize = 64 * 1024;
 
-/// Maximum number of header fields, which is hyper's own limit.
+/// Maximum number of header fields. This is also hyper's limit.
 pub const MAX_FIELDS: usize = 100;
 
 /// How the body of an approved request ends.

@@ -23,7 +23,7 @@ const FIELD_FRAMING: usize = 4;
 /// Framing bytes of a head: two spaces, the version, a line end, and the empty line.
 const LINE_FRAMING: usize = 14;
 
-/// Passes reports to the pump. Cloning it is cheap.
+/// Passes reports to the pump. A reporter is cheap to clone.
 #[derive(Debug, Clone)]
 pub(super) struct Reporter {
     queue: mpsc::UnboundedSender<Queued>,
@@ -194,7 +194,7 @@ impl Reporter {
     }
 }
 
-/// The open flow of one request or tunnel. Dropping it sends its report.
+/// The open flow of one request or tunnel. Dropping the flow sends its report.
 ///
 /// If a flow is dropped without a verdict, the relay has stopped. The verdict is then `unfinished` if something was
 /// sent to the mediator, otherwise `failed`.

@@ -125,7 +125,7 @@ pub async fn serve(
 /// log.
 fn report_unserved(relay: &Arc<Relay>, listener: &std::net::TcpListener, tasks: &mut JoinSet<()>) {
     for _ in 0..MAX_WAITING {
-        // The clone shares the file description, which is in non-blocking mode.
+        // The clone shares the file description, and the file description is in non-blocking mode.
         let Ok((stream, peer)) = listener.accept() else {
             return;
         };
@@ -152,7 +152,7 @@ async fn close(open: Vec<JoinSet<()>>, grace: Duration) {
 
 fn registered(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     listener.set_nonblocking(true)?;
-    // Accepted sockets inherit the option from the listener.
+    // Accepted sockets inherit `TCP_NODELAY` from the listener.
     socket2::SockRef::from(&listener).set_tcp_nodelay(true)?;
     TcpListener::from_std(listener)
 }

@@ -11,7 +11,7 @@ use super::report::Passed;
 
 pub(super) type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
-/// State of an upload, which the other half of the exchange can read.
+/// State of an upload. The other half of the exchange can read it.
 #[derive(Debug, Clone)]
 pub(super) struct UploadState {
     passed: Arc<Passed>,

@@ -38,7 +38,7 @@ pub(super) enum Way<'a> {
     Tunnel(&'a Target, &'a str),
 }
 
-/// The mediator's side of a WebSocket, which hyper releases after the handshake.
+/// The mediator's side of a WebSocket. hyper releases it after the handshake.
 #[derive(Debug)]
 pub(super) struct Upgraded {
     parts: JoinHandle<hyper::Result<Parts<TokioIo<TcpStream>>>>,

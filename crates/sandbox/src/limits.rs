@@ -74,7 +74,7 @@ struct HeldLimit {
     dir: PathBuf,
 }
 
-/// How often one limit was reached.
+/// How often one limit was reached, and the mechanism that enforced it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Reached {
     /// The mechanism that enforced the limit.
@@ -171,7 +171,7 @@ impl Places {
             LimitHolder::Legacy(_) => {
                 write_value(&caps.memory.dir, "memory.limit_in_bytes", &bytes)?;
                 write_if_present(&caps.memory.dir, "memory.memsw.limit_in_bytes", &bytes)?;
-                // Cgroup v1 accounts for TCP memory only if it has its own limit. The limit is
+                // Cgroup v1 accounts for TCP memory only if TCP memory has its own limit. The limit is
                 // slightly below the run's share, because the kernel lets a group exceed the limit
                 // by the minimum that sockets need.
                 let tcp = (limits.shares.tcp_bytes / 8 * 7).to_string();

@@ -135,7 +135,7 @@ pub fn seize(pid: i32) -> io::Result<()> {
     Ok(ptrace::seize(Pid::from_raw(pid), ptrace::Options::empty())?)
 }
 
-/// Lets the parent trace the calling process, which then stops after its next `execve`.
+/// Lets the parent trace the calling process. The process then stops after its next `execve`.
 ///
 /// # Errors
 /// Returns the error of `ptrace(2)`.

@@ -11,7 +11,7 @@ use nix::dir::Dir;
 use nix::fcntl::{AT_FDCWD, OFlag, OpenHow, ResolveFlag, openat, openat2};
 use nix::sys::stat::Mode;
 
-/// Opens the directory `name` of `dir`, which must not be a link.
+/// Opens the directory `name` of `dir`. The directory must not be a link.
 ///
 /// # Errors
 /// Returns the error of `openat(2)`.

@@ -1,4 +1,4 @@
-//! Opens files by handle, with which a file system finds an inode without a name.
+//! Opens files by handle. With a handle, a file system finds an inode without a name.
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 

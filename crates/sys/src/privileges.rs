@@ -28,7 +28,7 @@ pub struct Enforced {
     pub seccomp_filters: u32,
     /// Union of the effective, permitted, inheritable, bounding and ambient sets; 0 means none.
     pub capabilities: u64,
-    /// The real, effective, saved and file system user id, which are all the same.
+    /// The user id. The real, effective, saved and file system user ids are the same.
     pub uid: u32,
 }
 
@@ -119,7 +119,7 @@ pub fn status() -> io::Result<Enforced> {
 
 /// Reads the privileges of another process. Returns `None` if the process no longer exists. If the
 /// file cannot be parsed, the process counts as fully privileged. The file contains the process's
-/// name, which may be any bytes.
+/// name. A name may contain any bytes.
 pub fn status_of(pid: u32) -> Option<Enforced> {
     let text = match std::fs::read(format!("/proc/{pid}/status")) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {

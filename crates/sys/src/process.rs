@@ -24,7 +24,7 @@ use crate::{fd, raw};
 pub struct Child {
     /// Process id in this pid namespace.
     pub pid: Pid,
-    /// The pidfd, which becomes readable when the child has ended.
+    /// The pidfd. It becomes readable when the child has ended.
     pub pidfd: OwnedFd,
 }
 
@@ -233,7 +233,7 @@ fn errno(report: &[u8]) -> Option<io::Error> {
 
 /// Clones the process like fork. Returns `None` in the child.
 fn clone(placement: Placement<'_>) -> io::Result<Option<Child>> {
-    /// `CLONE_INTO_CGROUP`, which does not fit into the type of the other flags.
+    /// `CLONE_INTO_CGROUP`, a flag that does not fit into the type of the other flags.
     const INTO_CGROUP: u64 = 1 << 33;
     const NAMESPACES: libc::c_int = libc::CLONE_NEWNS
         | libc::CLONE_NEWCGROUP

@@ -28,8 +28,8 @@ impl SlotArray {
     /// Call this before privileges are dropped. Nothing can write through the mapping.
     ///
     /// # Errors
-    /// Returns the error of `mmap(2)`, which fails if the map was created without `BPF_F_MMAPABLE`
-    /// or is too small.
+    /// Returns the error of `mmap(2)`. The call fails if the map was created without
+    /// `BPF_F_MMAPABLE` or is too small.
     pub fn map(map: &impl AsFd) -> io::Result<Self> {
         // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory, and
         // `map` is an open descriptor for the length of the call.

@@ -1,5 +1,5 @@
 //! Replaces git's files by versions without the credentials in them.
-//! [`git_search`](super::git_search) finds these files.
+//! [`git_search`](super::git_search) finds the files to replace.
 //!
 //! Claims: git-tokens
 use std::ffi::OsStr;
@@ -64,7 +64,7 @@ impl Shown {
         fs::set_permissions(path, Permissions::from_mode(self.mode))
     }
 
-    /// Replaces the entry `name` of `dir`, which must not be a directory, by this file.
+    /// Replaces the entry `name` of `dir` by this file. The entry must not be a directory.
     fn replace(&self, dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
         match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}

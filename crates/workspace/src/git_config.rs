@@ -106,7 +106,7 @@ impl Reader<'_> {
         }
     }
 
-    /// Skips to the line end, which is not part of the comment.
+    /// Skips to the line end. The line end is not part of the comment.
     fn comment(&mut self) {
         let rest = self.text.get(self.at..).unwrap_or_default();
         let length = rest.iter().position(|byte| *byte == b'\n');

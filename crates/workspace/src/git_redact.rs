@@ -150,8 +150,8 @@ fn shown_line(line: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// Returns a comment if it is shown. In a file that only git reads, a comment may be a disabled
-/// variable.
+/// Returns the comment, or `None` if it is hidden. In a file that only git reads, a comment may be
+/// a disabled variable.
 fn comment(raw: &[u8], reader: Reader) -> Option<Cow<'_, [u8]>> {
     let is_empty = raw.iter().all(|byte| !byte.is_ascii_alphanumeric());
     match reader {

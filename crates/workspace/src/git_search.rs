@@ -151,7 +151,7 @@ impl Search {
         Ok(())
     }
 
-    /// Adds a `.git`, which is the git directory or a file that names it.
+    /// Adds a `.git`. It is the git directory or a file that names the git directory.
     fn git_entry(&mut self, path: &Path) -> io::Result<()> {
         let Some(path) = resolved(path) else {
             return Ok(());

@@ -227,7 +227,7 @@ pub fn judge_tracked(value: Option<&[u8]>) -> Judgment {
     judged_text(&String::from_utf8_lossy(value.unwrap_or_default()))
 }
 
-/// Judges a section header by its subsection, which may be a URL.
+/// Judges a section header by its subsection. The subsection may be a URL.
 pub fn header(section: &Section) -> Judgment {
     let subsection = section.subsection.as_deref().unwrap_or_default();
     judged_text(&String::from_utf8_lossy(subsection))

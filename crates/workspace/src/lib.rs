@@ -30,8 +30,8 @@ use nix::sys::stat::fstat;
 pub enum Access {
     /// The command may write, with the rights of the owner.
     ReadWrite,
-    /// The command may not write. Used for `--workspace read-only` and for the lower layer of an
-    /// overlay.
+    /// The command may not write. This is used for `--workspace read-only` and for the lower layer
+    /// of an overlay.
     ReadOnly,
 }
 

@@ -58,8 +58,8 @@ impl Reach {
         &self.workspace
     }
 
-    /// Reads the regular file at `path`, which contains no links, up to `most` bytes and one more.
-    /// Returns `None` if no such file exists or the command could not read it.
+    /// Reads the regular file at `path`, up to `most` bytes and one more. The path contains no
+    /// links. Returns `None` if no such file exists or the command could not read it.
     ///
     /// # Errors
     /// Returns the error of opening or reading the file.

@@ -48,7 +48,7 @@ pub const COPY: &str = "copy";
 /// system without this attribute cannot hold an upper layer either.
 const MARK: &CStr = c"trusted.egress.store";
 
-/// What a store belongs to.
+/// The workspace and the run that a store belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct About {
@@ -203,7 +203,7 @@ impl Store {
         &self.path
     }
 
-    /// What the store belongs to.
+    /// Returns the workspace and the run that the store belongs to.
     pub fn about(&self) -> &About {
         &self.about
     }

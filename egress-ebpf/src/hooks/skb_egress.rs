@@ -1,4 +1,4 @@
-//! `cgroup_skb/egress`: the second layer. Drops and counts every packet that would leave through an interface other
+//! `cgroup_skb/egress`: the second layer of enforcement. Drops and counts every packet that would leave through an interface other
 //! than loopback, even if another hook missed it.
 //!
 //! Claims: relay-only, tcp

@@ -24,7 +24,7 @@ pub enum Attestation {
     },
     /// The packet has an attestation.
     Present {
-        /// The attestation, whose signature was checked.
+        /// The attestation, with its signature already checked.
         opened: Box<Opened>,
         /// All other files of the packet, except the files that are read as streams.
         files: Vec<FileDigest>,
@@ -83,7 +83,7 @@ impl IdentityDigest {
     }
 
     /// Returns whether a pinned key signed the digest. That key is the boundary's key, or the key
-    /// of the receipts, which sign the capsule.
+    /// of the receipts that sign the capsule.
     pub(super) fn is_signed(
         &self,
         report: &EvidenceReport,

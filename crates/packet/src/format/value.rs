@@ -101,7 +101,7 @@ impl<const N: u64> Exactly<N> {
     /// The possible value.
     pub const VALUE: Self = Self(N);
 
-    /// Returns the number that was read.
+    /// Returns the number that was read from the file.
     pub fn get(self) -> u64 {
         self.0
     }

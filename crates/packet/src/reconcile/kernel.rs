@@ -46,7 +46,7 @@ struct Bytes {
     acked: u64,
 }
 
-/// The kernel's records, which are collected row by row.
+/// The kernel's records, collected row by row.
 #[derive(Debug, Default)]
 pub(super) struct Kernel {
     /// Connections by cookie and time. The kernel's row or the relay's row may come first.

@@ -39,7 +39,7 @@ use times::{Span, Tolerance, millis};
 
 use super::format::{RelayVerdict, Row};
 
-/// The state of the comparison, which reads the flow log row by row.
+/// The state of the comparison. The comparison reads the flow log row by row.
 #[derive(Debug, Default)]
 pub(super) struct Reconciler {
     asked: Asked,
@@ -294,7 +294,7 @@ fn beyond_allowed_ports(kernel: &Kernel, receipts: &Receipts) -> u64 {
         .fold(0_u64, |sum, (_, one)| sum.saturating_add(one.established))
 }
 
-/// Counts the hosts that were reached, or signed as allowed, and are not on the allow-list.
+/// Counts hosts that are not on the allow-list, but were reached or signed as allowed.
 fn outside_policy(asked: &Asked, receipts: &Receipts, allowed: &Allowed) -> u64 {
     let reached = asked
         .requests

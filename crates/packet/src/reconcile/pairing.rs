@@ -400,8 +400,8 @@ fn least_bytes(writer: Writer, target: &Target, requests: &Requests) -> (u64, u6
 }
 
 /// Returns the sizes of the requests that went through, as the mediator counts them. The built-in
-/// mediator adds both directions, and Pipelock counts the answer. Returns `None` if the sizes are
-/// unknown.
+/// mediator adds the bytes of both directions, and Pipelock counts the bytes of the answer. Returns
+/// `None` if the sizes are unknown.
 fn comparable_sizes(writer: Writer, requests: &Requests) -> Option<BTreeMap<u64, u64>> {
     let mut sizes = BTreeMap::new();
     for ((up, down), count) in &requests.sizes {

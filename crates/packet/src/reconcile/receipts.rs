@@ -178,7 +178,7 @@ pub struct Receipts {
     /// Denials by the allow-list, by host.
     off_list: BTreeMap<String, u64>,
     pub(super) frames: BTreeMap<String, u64>,
-    /// Denied messages, by host. Each ends its `WebSocket`.
+    /// Denied messages, by host. Each denied message ends its `WebSocket`.
     pub(super) frames_denied: BTreeMap<String, u64>,
     /// Number of receipts that the built-in mediator does not write.
     pub(super) unlike_builtin: u64,

@@ -14,11 +14,11 @@ pub struct Reconciliation {
     pub receipted: u64,
     /// Number of requests without a receipt, by the reason in the relay's row.
     pub without_receipt: BTreeMap<String, u64>,
-    /// Number of requests that went through without a receipt. Each one is a loss.
+    /// Number of requests that went through without a receipt. Each such request is a loss.
     pub unsigned: u64,
-    /// Number of receipts that no request explains. Each one is a loss.
+    /// Number of receipts that no request explains. Each such receipt is a loss.
     pub unasked: u64,
-    /// Number of redirected connections without a row of the relay. Each one is a loss.
+    /// Number of redirected connections without a row of the relay. Each such connection is a loss.
     pub unseen: u64,
     /// Connections that the relay denied without a request to the mediator, by reason.
     pub refused: BTreeMap<String, u64>,

@@ -13,7 +13,8 @@ pub(super) fn some<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K, count: u64) {
     *counted = counted.saturating_add(count);
 }
 
-/// Adds one to the count of `size`, unless there would be too many different sizes. Returns whether it was counted.
+/// Adds one to the count of `size`, unless there would be too many different sizes. Returns whether
+/// `size` was counted.
 pub(super) fn size<K: Ord>(sizes: &mut BTreeMap<K, u64>, size: K) -> bool {
     let is_kept = sizes.len() < MOST_SIZES || sizes.contains_key(&size);
     if is_kept {

@@ -20,7 +20,7 @@ impl Statements<'_> {
 }
 
 /// Checks `redact` against the policy, because fewer members are compared if the mediator redacts.
-/// Checks `posture` against the receipts, which show whether they sign the capsule.
+/// Checks `posture` against the receipts, because they show whether they sign the capsule.
 fn check(
     facts: &Pipelock,
     is_bound: Option<bool>,

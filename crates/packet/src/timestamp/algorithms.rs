@@ -19,7 +19,8 @@ use sha2::{Digest, Sha256, Sha384, Sha512};
 /// Allowed sizes of an RSA key, bits.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
-/// Checks a signature, given the key, the message, and the signature. Returns `None` if it is not valid.
+/// Checks a signature, given the key, the message, and the signature. Returns `None` if the
+/// signature is not valid.
 type Verify = fn(&[u8], &[u8], &[u8]) -> Option<()>;
 
 pub(super) struct Algorithm {

@@ -29,7 +29,7 @@ pub enum Value<'a> {
 }
 
 impl<'a> Node<'a> {
-    /// Returns the member `name` of an object.
+    /// Returns the member `name`, or `None` if the value is not an object or has no such member.
     pub fn member(&self, name: &str) -> Option<&Node<'a>> {
         self.members()?
             .iter()
@@ -37,7 +37,7 @@ impl<'a> Node<'a> {
             .map(|(_, node)| node)
     }
 
-    /// Returns the members of an object.
+    /// Returns the members, or `None` if the value is not an object.
     pub fn members(&self) -> Option<&[(Cow<'a, str>, Node<'a>)]> {
         if let Value::Object(members) = &self.value {
             Some(members)
@@ -46,7 +46,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Returns the items of an array.
+    /// Returns the items, or `None` if the value is not an array.
     pub fn items(&self) -> Option<&[Node<'a>]> {
         if let Value::Array(items) = &self.value {
             Some(items)
@@ -55,7 +55,7 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// Returns the text of a string.
+    /// Returns the text, or `None` if the value is not a string.
     pub fn text(&self) -> Option<&str> {
         if let Value::String(text) = &self.value {
             Some(text)

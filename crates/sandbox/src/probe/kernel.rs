@@ -158,7 +158,7 @@ pub(super) fn device_nodes(_: &Scene) -> Tried {
 }
 
 /// Opens a new terminal through the master at `path`, and returns the master and the path of the
-/// terminal. The caller tries two paths, because a mount on the host may cover either.
+/// terminal. The caller tries two paths, because a mount on the host may cover one of them.
 fn new_terminal(path: &str) -> io::Result<(File, PathBuf)> {
     let master = OpenOptions::new()
         .read(true)

@@ -18,7 +18,7 @@ use super::tried::{Tried, reached, refused};
 pub(super) const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 53);
 /// An IPv6 address of a documentation range (RFC 3849), used in the same way.
 pub(super) const ELSEWHERE_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0x203, 0, 0, 0, 0, 0x53);
-/// The address of cloud metadata services, which hold a machine's credentials.
+/// The address of cloud metadata services. These services hold a machine's credentials.
 pub(super) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 /// The IPv6 address of cloud metadata services.
 pub(super) const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
@@ -334,7 +334,7 @@ pub(super) fn interface_other_than_lo(scene: &Scene) -> Tried {
     })
 }
 
-/// Finds a route in the IPv4 table, which is empty if loopback is the only interface.
+/// Finds a route in the IPv4 table. The table is empty if loopback is the only interface.
 pub(super) fn route(scene: &Scene) -> Tried {
     first_in(scene, "/proc/net/route", 1, |line| Some(line.trim()))
 }

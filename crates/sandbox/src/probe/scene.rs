@@ -151,7 +151,7 @@ impl Scene {
     /// loading a module into the host's kernel.
     ///
     /// # Errors
-    /// Returns the reason when it cannot.
+    /// Returns the reason when such a socket cannot be opened.
     pub fn has_protocol(&self, protocol: &str) -> Result<(), String> {
         if self.loads_modules && !self.protocols.iter().any(|one| one == protocol) {
             return Err(format!(

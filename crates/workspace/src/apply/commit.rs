@@ -50,7 +50,7 @@ enum Side {
 ///
 /// # Errors
 /// Fails when the directories cannot be used at all, or when an entry that was taken out of the
-/// workspace could not be put back. In that case, the store must stay.
+/// workspace could not be put back. The store must then stay.
 pub fn commit(store: &Store, plan: &mut Plan) -> io::Result<()> {
     let mut places = Places {
         upper: store.dir(UPPER)?,

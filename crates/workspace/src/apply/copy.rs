@@ -104,7 +104,7 @@ fn data(from: &mut File, mut to: &File) -> io::Result<()> {
     loop {
         let start = match lseek(from.as_fd(), at, Whence::SeekData) {
             Ok(start) => start,
-            // Only a hole is left.
+            // The rest of the file is a hole.
             Err(Errno::ENXIO) => return Ok(()),
             Err(errno) => return Err(errno.into()),
         };

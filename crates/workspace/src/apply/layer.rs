@@ -52,8 +52,8 @@ pub enum Origin {
     Unknown,
     /// No name leads to the original, so the host removed it.
     Gone,
-    /// The original still has a name, which may be another one. If the original changed after the
-    /// store was created, the host changed it. Otherwise, the command renamed it.
+    /// The original still has the same name or another name. If the original changed after the
+    /// store was created, the host changed it. Otherwise, the command renamed the original.
     There(FileStat),
 }
 
@@ -114,7 +114,7 @@ pub enum Relation {
     },
 }
 
-/// Relates the directory `name` of `upper` to the layer below, whose root is `root`.
+/// Relates the directory `name` of `upper` to the layer below. The root of that layer is `root`.
 ///
 /// # Errors
 /// Fails when the attributes cannot be read.

@@ -30,7 +30,7 @@ pub fn stat(dir: &impl AsFd, name: &OsStr) -> io::Result<Option<FileStat>> {
     }
 }
 
-/// Opens the regular file `name` of `dir`, which must not be a link.
+/// Opens the regular file `name` of `dir`. The file must not be a link.
 ///
 /// # Errors
 /// Returns the error of `openat(2)`, or "not a regular file" for any other file type.

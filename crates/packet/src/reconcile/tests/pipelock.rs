@@ -276,7 +276,8 @@ fn requests_inside_tls_belong_to_a_tunnel() {
         run.compare(PIPELOCK).disagreements[&Disagreement::Intercepted],
         2
     );
-    // These receipts replace the receipt of the tunnel, which an older Pipelock does not sign.
+    // These receipts replace the receipt of the tunnel, because an older Pipelock does not sign the
+    // tunnel.
     let both = run.compare(opens(OLD_PIPELOCK));
     assert_eq!((both.receipted, both.unsigned, both.said_alone), (1, 0, 2));
     assert_eq!(run.compare(opens(PIPELOCK)).unsigned, 1);

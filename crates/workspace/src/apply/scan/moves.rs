@@ -104,8 +104,8 @@ impl Scan<'_> {
         Ok(Ok(Identity::of(&nix::sys::stat::fstat(dir)?)))
     }
 
-    /// Whether everything below a directory of the workspace may be taken away. With `to`, also
-    /// whether it may be placed at `to`.
+    /// Whether everything below a directory of the workspace may be taken away. With `to`, the
+    /// directory must also be allowed to move to `to`.
     pub(super) fn may_leave(
         &self,
         dir: &OwnedFd,
