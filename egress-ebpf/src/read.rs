@@ -394,7 +394,7 @@ pub fn add_one<const N: usize>(counters: &PerCpuArray<u64, N>, index: u32) {
     }
 }
 
-/// Writes a record to its entry in a ring.
+/// Writes a record to `entry` in a ring.
 #[inline(always)]
 pub fn fill<T: IntoBytes + 'static>(entry: &mut RingBufEntry<T>, record: &T) {
     // SAFETY: both are one whole `T`. The ring's entry is writable and aligned to 8 bytes, and `copy_words` takes no
@@ -453,7 +453,8 @@ struct KernelContext {
 /// Size of `struct sockaddr_un`. The kernel stores it in a `struct sockaddr_storage`, which is longer.
 const ADDRESS_BYTES: u32 = 110;
 
-/// Writes the address of a context and its length to its entry. The length is 0 if the address cannot be read.
+/// Writes the address in a context, and the length of the address, to `entry`. The length is 0 if
+/// the address cannot be read.
 #[inline(always)]
 pub fn fill_address(ctx: &SockAddrContext, entry: &mut RingBufEntry<UnixEvent>) {
     let to = entry.as_mut_ptr();

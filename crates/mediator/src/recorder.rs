@@ -29,7 +29,7 @@ pub struct EvidenceError {
     cause: String,
 }
 
-/// The facts about a request that its receipt contains, independent of the decision.
+/// The facts about a request that are in its receipt, whatever the decision is.
 #[derive(Debug, Clone)]
 pub struct Facts {
     /// Transport of the request.

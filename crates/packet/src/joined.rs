@@ -1,6 +1,6 @@
-//! Compares rows of the flow log about the same thing. Rows about a connection have the same cookie
-//! and time, and rows about a name have the same address. The times of all rows follow two clocks
-//! of the machine. Rows that contradict each other cap the grade.
+//! Compares rows of the flow log that describe the same connection (by cookie and time) or the same
+//! name (by address). Also compares the two clocks of the machine in all rows. Rows that contradict
+//! each other cap the grade.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;

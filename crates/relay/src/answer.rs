@@ -32,8 +32,8 @@ pub(super) fn marked<'a>(
     }
 }
 
-/// Judges an answer of a real Pipelock to a request other than CONNECT. Pipelock does not mark its own answers, so only
-/// its receipts show whether it or an origin wrote a denial.
+/// Judges an answer of a real Pipelock to a request other than CONNECT. Pipelock does not mark its
+/// own answers, so only the receipts show whether Pipelock or an origin wrote a denial.
 ///
 /// Newer versions of Pipelock put the reason into header fields. Older versions answer with the
 /// plain error page of Go's standard library. `is_wrapped` states that Pipelock never passes the

@@ -21,8 +21,9 @@ const KEPT: usize = 64;
 /// a request rarely meets a connection that the mediator is closing.
 const FRESH: Duration = Duration::from_secs(4);
 
-/// Number of connections that are opened in advance, and how long one is kept. Opening a connection is a large part of
-/// the cost of a short tunnel, and the client then does not wait for it.
+/// Number of connections that are opened in advance, and the time for which each is kept. Opening a
+/// connection is a large part of the cost of a short tunnel, and the client then does not wait for
+/// it.
 const SPARES: usize = 4;
 const SPARE_FRESH: Duration = Duration::from_secs(2);
 

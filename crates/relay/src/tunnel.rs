@@ -92,7 +92,8 @@ impl Denied {
     }
 }
 
-/// Waits for a place and has the mediator connect to `target`. Stops waiting if `agent` closes.
+/// Waits for a free place for a tunnel, and has the mediator connect to `target`. Stops waiting if
+/// `agent` closes.
 pub(super) async fn open(
     relay: &Relay,
     target: &Target,

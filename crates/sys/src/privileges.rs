@@ -79,8 +79,8 @@ pub fn drop_to(uid: u32, gid: u32, parent: Pid) -> io::Result<()> {
     check_dropped()
 }
 
-/// Empties the capability bounding set, so that no file capability or setuid binary can restore
-/// one.
+/// Empties the capability bounding set, so that no file capability or setuid binary can restore a
+/// capability.
 ///
 /// # Errors
 /// Returns `EPERM` without `CAP_SETPCAP`.

@@ -26,10 +26,10 @@ pub(super) struct FlowLog {
     digest: Option<FileDigest>,
     /// Reasons why the enforcement was not continuous.
     pub(super) breaks: Vec<String>,
-    /// The rows, to be compared with the receipts.
+    /// The comparison of the rows with the receipts.
     pub(super) reconciler: Reconciler,
     pub(super) counted: Counted,
-    /// The rows, which are compared with each other.
+    /// The comparison of the rows with each other.
     pub(super) joined: Joined,
 }
 

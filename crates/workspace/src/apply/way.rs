@@ -388,7 +388,7 @@ mod tests {
             };
             assert_refused(&["sub/file"], &[through, &link], &[("log", reason)]);
         }
-        // Through a directory that replaces a link.
+        // The paths lead through a directory that replaces a link.
         let before = ["s/t/", "l -> s/t", "log -> l/../.github"];
         assert_eq!(refused_directory(&before, "l/"), Some(github.clone()));
         assert_eq!(refused_directory(&before, "other/"), None);
