@@ -1,6 +1,12 @@
 # An encrypted `ClientHello` inside the `ClientHello`. The inner one names another host behind the server of an allowed
-# name, and neither the relay nor the mediator can read it. claims: encrypted-hello stops: relay seen: source=relay
-# verdict=refused oracle: canary allow: runner.test open: 203.0.113.2/32 options: --allow-port 6099
+# name, and neither the relay nor the mediator can read it.
+# claims: encrypted-hello
+# stops: relay
+# seen: source=relay verdict=refused
+# oracle: canary
+# allow: runner.test
+# open: 203.0.113.2/32
+# options: --allow-port 6099
 serve() {
     python <<EOP
 listener = socket.create_server(('203.0.113.2', 6099))

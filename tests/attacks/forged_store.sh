@@ -1,5 +1,9 @@
 # A directory in the workspace that looks like the store of a killed run. A supervisor that trusts the name of the
-# directory opens the lock in it. claims: read-stores stops: supervisor oracle: script options: --workspace direct
+# directory opens the lock in it.
+# claims: read-stores
+# stops: supervisor
+# oracle: script
+# options: --workspace direct
 # cases: link fifo
 attempt() {
     mkdir -m 700 .egress-aa

@@ -1,7 +1,12 @@
 # A request for another host behind the server of an allowed name, sent in place of WebSocket frames. The bytes of the
-# request have no mask, so a server that does not implement WebSocket reads them as HTTP. claims: websocket-frames
-# stops: relay seen: source=relay protocol=websocket verdict=unfinished reason=unmasked_frame oracle: canary allow:
-# runner.test open: 203.0.113.2/32 options: --allow-port 6099
+# request have no mask, so a server that does not implement WebSocket reads them as HTTP.
+# claims: websocket-frames
+# stops: relay
+# seen: source=relay protocol=websocket verdict=unfinished reason=unmasked_frame
+# oracle: canary
+# allow: runner.test
+# open: 203.0.113.2/32
+# options: --allow-port 6099
 serve() {
     python <<EOP
 def connection(s):
