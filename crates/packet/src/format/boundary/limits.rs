@@ -9,7 +9,7 @@ documents! {
     Limits {
         /// Limit on concurrent processes and threads of the command.
         processes: Limit,
-        /// Limit on the command's memory with its scratch space, bytes.
+        /// Limit on the command's memory, including its scratch space, bytes.
         memory: Limit,
         /// Limit on open files of one process.
         open_files: OpenFiles,
