@@ -341,7 +341,7 @@ documents! {
         keys: Vec<String>,
     }
 
-    /// How the command's output was passed on.
+    /// The handling of the command's output.
     Output {
         /// Whether the caller is a CI system that executes commands in its log. Such commands were then defused.
         guarded: bool,
