@@ -24,7 +24,7 @@ row() {
 }
 
 # release NAME VERSION: fetches the released binary, checks it, and sets `found` to its path. Sets `found` to nothing
-# if the table has no row for it.
+# if the table has no row for this version.
 release() {
   local name=$1 version=$2 listed sha256 url directory
   found=''

@@ -53,7 +53,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
             setup::verifiers(layout)?;
             return of_library(layout, "verify_bench");
         }
-        // This benchmark leaves out kernel programs one by one, and a run cannot do that.
+        // This benchmark leaves out kernel programs one by one, and a run cannot leave out a single program.
         Benchmark::Witness => return of_library(layout, "witness_bench"),
     };
     setup::everything(layout)?;
@@ -62,7 +62,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     run_program(in_world(layout, &bench, &binary).arg(name))
 }
 
-/// Runs a benchmark that is an example of the library, because it needs more than the binary.
+/// Runs a benchmark that needs more than the binary. Such a benchmark is an example of the library.
 fn of_library(layout: &Layout, name: &str) -> Result<()> {
     let binary = build::optimised(layout)?;
     // The benchmark embeds the same kernel programs as the binary. Otherwise, each of the two builds would rebuild the

@@ -1,4 +1,4 @@
-//! Starts other programs. No other module of this crate starts one.
+//! Starts other programs. No other module of this crate starts a program.
 #![expect(
     clippy::disallowed_methods,
     reason = "tasks start the compiler, package clients, and the built binary"

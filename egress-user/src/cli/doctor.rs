@@ -57,7 +57,7 @@ pub fn run(args: &DoctorArgs) -> u8 {
         Err(error) if nix::unistd::geteuid().is_root() => {
             return failure::report(form, &error, error.hint(), exit::INVALID);
         }
-        // Without root, nothing can be read. The first check reports that.
+        // Without root, nothing can be read. The first check reports that root is missing.
         Err(_) => (Swept::default(), Vec::new()),
     };
     let recovered = if args.repair {

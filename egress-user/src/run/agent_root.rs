@@ -20,7 +20,8 @@ pub(super) enum AgentSocket {
     Own,
     /// A host socket that the caller opened to the command.
     Allowed,
-    /// Nothing that accepts a connection: no socket, or a host socket that is only visible.
+    /// The path has no socket to which the command can connect: there is no socket, or it is a host socket that is only
+    /// visible.
     None,
 }
 

@@ -19,7 +19,7 @@ use super::timeline::Timeline;
 pub(super) struct RunContext {
     /// The run's user ids.
     pub(super) users: UserLease,
-    /// What killed runs had left beside the workspace, and how this run handled it.
+    /// Changes that killed runs had left beside the workspace, and how this run handled them.
     pub(super) recovered: Vec<Recovered>,
     /// The properties of the boundary that are recorded.
     pub(super) measured: Measured,

@@ -13,7 +13,7 @@ use super::error::RunError;
 use super::plan::{Mode, Plan};
 use super::state::RunDir;
 
-/// Prepares the network of the plan's mode. `cgroup` is the mediator's.
+/// Prepares the network of the plan's mode. `cgroup` is the mediator's cgroup.
 ///
 /// # Errors
 /// If the mediator's sockets cannot be made, or the policy is invalid.

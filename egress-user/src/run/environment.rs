@@ -1,4 +1,4 @@
-//! Makes the command's environment from the caller's. Removes variables that hold tokens of the runner or that control
+//! Makes the command's environment from the caller's environment. Removes variables that hold tokens of the runner or that control
 //! shells and the dynamic loader, and adds variables that the boundary needs. Names are recorded, values are not.
 //!
 //! Claims: step-values
@@ -119,7 +119,7 @@ pub(super) fn is_token(name: &str) -> bool {
     name.ends_with("TOKEN") && is_dropped(name)
 }
 
-/// Makes the command's environment from the caller's.
+/// Makes the command's environment from the caller's environment.
 pub fn for_agent(
     caller: &[(OsString, OsString)],
     exceptions: &Exceptions,

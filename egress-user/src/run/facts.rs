@@ -49,7 +49,7 @@ pub(super) struct RunFacts {
     /// Privileges that the command's first process had dropped.
     pub(super) enforced: Enforced,
     pub(super) policy: PolicyInForce,
-    /// The posture capsule that the mediator's session binds. An audit has none.
+    /// The posture capsule that the mediator's session binds. A run in audit mode has no capsule.
     pub(super) capsule: Option<Signed>,
     pub(super) mediator: MediatorRecord,
     /// When the command was executed.

@@ -60,7 +60,7 @@ pub(super) struct Started {
 pub(super) enum InitMessage {
     /// The command has ended, with this status.
     Exited(i32),
-    /// Init has ended. The text describes how.
+    /// Init has ended. The text describes how init ended.
     Gone(String),
     /// A message that is not allowed at this time.
     Wrong(String),

@@ -1,4 +1,4 @@
-//! The mediator of a run. [`setup`] is the only place that selects one.
+//! The mediator of a run. [`setup`] is the only place that selects a mediator.
 mod builtin;
 mod pipelock;
 mod role;
@@ -17,7 +17,7 @@ use super::error::RunError;
 use super::plan::{MediatorChoice, Plan};
 use super::state::RunDir;
 
-/// Prepares the plan's mediator to listen on the host's loopback. `cgroup` is the mediator's.
+/// Prepares the plan's mediator to listen on the host's loopback. `cgroup` is the mediator's cgroup.
 ///
 /// # Errors
 /// If no port is free, or the policy cannot be built.

@@ -101,7 +101,7 @@ pub enum MediatorChoice {
 }
 
 impl MediatorChoice {
-    /// Returns the authority with which the mediator intercepts TLS, if it does.
+    /// Returns the authority with which the mediator intercepts TLS, or `None` if the mediator does not intercept TLS.
     pub(super) fn authority(&self) -> Option<&Authority> {
         match self {
             Self::Builtin => None,

@@ -216,7 +216,7 @@ impl RunDir {
         system("set the command's limits", make())
     }
 
-    /// Moves the evidence to `/run/egress/kept`. Returns `None` if there is none.
+    /// Moves the evidence to `/run/egress/kept`. Returns `None` if there is no evidence.
     ///
     /// # Errors
     /// If a directory cannot be made, or a file cannot be moved.

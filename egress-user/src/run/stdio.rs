@@ -149,7 +149,7 @@ impl Pipes {
 /// Waits for the end of the caller's standard input, then ends the run.
 fn wait_for_end() -> io::Result<u64> {
     let seen = io::copy(&mut io::stdin().lock(), &mut io::sink())?;
-    // The supervisor reads its signals, so this has the same effect as a signal that a person sends.
+    // The supervisor handles SIGTERM, so this call ends the run in the same way as a signal from a person.
     kill(getpid(), Signal::SIGTERM)?;
     Ok(seen)
 }

@@ -83,8 +83,8 @@ impl WallClock {
         }
     }
 
-    /// Returns how far the clock was set back behind its first setting. A change during the run may have a time that is
-    /// this long before the run.
+    /// Returns the duration by which the clock was set back from its first setting. A file that changed during the run
+    /// may therefore have a time that is earlier than the start of the run by this duration.
     pub(super) fn set_back(&self) -> Duration {
         let back = self.first.saturating_sub(self.least);
         Duration::from_nanos(u64::try_from(back).unwrap_or(0))

@@ -14,7 +14,7 @@ use super::plan::{Plan, WorkspaceMode};
 /// The workspace as the command will see it.
 #[derive(Debug)]
 pub(super) struct MountedWorkspace {
-    /// Files that killed runs had left beside the workspace, and how this run handled them.
+    /// Changes that killed runs had left beside the workspace, and how this run handled them.
     pub(super) recovered: Vec<Recovered>,
     /// Credentials that the command would find in the workspace and in git's configuration on the host.
     pub(super) credentials: Found,
@@ -116,7 +116,8 @@ fn mounted(
     }
 }
 
-/// Returns a path that leads to `dir` as long as it is open, even if another directory takes its place.
+/// Returns a path that leads to `dir` while the descriptor `dir` is open, even if another directory takes the place of
+/// `dir`.
 fn by_descriptor(dir: &OwnedFd) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()))
 }

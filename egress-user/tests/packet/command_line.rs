@@ -43,8 +43,8 @@ fn completions_and_manual_pages_know_every_command() {
     assert!(!out.join("egress-action.1").exists());
 }
 
-/// A reader of the output that stops early is not an error of the packet. The control is the same command with a reader
-/// that reads everything.
+/// If the reader of the output stops early, this is not an error of the packet. The control is the same command with a
+/// reader that reads everything.
 #[test]
 fn a_closed_pipe_does_not_change_the_exit_status() {
     let directory = tempfile::tempdir().expect("make a directory");

@@ -230,7 +230,7 @@ fn files_about_a_boundary_count_only_as_a_whole_packet() {
         let (code, outcome) = check(&args);
         assert_eq!((code, first(&outcome)), (exit::INVALID, "packet.missing"));
     }
-    // If its packet.json is missing, a packet is not accepted as a directory of evidence.
+    // A packet without packet.json is not accepted as a directory of evidence.
     fs::remove_file(whole.path().join(PACKET_FILE)).unwrap();
     fs::rename(
         &evidence,

@@ -33,7 +33,7 @@ const PREDICATE: &str = "attestation.predicate";
 const RENDERED: &str = "packet.rendered";
 /// The pages, in the order in which they are rendered.
 const PAGES: [&str; 3] = ["summary.md", "verifier.txt", "report.html"];
-/// Reasons for a lower grade that follow from findings.
+/// Each of these reasons for a lower grade states only that the packet has findings.
 const CONSEQUENCES: [&str; 2] = [
     "the files of the packet about the boundary are inconsistent",
     "the packet is invalid (see the errors)",

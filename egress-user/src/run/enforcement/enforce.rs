@@ -48,7 +48,7 @@ pub(super) struct Enforce {
 }
 
 impl Enforce {
-    /// Prepares the mediator. `cgroup` is the mediator's.
+    /// Prepares the mediator. `cgroup` is the mediator's cgroup.
     ///
     /// # Errors
     /// If no port is free, or the policy is invalid.

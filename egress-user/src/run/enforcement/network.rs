@@ -92,7 +92,8 @@ pub(in crate::run) trait RunningNetwork: Debug {
     /// Returns the descriptors that become readable when the relay or the mediator sends a message or ends.
     fn watched(&self) -> [Option<BorrowedFd<'_>>; 2];
 
-    /// Writes the relay's reports and the kernel's records to the flow log. Returns a text if the relay failed or ended.
+    /// Writes the relay's reports and the kernel's records to the flow log. Returns an error text if the relay failed
+    /// or ended.
     ///
     /// # Errors
     /// If a row cannot be written.

@@ -57,7 +57,7 @@ impl FlowLog {
         Ok(())
     }
 
-    /// Writes the row that has waited longest. Returns `false` if there is none.
+    /// Writes the row that has waited longest. Returns `false` if no row waits.
     fn next_close(&mut self) -> io::Result<bool> {
         let Some(close) = self.witness.waiting.pop_front() else {
             return Ok(false);

@@ -114,7 +114,7 @@ impl RunningMediator for RunningPipelock {
     }
 
     fn tunnels(&mut self) -> u64 {
-        // If Pipelock does not answer, its later end reports that.
+        // If Pipelock does not answer, the result at its end reports the failure.
         self.pipelock.tunnels().unwrap_or_default()
     }
 

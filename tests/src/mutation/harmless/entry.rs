@@ -163,11 +163,11 @@ pub(super) const CLOSE: &str =
 pub(super) const MEDIATOR_SOCKETS: &str =
     "Only the kernel sees the mediator's sockets; receipts name no address, and no name server.";
 pub(super) const WITHIN_SECONDS: &str = "Times are compared with a tolerance of seconds, because the records of a busy machine are late.";
-pub(super) const RELAY_ALONE: &str = "Only the relay recorded it, because it did not reach the mediator or the mediator does not sign it.";
+pub(super) const RELAY_ALONE: &str = "Only the relay recorded the value, because the request did not reach the mediator or the mediator does not sign the value.";
 pub(super) const MEASURED_ONCE: &str =
-    "Only the supervisor measured it, and nothing else in the packet depends on it.";
+    "Only the supervisor measured the value, and nothing else in the packet depends on the value.";
 pub(super) const CALLERS_WISH: &str =
-    "The caller chose it, and nothing else in the packet records the choice.";
+    "The caller chose the value, and nothing else in the packet records the choice.";
 pub(super) const SUPERVISOR_SAW: &str =
     "Only the supervisor saw what the command changed; the numbers are compared.";
 pub(super) const ARCHIVE: &str = "Only the supervisor has the files that it kept; only the existence of the archive is compared.";

@@ -1,4 +1,5 @@
-//! Statements about a run with Pipelock that only Pipelock, or only the boundary, can change.
+//! Statements about a run with Pipelock. Only Pipelock can change some of them, and only the boundary can change the
+//! others.
 use super::entry::{
     BOUNDARY, CALLERS_WISH, ENTRY, ENVELOPE, FLOWS, Harmless, MEDIATOR_SOCKETS, OLD_PIPELOCK,
     ORDER, OTHER_SIGNATURE, OWN_WORD, PIPELOCK, PIPELOCKS, RECORD, WITHIN_SECONDS,
