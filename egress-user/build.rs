@@ -1,10 +1,11 @@
 //! Copies the kernel programs to the directory from which the binary embeds them.
 //!
-//! `cargo xtask build` builds the object and names it in `EGRESS_BPF_OBJECT`, and a second one with diagnostics in
-//! `EGRESS_BPF_DEBUG_OBJECT`. Without these variables, `cargo build` and `cargo install` embed the objects that `cargo
-//! xtask build` left in `target/ebpf`, unless a source file of the kernel programs is newer. Otherwise, empty files are
-//! embedded. A bare `cargo build` then needs neither bpf-linker nor library sources, and `egress run` fails with `built
-//! without the kernel programs: use cargo xtask build`.
+//! `cargo xtask build` builds the object and sets `EGRESS_BPF_OBJECT` to its path. The same command sets
+//! `EGRESS_BPF_DEBUG_OBJECT` to the path of a second object with diagnostics. Without these variables, `cargo build`
+//! and `cargo install` embed the objects that `cargo xtask build` left in `target/ebpf`. If there are no such objects,
+//! or a source file of the kernel programs is newer, empty files are embedded. A bare `cargo build` then needs neither
+//! bpf-linker nor library sources. The built `egress run` fails with `built without the kernel programs: use cargo
+//! xtask build`.
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 use std::{env, fs, io};

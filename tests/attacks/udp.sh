@@ -1,4 +1,4 @@
-# A datagram, in every way to send one.
+# A datagram, sent with several system calls and forms of addresses.
 # claims: udp* relay-only table-udp
 # stops: ebpf netns
 # seen: verdict=denied protocol=udp

@@ -24,7 +24,7 @@ class Findings:
     has_error: bool = False
 
     def error(self, rule: str, text: str) -> None:
-        """Record an error; only the first ten of one rule are kept."""
+        """Record an error; only the first ten errors of each rule are kept."""
         self.has_error = True
         if sum(1 for known, _ in self.errors if known == rule) < MOST_FINDINGS_PER_RULE:
             self.errors.append((rule, text))

@@ -1,12 +1,12 @@
 //! `claims`, and a part of `lint`: checks that each claim of the documents has a source file that makes it true, and a
 //! test that fails if the claim is false.
 //!
-//! A claim is a row of a table whose first column is `id` or `rule` (docs/rules.md), or the text before an identifier in
-//! brackets (ARCHITECTURE.md). A test names its claims in a line `Claims: one, two` of its doc comment, and a script in
-//! `tests/attacks` in its header. If a claim has several tests, exactly one of them marks it with a star (`one*`): the
-//! test that a reader opens first. A test shows a rule if the identifier is a string in the test, or in an item of the
-//! same file that the test uses. ARCHITECTURE.md names the source files of its claims; a source file names claims of the
-//! other documents in a line `Claims: one, two` of its own doc comment, and rules are in the lists of rules.
+//! A claim is a row of a table whose first column is `id` or `rule` (docs/rules.md), or the text before an identifier
+//! in brackets (ARCHITECTURE.md). A test names its claims in a line `Claims: one, two` of its doc comment, and a script
+//! in `tests/attacks` in its header. If a claim has several tests, exactly one of them marks it with a star (`one*`):
+//! the test that a reader opens first. A test shows a rule if the identifier is a string in the test, or in an item of
+//! the same file that the test uses. ARCHITECTURE.md names the source files of its claims. A source file names claims
+//! of the other documents in a line `Claims: one, two` of its module comment. The lists of rules name the rules.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -47,7 +47,7 @@ type Named = BTreeMap<String, BTreeSet<String>>;
 #[derive(Default)]
 struct Shown {
     all: Named,
-    /// Those that mark the claim with a star.
+    /// The tests that mark the claim with a star.
     first: Named,
 }
 
@@ -73,8 +73,8 @@ impl Shown {
     }
 }
 
-/// Prints the claim `part`, or every claim whose identifier contains `part`, with source files and tests. `part` may
-/// also be a document, or the last names of a source file's path.
+/// Prints the claim `part`, or every claim whose identifier contains `part`, with its source files and tests. `part`
+/// may also be the name of a document, or the end of the path of a source file.
 ///
 /// # Errors
 /// If a claim has no source file or no test, or a file names an unknown claim.

@@ -1,5 +1,6 @@
-//! Makes the command's environment from the caller's environment. Removes variables that hold tokens of the runner or that control
-//! shells and the dynamic loader, and adds variables that the boundary needs. Names are recorded, values are not.
+//! Makes the command's environment from the caller's environment. Removes variables that hold tokens of the runner.
+//! Also removes variables that control shells and the dynamic loader, and adds variables that the boundary needs. The
+//! record contains the names of the variables, and no values.
 //!
 //! Claims: step-values
 use std::ffi::{OsStr, OsString};

@@ -208,7 +208,7 @@ pub struct Plan {
     pub accepted_risks: Vec<String>,
     /// Files and directories that are hidden from the command, in addition to the files of the run itself.
     pub masked: Vec<PathBuf>,
-    /// Files in hidden directories that the command may read.
+    /// Files that the command may read although their directories are hidden.
     pub shown: Vec<PathBuf>,
     /// The use of the caller's standard input.
     pub input: Input,

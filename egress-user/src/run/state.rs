@@ -6,8 +6,8 @@
 //! removed: `.<run>` is a directory that is being made or removed. Names change only under the lock of the whole state,
 //! `/run/egress/lock`.
 //!
-//! `/run` is in memory on most machines, so the evidence in it does not survive a power failure. The packet does,
-//! because `packet_dir` writes it through to the disk.
+//! `/run` is in memory on most machines, so the evidence in it does not survive a power failure. The packet survives a
+//! power failure, because `packet_dir` writes the packet through to the disk.
 //!
 //! Claims: read-relay-log
 use std::fs::{self, DirBuilder, File, OpenOptions};

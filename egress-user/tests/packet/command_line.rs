@@ -1,4 +1,4 @@
-//! What `egress` prints, and its exit statuses, as a shell sees them.
+//! Tests the output and the exit statuses of `egress`, as a shell receives them.
 #![expect(
     clippy::disallowed_methods,
     clippy::expect_used,

@@ -35,8 +35,8 @@ pub enum Receipts {
 }
 
 impl HonestPacket {
-    /// Replaces a text in `identity.json`, signs everything that depends on this file again with keys that are not
-    /// pinned, and writes the packet into `dir`.
+    /// Replaces a text in `identity.json`, and writes the packet into `dir`. All signatures that depend on this file
+    /// are made again with keys that are not pinned.
     ///
     /// # Panics
     /// If `identity.json` does not contain the text `from`, or the packet is malformed.

@@ -170,7 +170,7 @@ fn families_that_no_cgroup_hook_sees() {
     ] {
         World::new().assert_contained(Trace::None, &python(&format!("socket.socket({socket})")));
     }
-    // Of all families, only the four that have rules exist.
+    // The command can open sockets of only the four address families that have rules.
     let families = python(
         "def opens(family):
     for kind in range(1, 7):

@@ -83,8 +83,8 @@ fn relay_and_mediator_start_side_by_side_and_the_command_waits_for_both() {
     for (stopped, other) in [("__mediator", "__relay"), ("__relay", "__mediator")] {
         let world = World::builder().own_state().build();
         let scene = stopped_at_start(&world, stopped);
-        // While one of them stands still, the other one starts.
-        wait_until("the other one is there", SOON, || {
+        // While one of the two processes is stopped, the other process starts.
+        wait_until("the other process runs", SOON, || {
             scene.running.find_helper(other).is_some()
         });
         std::thread::sleep(Duration::from_millis(500));

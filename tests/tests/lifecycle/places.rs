@@ -1,4 +1,4 @@
-//! Where each process of a run is, and what it holds.
+//! Tests the argument, the cgroup, the namespaces, the open files, and the keys of each process of a run.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose run cannot be looked at has failed"
@@ -23,7 +23,7 @@ fn seed(key: &Path) -> Vec<u8> {
     bytes.get(..32).unwrap().to_vec()
 }
 
-/// Whether the memory that a process can write to contains these bytes.
+/// Returns whether the writable memory of a process contains these bytes.
 fn remembers(process: Process, bytes: &[u8]) -> bool {
     let maps = fs::read_to_string(format!("/proc/{}/maps", process.id())).unwrap();
     let memory = fs::File::open(format!("/proc/{}/mem", process.id())).unwrap();

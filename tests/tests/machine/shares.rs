@@ -271,7 +271,7 @@ fn limits_that_the_caller_asks_for_are_no_larger_than_a_share() {
     assert_eq!(limits["processes"]["most"], (ids / 4).min(4_194_304));
     let files = number("/proc/sys/fs/file-max");
     assert_eq!(limits["open_files"]["most"], (files / 16).min(1_048_576));
-    // The command's own limits are these, unless the caller's were lower.
+    // The command has these limits, unless the limits of the caller were lower.
     let hard = world.shell("ulimit -Hu; ulimit -Hn").stdout;
     let parse = |text: &str| -> Vec<u64> {
         let lines = text.lines();

@@ -208,7 +208,7 @@ fn receipts_sign_the_capsule_that_was_measured() {
     let text = fs::read_to_string(signed.run.packet.join("posture-capsule.json")).unwrap();
     let digest = hex::encode(Sha256::digest(text.trim_end()));
     assert_eq!(open["posture_capsule_sha256"], digest);
-    // The capsule, the receipt that signs its hash, and the first connection came in this order.
+    // The capsule was made first, then the receipt that signs its hash, and then the first connection.
     let connections = signed.run.flows(&[("verdict", "redirected")]);
     let time = |value: &Value| value.as_str().expect("a time").to_owned();
     let times = [

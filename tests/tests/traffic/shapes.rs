@@ -455,7 +455,7 @@ curl -sS --noproxy '*' -o /dev/null http://denied.test/
         queries.iter().all(|query| query.name != "denied.test"),
         "{queries:?}"
     );
-    // Each of the requests has its time in both records.
+    // Both records contain the time of each request.
     let requests = run.flows(&[("source", "relay"), ("verdict", "allowed")]);
     assert_eq!(requests.len(), 2, "{requests:#?}");
     assert!(

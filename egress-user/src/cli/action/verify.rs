@@ -9,7 +9,8 @@ use super::outputs::Files;
 use crate::cli::exit;
 use crate::cli::verify::{VerifyArgs, VerifyOutcome, status, verify};
 
-/// Grades that a packet can have whatever key signed the measurements, so that they need no key.
+/// Grades that do not depend on the key of the measurements. A step that requires only one of these grades needs no
+/// key.
 const ACCEPTS_ANY_SIGNER: [Grade; 3] = [Grade::Unpinned, Grade::Unproven, Grade::None];
 
 /// The outcome of the step.
