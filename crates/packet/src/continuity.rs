@@ -226,7 +226,7 @@ mod tests {
         }
     }
 
-    /// A check of the enforcement after `second` seconds.
+    /// Returns a check of the enforcement after `second` seconds.
     fn beat(event: &str, number: u64, second: u64) -> Value {
         json!({
             "source": "supervisor", "event": event, "beat": number, "interval_s": 1, "links": [5],

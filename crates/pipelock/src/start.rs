@@ -111,7 +111,8 @@ struct Health {
     kill_switch_active: bool,
 }
 
-/// Default of `kill_switch_active`. If the answer does not state that the kill switch is off, it counts as on.
+/// Returns the default of `kill_switch_active`. If the answer does not state that the kill switch
+/// is off, it counts as on.
 fn yes() -> bool {
     true
 }

@@ -31,7 +31,7 @@ pub enum EntryError {
 }
 
 impl EntryError {
-    /// The text that follows the key's name in an error message.
+    /// Returns the text that follows the key's name in an error message.
     #[cfg(feature = "yaml")]
     pub(super) fn reason(self) -> &'static str {
         match self {

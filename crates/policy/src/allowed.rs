@@ -13,7 +13,7 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    /// A policy in mode `strict` that denies every host that is not on `list`.
+    /// Returns a policy in mode `strict` that denies every host that is not on `list`.
     pub fn strict(list: AllowList) -> Self {
         Self {
             mode: Some(String::from("strict")),
@@ -22,7 +22,7 @@ impl Allowed {
         }
     }
 
-    /// The policy's `mode`.
+    /// Returns the value of `mode`, if the policy has one.
     pub fn mode(&self) -> Option<&str> {
         self.mode.as_deref()
     }

@@ -69,17 +69,17 @@ impl PartialEq for MappingEntry {
 }
 
 impl Node {
-    /// A node that was not read from a document.
+    /// Returns a node that was not read from a document.
     pub fn of(value: Value) -> Self {
         Self { line: 0, value }
     }
 
-    /// A text node that was not read from a document.
+    /// Returns a text node that was not read from a document.
     pub fn text(text: &str) -> Self {
         Self::of(Value::Text(text.to_owned()))
     }
 
-    /// The text, if the value is text.
+    /// Returns the text, if the value is text.
     pub fn as_text(&self) -> Option<&str> {
         if let Value::Text(text) = &self.value {
             Some(text)
@@ -88,7 +88,7 @@ impl Node {
         }
     }
 
-    /// The value, if it is an integer above zero.
+    /// Returns the value, if it is an integer above zero.
     pub fn as_count(&self) -> Option<u64> {
         if let Value::Int(number) = self.value {
             u64::try_from(number).ok().filter(|number| *number > 0)
@@ -97,7 +97,7 @@ impl Node {
         }
     }
 
-    /// The entries, if the value is a mapping.
+    /// Returns the entries, if the value is a mapping.
     pub fn as_map(&self) -> Option<&[MappingEntry]> {
         if let Value::Map(entries) = &self.value {
             Some(entries)
@@ -106,7 +106,7 @@ impl Node {
         }
     }
 
-    /// The entries for modification, if the value is a mapping.
+    /// Returns the entries for modification, if the value is a mapping.
     pub fn as_map_mut(&mut self) -> Option<&mut Vec<MappingEntry>> {
         if let Value::Map(entries) = &mut self.value {
             Some(entries)
@@ -117,7 +117,7 @@ impl Node {
 }
 
 impl MappingEntry {
-    /// An entry that was not read from a document.
+    /// Returns an entry that was not read from a document.
     pub fn of(key: &str, value: Node) -> Self {
         Self {
             key: key.to_owned(),

@@ -58,7 +58,8 @@ pub enum PolicyError {
 }
 
 impl PolicyError {
-    /// The key's name for an error message. A text that does not look like a key is left out.
+    /// Returns the key's name for an error message. A text that does not look like a key is left
+    /// out.
     pub(super) fn shown(key: &str) -> String {
         let plain = !key.is_empty()
             && key.len() <= 96

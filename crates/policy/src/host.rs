@@ -83,7 +83,7 @@ impl Host {
         }
     }
 
-    /// The text for the flow log, where an IPv6 address has no brackets.
+    /// Returns the text for the flow log, where an IPv6 address has no brackets.
     pub fn plain(&self) -> String {
         match self {
             Self::Name(name) => name.clone(),

@@ -335,7 +335,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// A whole number of at least 1.
+    /// Reads a whole number of at least 1.
     fn count(&self) -> Result<u64, PolicyError> {
         let reason = "must be a whole number of at least 1";
         if let Value::Int(value) = self.node.value {

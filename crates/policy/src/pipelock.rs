@@ -38,7 +38,7 @@ pub enum Attempt {
 }
 
 impl Attempt {
-    /// The next variant to try when Pipelock rejects this one.
+    /// Returns the next variant to try when Pipelock rejects this one.
     pub fn next(self) -> Option<Self> {
         match self {
             Self::Whole => Some(Self::NoHeartbeats),
@@ -179,7 +179,7 @@ pub fn build(
     })
 }
 
-/// The certificate and key files of the authority, if the caller's document enables TLS
+/// Returns the certificate and key files of the authority, if the caller's document enables TLS
 /// interception with one.
 ///
 /// # Errors
@@ -204,7 +204,7 @@ pub fn interception(caller_yaml: &str) -> Result<Option<(String, String)>, Polic
     Ok(text("ca_cert").zip(text("ca_key")).filter(|_| is_on))
 }
 
-/// The forced keys by their full names.
+/// Returns the forced keys by their full names.
 fn forced(keys: &PipelockKeys, attempt: Attempt) -> Vec<(String, Node)> {
     let mut forced: Vec<(String, Node)> = owned_values(&keys.common)
         .into_iter()
@@ -244,7 +244,7 @@ fn set_if_absent(
     Ok(is_absent)
 }
 
-/// The mapping that holds the last key of a full name. Missing sections are created.
+/// Returns the mapping that holds the last key of a full name. Missing sections are created.
 fn mapping_for<'a, 'b>(
     entries: &'a mut Vec<MappingEntry>,
     path: &'b str,

@@ -72,7 +72,7 @@ pub fn target(text: &str, key: &Key) -> String {
     format!("{scheme}://{host}{path}{}", query.unwrap_or_default())
 }
 
-/// Host and port. `default_port` is left out.
+/// Returns the host and the port. `default_port` is left out.
 fn authority(text: &str, default_port: Option<&str>) -> String {
     let text = text.rsplit_once('@').map_or(text, |(_, after)| after);
     let (host, port) = match text.rsplit_once(':') {
@@ -99,7 +99,7 @@ fn hidden_query(query: &str, key: &Key) -> String {
     format!("?{}", mark("query", query, key))
 }
 
-/// The path with each credential replaced. An empty path becomes `/`, as HTTP sends it.
+/// Returns the path with each credential replaced. An empty path becomes `/`, as HTTP sends it.
 fn segments(path: &str) -> String {
     if path.is_empty() {
         return String::from("/");
@@ -167,7 +167,7 @@ pub fn is_credential(segment: &str) -> bool {
     holds_token(&text)
 }
 
-/// The text with its escapes decoded, or `None` if it has no escapes.
+/// Returns the text with its escapes decoded, or `None` if it has no escapes.
 fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -65,12 +65,12 @@ pub fn build(caller_yaml: Option<&str>, owned: &OwnedKeys) -> Result<RuntimePoli
     })
 }
 
-/// The policy hash of a runtime document: lowercase hex SHA-256 of its bytes.
+/// Returns the policy hash of a runtime document: lowercase hex SHA-256 of its bytes.
 pub fn policy_hash(yaml: &str) -> String {
     hex::encode(Sha256::digest(yaml.as_bytes()))
 }
 
-/// The forced keys as section (empty at the top), key and value.
+/// Returns the forced keys as section (empty at the top), key and value.
 pub(super) fn owned_values(owned: &OwnedKeys) -> [(&'static str, &'static str, Node); 10] {
     let yes = || Node::of(Value::Bool(true));
     [

@@ -30,7 +30,7 @@ impl Cidr {
         (bits <= longest).then_some(Self { base, bits })
     }
 
-    /// The first address and the prefix length, as in the kernel's tables.
+    /// Returns the first address and the prefix length, as in the kernel's tables.
     pub fn prefix(&self) -> (IpAddr, u8) {
         (self.base, self.bits)
     }

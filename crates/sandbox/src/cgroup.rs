@@ -39,7 +39,7 @@ impl CgroupGuard {
         xattr::set(&self.dir, MARK, owner.as_bytes())
     }
 
-    /// The path of the cgroup's directory.
+    /// Returns the path of the cgroup's directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -117,7 +117,7 @@ impl Drop for CgroupGuard {
     }
 }
 
-/// The caller's own cgroup below `root`, read from the text of `/proc/self/cgroup`.
+/// Returns the caller's own cgroup below `root`, read from the text of `/proc/self/cgroup`.
 pub(super) fn own_cgroup(root: &Path, text: &str) -> PathBuf {
     let own = text
         .lines()
@@ -134,8 +134,8 @@ pub(super) fn own_cgroup(root: &Path, text: &str) -> PathBuf {
     }
 }
 
-/// The nearest cgroup from `own` upward that delegates the pids and memory controllers; `own` if
-/// there is none.
+/// Returns the nearest cgroup from `own` upward that delegates the pids and memory controllers;
+/// `own` if there is none.
 pub(super) fn nearest<'p>(root: &Path, own: &'p Path) -> &'p Path {
     own.ancestors()
         .take_while(|dir| dir.starts_with(root))
@@ -156,7 +156,7 @@ pub fn name(run_id: &str) -> String {
     format!("{PREFIX}{run_id}")
 }
 
-/// The run id in the name of a run's cgroup.
+/// Returns the run id in the name of a run's cgroup.
 pub fn run_of(name: &str) -> Option<&str> {
     name.strip_prefix(PREFIX)
 }

@@ -70,7 +70,7 @@ impl Layers {
         !cfg!(feature = "without-layers") || self.without != Some(layer)
     }
 
-    /// `CLONE_NEW*` flags of the boundary's namespaces.
+    /// Returns the `CLONE_NEW*` flags of the boundary's namespaces.
     pub fn namespaces(self) -> i32 {
         let network = if self.has(Layer::Netns) {
             libc::CLONE_NEWNET
@@ -85,7 +85,7 @@ impl Layers {
             | libc::CLONE_NEWCGROUP
     }
 
-    /// The warning for a run without one of the layers; `None` for a complete boundary.
+    /// Returns the warning for a run without one of the layers; `None` for a complete boundary.
     pub fn warning(self) -> Option<String> {
         let layer = self.without.filter(|_| cfg!(feature = "without-layers"))?;
         Some(format!(

@@ -257,7 +257,7 @@ impl Drop for Caps {
     }
 }
 
-/// The lowest limit of the cgroups from `from` up to, but not including, `to`.
+/// Returns the lowest limit of the cgroups from `from` up to, but not including, `to`.
 fn lowest((from, to): &(PathBuf, PathBuf), name: &str, requested: u64) -> u64 {
     from.ancestors()
         .take_while(|dir| dir.starts_with(to) && *dir != to)
@@ -284,7 +284,7 @@ fn write_if_present(dir: &Path, name: &str, value: &str) -> io::Result<()> {
     }
 }
 
-/// The caller's own cgroup in the v1 tree of a controller.
+/// Returns the caller's own cgroup in the v1 tree of a controller.
 fn v1_cgroup(mounts: &[Mount], own: &str, controller: &str) -> Option<PathBuf> {
     let mount = mounts.iter().find(|mount| {
         mount.fstype == "cgroup" && mount.options.split(',').any(|option| option == controller)
@@ -309,7 +309,8 @@ fn v1_cgroup(mounts: &[Mount], own: &str, controller: &str) -> Option<PathBuf> {
     })
 }
 
-/// Seven eighths of the machine's memory. The rest is for the processes that supervise the command.
+/// Returns seven eighths of the machine's memory, in bytes. The rest is for the processes that
+/// supervise the command.
 ///
 /// # Errors
 /// Fails when `/proc/meminfo` has no `MemTotal`.

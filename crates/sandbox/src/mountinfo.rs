@@ -130,7 +130,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The mount point of the cgroup v2 tree, wherever it is (`/sys/fs/cgroup`, `…/unified`).
+/// Returns the mount point of the cgroup v2 tree, wherever it is (`/sys/fs/cgroup`, `…/unified`).
 ///
 /// # Errors
 /// Returns `NotFound` when none is mounted.

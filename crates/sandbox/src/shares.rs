@@ -67,8 +67,8 @@ impl Shares {
         })
     }
 
-    /// The limit on open files of one process. As many files again may wait in sockets of the same
-    /// user, where only the kernel counts them.
+    /// Returns the limit on open files of one process. As many files again may wait in sockets of
+    /// the same user, where only the kernel counts them.
     pub fn files_of_one(&self) -> u64 {
         self.files / DIVISOR
     }
@@ -163,7 +163,8 @@ impl Network {
         })
     }
 
-    /// Number of sockets in the namespace, and bytes of TCP memory on the whole machine.
+    /// Returns the number of sockets in the namespace, and bytes of TCP memory on the whole
+    /// machine.
     fn counted(&self) -> io::Result<(u64, u64)> {
         let mut buffer = [0; 1024];
         let length = self.counters.read_at(&mut buffer, 0)?;
@@ -183,7 +184,7 @@ impl Network {
     }
 }
 
-/// Number of open files on the whole machine (`proc_sys_fs(5)`).
+/// Returns the number of open files on the whole machine (`proc_sys_fs(5)`).
 fn open_files() -> io::Result<u64> {
     const PATH: &str = "/proc/sys/fs/file-nr";
     let text = fs::read_to_string(PATH)?;
@@ -268,7 +269,7 @@ fn last_number(path: &str) -> io::Result<u64> {
     last.ok_or_else(|| io::Error::other(format!("{path} has no number")))
 }
 
-/// The machine's memory, in bytes.
+/// Returns the machine's memory, in bytes.
 pub(super) fn total_memory() -> io::Result<u64> {
     let text = fs::read_to_string("/proc/meminfo")?;
     text.lines()

@@ -61,7 +61,7 @@ pub enum ChannelError {
 }
 
 impl ChannelError {
-    /// The error for a `received` message at a point where only `expected` is permitted.
+    /// Returns the error for a `received` message at a point where only `expected` is permitted.
     pub fn unexpected(expected: &'static str, received: &impl std::fmt::Debug) -> Self {
         // Only the name of the message is kept, because its fields may hold any data.
         let text = format!("{received:?}");

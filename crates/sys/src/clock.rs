@@ -2,8 +2,8 @@
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// The current UTC time in the format of the evidence files: RFC 3339 with up to nine fraction
-/// digits, without trailing zeros, with `Z`.
+/// Returns the current UTC time in the format of the evidence files: RFC 3339 with up to nine
+/// fraction digits, without trailing zeros, with `Z`.
 pub fn now_rfc3339() -> String {
     rfc3339(OffsetDateTime::now_utc())
 }

@@ -2,8 +2,8 @@
 use seccompiler::BpfProgram;
 use sha2::{Digest, Sha256};
 
-/// SHA-256 of compiled filters in the order of their installation, as recorded in boundary.json and
-/// the posture capsule.
+/// Returns the SHA-256 of compiled filters in the order of their installation, as recorded in
+/// boundary.json and the posture capsule.
 pub fn digest<'a>(filters: impl IntoIterator<Item = &'a BpfProgram>) -> String {
     let mut hash = Sha256::new();
     for op in filters.into_iter().flatten() {

@@ -176,7 +176,7 @@ pub(super) fn push_address(request: &mut Vec<u8>, kind: u16, address: IpAddr) {
     }
 }
 
-/// The error for a truncated answer.
+/// Returns the error for a truncated answer.
 fn cut_short() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidData,
@@ -188,7 +188,7 @@ fn cut_short() -> io::Error {
 mod tests {
     use super::*;
 
-    /// A message of this kind, with flags.
+    /// Returns a message of this kind, with flags.
     fn message(kind: i32, flags: u16, body: &[u8]) -> Vec<u8> {
         let length = u32::try_from(HEADER + body.len()).unwrap();
         let kind = u16::try_from(kind).unwrap();

@@ -225,7 +225,7 @@ fn report(socket: &OwnedFd, error: &io::Error) {
     drop(fd::send_with_fds(socket, &errno.to_ne_bytes(), &[]));
 }
 
-/// The error that a child reported, if any.
+/// Returns the error that a child reported, if any.
 fn errno(report: &[u8]) -> Option<io::Error> {
     let errno = i32::from_ne_bytes(report.try_into().ok()?);
     Some(io::Error::from_raw_os_error(errno))

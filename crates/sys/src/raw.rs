@@ -37,17 +37,17 @@ pub(crate) unsafe fn open<const N: usize>(
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// An open descriptor as a system call argument.
+/// Returns an open descriptor as a system call argument.
 pub(crate) fn fd(fd: &impl AsFd) -> usize {
     sign_extended(fd.as_fd().as_raw_fd())
 }
 
-/// An `int` as a system call argument.
+/// Returns an `int` as a system call argument.
 pub(crate) fn sign_extended(number: i32) -> usize {
     (number as isize).cast_unsigned()
 }
 
-/// The address of a value as a system call argument.
+/// Returns the address of a value as a system call argument.
 pub(crate) fn pointer<T: ?Sized>(value: *const T) -> usize {
     value.expose_provenance()
 }

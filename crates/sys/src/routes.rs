@@ -51,7 +51,7 @@ impl Routes {
         }
     }
 
-    /// All addresses and prefixes that are the machine's own, with their prefix lengths.
+    /// Returns all addresses and prefixes that are the machine's own, with their prefix lengths.
     ///
     /// # Errors
     /// Fails when the kernel does not list them.

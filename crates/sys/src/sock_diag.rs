@@ -26,8 +26,8 @@ const MEMORY: u16 = 7;
 /// `SK_MEMINFO_RMEM_ALLOC`, `SK_MEMINFO_FWD_ALLOC`, `SK_MEMINFO_WMEM_QUEUED`.
 const HELD: [usize; 3] = [0, 4, 5];
 
-/// The user id of the TCP socket that listens at exactly `address` in the network namespace of the
-/// calling thread.
+/// Returns the user id of the TCP socket that listens at exactly `address` in the network namespace
+/// of the calling thread.
 ///
 /// # Errors
 /// Returns the error of the netlink socket, or `InvalidData` when an answer is truncated.
@@ -36,8 +36,8 @@ pub fn listener_uid(address: SocketAddrV4) -> io::Result<Option<u32>> {
     Ok(uids.last().copied())
 }
 
-/// The number of connections to `address` that the listening process has not closed, including
-/// connections that it has not accepted yet.
+/// Returns the number of connections to `address` that the listening process has not closed,
+/// including connections that it has not accepted yet.
 ///
 /// # Errors
 /// Returns the error of the netlink socket, or `InvalidData` when an answer is truncated.
@@ -45,7 +45,7 @@ pub fn open_connections(address: SocketAddrV4) -> io::Result<usize> {
     Ok(uids_at(address, OPEN)?.len())
 }
 
-/// The user ids of the sockets at exactly `address` in one of these states.
+/// Returns the user ids of the sockets at exactly `address` in one of these states.
 fn uids_at(address: SocketAddrV4, states: u32) -> io::Result<Vec<u32>> {
     let mut found = Vec::new();
     let request = request(libc::AF_INET, 0, states);
@@ -77,7 +77,7 @@ pub fn open_in(namespace: File) -> io::Result<Netlink> {
     })
 }
 
-/// The kernel memory of a namespace's TCP sockets in bytes, as the kernel accounts for it.
+/// Returns the kernel memory of a namespace's TCP sockets in bytes, as the kernel accounts for it.
 ///
 /// # Errors
 /// Returns the error of the netlink socket, or `InvalidData` when an answer is truncated.
@@ -93,8 +93,8 @@ pub fn tcp_memory(netlink: &Netlink) -> io::Result<u64> {
     Ok(total)
 }
 
-/// The memory of one socket: received, pre-allocated, and waiting to be sent. A socket without the
-/// memory attribute, as in `TIME_WAIT`, uses none.
+/// Returns the memory of one socket: received, pre-allocated, and waiting to be sent. A socket
+/// without the memory attribute, as in `TIME_WAIT`, uses none.
 pub(super) fn memory_of(body: &[u8]) -> io::Result<u64> {
     let attributes = body.get(MESSAGE..).unwrap_or_default();
     let Some(value) = attribute(attributes, MEMORY)? else {

@@ -59,7 +59,7 @@ fn child_keeps_one_descriptor() {
     assert_eq!(ended(failing), WaitStatus::Exited(failing, 1));
 }
 
-/// The cgroup v2 of this process.
+/// Returns the cgroup v2 of this process.
 fn own_cgroup() -> File {
     let own = std::fs::read_to_string("/proc/self/cgroup").unwrap();
     let path = own

@@ -207,7 +207,7 @@ impl Reader<'_> {
     }
 }
 
-/// The character that a backslash and `byte` represent.
+/// Returns the character that a backslash and `byte` represent.
 fn escaped(byte: u8) -> Option<u8> {
     match byte {
         b't' => Some(b'\t'),
@@ -229,7 +229,7 @@ impl Section {
     }
 }
 
-/// Whitespace, as defined by git's `isspace`.
+/// Whether git's `isspace` counts the byte as whitespace.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }

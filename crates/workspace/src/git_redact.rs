@@ -181,7 +181,7 @@ fn full_name(section: &Section, header: &Judgment, name: &str) -> String {
     format!("{}.{subsection}.{name}", section.name)
 }
 
-/// The file that a variable names.
+/// Returns the file that a variable names.
 fn reference(section: &Section, name: &str, value: Option<&[u8]>) -> Option<Reference> {
     let value = String::from_utf8_lossy(value?);
     let path = value.strip_prefix(":(optional)").unwrap_or(&value);
@@ -198,7 +198,7 @@ fn reference(section: &Section, name: &str, value: Option<&[u8]>) -> Option<Refe
     }
 }
 
-/// The file after `--file` in `git credential-store --file`.
+/// Returns the file after `--file` in `git credential-store --file`.
 fn stored_in(helper: &str) -> Option<String> {
     let mut words = helper.split_whitespace();
     let file = words.find_map(|word| match word.strip_prefix("--file")? {

@@ -35,8 +35,8 @@ pub enum Access {
     ReadOnly,
 }
 
-/// Makes the detached id-mapped mount of the workspace with `nosuid` and `nodev`. Writes go to the
-/// host's files.
+/// Makes the detached id-mapped mount of the workspace with `nosuid` and `nodev`. Writes through
+/// this mount go to the host's files.
 ///
 /// # Order
 /// Call this while the process has one thread, because the function forks to create the user

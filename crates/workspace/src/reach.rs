@@ -53,7 +53,7 @@ impl Reach {
         })
     }
 
-    /// The path of the workspace.
+    /// Returns the path of the workspace.
     pub fn workspace(&self) -> &Path {
         &self.workspace
     }

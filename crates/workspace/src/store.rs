@@ -198,7 +198,7 @@ impl Store {
         self.kept.set(false);
     }
 
-    /// The path of the store.
+    /// Returns the path of the store.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -208,12 +208,12 @@ impl Store {
         &self.about
     }
 
-    /// The directory of the store.
+    /// Returns the directory of the store.
     pub fn held(&self) -> &OwnedFd {
         &self.dir
     }
 
-    /// The parent directory of the store.
+    /// Returns the parent directory of the store.
     pub fn holder(&self) -> &OwnedFd {
         &self.holder
     }

@@ -82,7 +82,7 @@ pub fn nobody(agent: u32) -> u32 {
     agent.saturating_add(IDS_PER_RUN - 1)
 }
 
-/// Real user ids of all processes that are in the reserved range.
+/// Returns the real user ids of all processes that are in the reserved range.
 fn live_uids() -> io::Result<Vec<u32>> {
     use std::os::unix::fs::MetadataExt;
     let mut uids = Vec::new();
@@ -106,8 +106,8 @@ fn live_uids() -> io::Result<Vec<u32>> {
     Ok(uids)
 }
 
-/// `/etc/passwd` inside the boundary. The file contains the command's user and no user that could
-/// log in.
+/// Returns the text of `/etc/passwd` inside the boundary. The file contains the command's user and
+/// no user that could log in.
 pub fn passwd(agent: u32, home: &str) -> String {
     format!(
         "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n\
@@ -116,7 +116,7 @@ pub fn passwd(agent: u32, home: &str) -> String {
     )
 }
 
-/// `/etc/group` inside the boundary.
+/// Returns the text of `/etc/group` inside the boundary.
 pub fn group(agent: u32) -> String {
     format!("root:x:0:\ntty:x:5:\n{AGENT_NAME}:x:{agent}:\nnogroup:x:65534:\n")
 }

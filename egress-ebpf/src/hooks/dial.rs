@@ -69,7 +69,8 @@ pub fn mediator_sock_create(ctx: SockContext) -> i32 {
         sock_type,
         protocol,
     };
-    // Libraries create an MPTCP socket to check for support, so the verdict is not a denial of an attempt to connect.
+    // Libraries create an MPTCP socket only to check for support, so the verdict does not count as
+    // a denied connection.
     refuse(
         &ctx,
         0,

@@ -28,7 +28,7 @@ const OLD_PIPELOCK: Circumstances = Circumstances {
     ..PIPELOCK
 };
 
-/// A policy that allows only these hosts.
+/// Returns a policy that allows only these hosts.
 fn strict(hosts: &[&str]) -> Allowed {
     let mut list = AllowList::default();
     for host in hosts {

@@ -183,8 +183,8 @@ fn candidates(plan: &StagePlan) -> Result<Vec<CString>, Errno> {
         .collect()
 }
 
-/// Exit status for a command that could not be executed, as in shells (POSIX, "Exit Status for
-/// Commands"): 127 if it was not found, 126 otherwise.
+/// Returns the exit status for a command that could not be executed, as in shells (POSIX, "Exit
+/// Status for Commands"): 127 if it was not found, 126 otherwise.
 pub fn exec_status(errno: i32) -> i32 {
     if errno == libc::ENOENT || errno == libc::ENOTDIR {
         127
@@ -193,7 +193,7 @@ pub fn exec_status(errno: i32) -> i32 {
     }
 }
 
-/// The description of an `errno`.
+/// Returns the description of an `errno`.
 pub fn describe(errno: i32) -> &'static str {
     Errno::from_raw(errno).desc()
 }

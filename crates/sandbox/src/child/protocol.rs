@@ -125,7 +125,7 @@ pub enum FromInit {
 }
 
 impl FromInit {
-    /// The name of the message, for error texts.
+    /// Returns the name of the message, for error texts.
     fn name(&self) -> &'static str {
         match self {
             Self::Entered { .. } => "entered",
@@ -172,7 +172,7 @@ pub struct Sockets<T> {
 }
 
 impl<T> Sockets<T> {
-    /// The sockets in the order in which they are passed.
+    /// Returns the sockets in the order in which they are passed.
     pub fn order(&self) -> Vec<&T> {
         let mut all = vec![&self.transparent_v4, &self.proxy_v4];
         all.extend(&self.transparent_v6);

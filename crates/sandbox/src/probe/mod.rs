@@ -53,7 +53,7 @@ enum OwnProcess {
     Always,
 }
 
-/// A probe that runs in the same process as others.
+/// Returns a probe that runs in the same process as others.
 const fn in_process(name: &'static str, refusals: Refusals, run: fn(&Scene) -> Tried) -> Probe {
     Probe {
         name,
@@ -64,7 +64,7 @@ const fn in_process(name: &'static str, refusals: Refusals, run: fn(&Scene) -> T
     }
 }
 
-/// A probe that always runs in a separate process.
+/// Returns a probe that always runs in a separate process.
 const fn in_own_process(name: &'static str, refusals: Refusals, run: fn(&Scene) -> Tried) -> Probe {
     Probe {
         own_process: OwnProcess::Always,
@@ -72,7 +72,7 @@ const fn in_own_process(name: &'static str, refusals: Refusals, run: fn(&Scene) 
     }
 }
 
-/// A probe whose control runs in a separate process, in parallel with others.
+/// Returns a probe whose control runs in a separate process, in parallel with others.
 const fn parallel_outside(
     name: &'static str,
     refusals: Refusals,
@@ -84,7 +84,7 @@ const fn parallel_outside(
     }
 }
 
-/// A probe whose control runs in the host's namespaces.
+/// Returns a probe whose control runs in the host's namespaces.
 const fn on_host(name: &'static str, refusals: Refusals, run: fn(&Scene) -> Tried) -> Probe {
     Probe {
         on_host: true,
@@ -92,7 +92,8 @@ const fn on_host(name: &'static str, refusals: Refusals, run: fn(&Scene) -> Trie
     }
 }
 
-/// A probe that always runs in a separate process, and whose control runs in the host's namespaces.
+/// Returns a probe that always runs in a separate process, and whose control runs in the host's
+/// namespaces.
 const fn on_host_in_own_process(
     name: &'static str,
     refusals: Refusals,

@@ -84,7 +84,7 @@ impl ProbeOutcome {
         }
     }
 
-    /// The word for the conclusion in the Audit Packet.
+    /// Returns the word for the conclusion in the Audit Packet.
     pub fn label(self) -> &'static str {
         match self {
             Self::Denied => "denied",

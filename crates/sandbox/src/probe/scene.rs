@@ -70,7 +70,7 @@ pub struct Owned {
 }
 
 impl Owned {
-    /// The file that is at `path` now, if any.
+    /// Returns the file that is at `path` now, if any.
     pub fn at(path: &Path) -> Option<Self> {
         let meta = path.metadata().ok()?;
         Some(Self {

@@ -42,7 +42,7 @@ pub fn end(store: &Store) -> io::Result<()> {
     store.create_file(COPIED).map(drop)
 }
 
-/// The time at which copying ended, by the clock of the file system.
+/// Returns the time at which copying ended, by the clock of the file system.
 ///
 /// # Errors
 /// Fails when the copy was not completed.

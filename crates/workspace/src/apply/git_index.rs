@@ -14,7 +14,7 @@ use super::judge::is_git_name;
 /// with the previous name, so a short index can hold terabytes of names.
 pub const MOST_BYTES: u64 = 256 << 20;
 
-/// Length of an object id in the index: SHA-1, or SHA-256 if `config`, the repository's
+/// Returns the length of an object id in the index: SHA-1, or SHA-256 if `config`, the repository's
 /// configuration, selects it.
 pub fn hash_length(config: &[u8]) -> usize {
     let config = config.to_ascii_lowercase();

@@ -172,8 +172,8 @@ impl Zone {
         }
     }
 
-    /// The zone of the directory `name` in a directory of this zone. `git` is true if the host's
-    /// workspace has a git directory there.
+    /// Returns the zone of the directory `name` in a directory of this zone. `git` is true if the
+    /// host's workspace has a git directory there.
     #[must_use]
     pub fn child(self, name: &[u8], git: bool) -> Self {
         match self {

@@ -222,7 +222,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// The path in the workspace that the step changes.
+    /// Returns the path in the workspace that the step changes.
     pub fn path(&self) -> &RelPath {
         match self {
             Self::TakeOut { path, .. }
@@ -256,7 +256,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Number of changes with this outcome.
+    /// Returns the number of changes with this outcome.
     pub fn count(&self, outcome: ChangeOutcome) -> usize {
         self.changes
             .iter()

@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct RelPath(pub Vec<u8>);
 
 impl RelPath {
-    /// The path of the entry `name` in this directory.
+    /// Returns the path of the entry `name` in this directory.
     #[must_use]
     pub fn join(&self, name: &OsStr) -> Self {
         let mut bytes = self.0.clone();
@@ -25,7 +25,7 @@ impl RelPath {
         Self(bytes)
     }
 
-    /// The path of the parent directory, and the last name.
+    /// Returns the path of the parent directory, and the last name.
     pub fn split(&self) -> (Self, &OsStr) {
         let at = self.0.iter().rposition(|byte| *byte == b'/');
         let (parent, name) = match at {
@@ -38,14 +38,14 @@ impl RelPath {
         (Self(parent.to_vec()), OsStr::from_bytes(name))
     }
 
-    /// The names of the path, outermost first.
+    /// Returns the names of the path, outermost first.
     pub fn components(&self) -> impl Iterator<Item = &[u8]> {
         self.0
             .split(|byte| *byte == b'/')
             .filter(|name| !name.is_empty())
     }
 
-    /// Number of names in the path.
+    /// Returns the number of names in the path.
     pub fn depth(&self) -> usize {
         self.components().count()
     }
@@ -84,7 +84,7 @@ impl RelPath {
         next.is_some_and(|other| other.0.starts_with(&begin.0))
     }
 
-    /// The path for system calls, with `.` for the workspace itself.
+    /// Returns the path for system calls, with `.` for the workspace itself.
     pub fn as_os_str(&self) -> &OsStr {
         if self.0.is_empty() {
             OsStr::new(".")
@@ -93,13 +93,13 @@ impl RelPath {
         }
     }
 
-    /// The text form of the path.
+    /// Returns the text form of the path.
     pub fn text(&self) -> String {
         escape(&self.0)
     }
 }
 
-/// The text form of any bytes.
+/// Returns the text form of any bytes.
 pub fn escape(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {

@@ -60,7 +60,7 @@ pub fn beneath(root: &impl AsFd, path: &RelPath, flags: OFlag) -> io::Result<Own
     Ok(openat2(root, path.as_os_str(), how)?)
 }
 
-/// The kind of an entry.
+/// Returns the kind of an entry, from its mode.
 pub fn kind(stat: &FileStat) -> Kind {
     match SFlag::from_bits_truncate(stat.st_mode & libc::S_IFMT) {
         SFlag::S_IFDIR => Kind::Directory,

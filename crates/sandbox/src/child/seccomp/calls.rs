@@ -61,7 +61,7 @@ const fn call(name: &'static str, number: i64, answer: Answer, why: &'static str
     }
 }
 
-/// A call that only x86-64 has.
+/// Makes the row of a call that only x86-64 has.
 const fn x86(name: &'static str, number: i64, answer: Answer, why: &'static str) -> Call {
     let number = if cfg!(target_arch = "x86_64") {
         Some(number)
@@ -326,7 +326,7 @@ pub(super) const CALLS: &[Call] = &[
     ),
 ];
 
-/// The numbers of all calls that get `answer`.
+/// Returns the numbers of all calls that get `answer`.
 pub(super) fn answered(answer: Answer) -> impl Iterator<Item = i64> {
     CALLS
         .iter()

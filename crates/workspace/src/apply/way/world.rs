@@ -78,7 +78,7 @@ pub(super) struct Link {
 }
 
 impl<'a> LayeredTree<'a> {
-    /// The file view of `root`, with the changes in `upper`.
+    /// Returns the file view of `root`, with the changes in `upper`.
     pub(super) fn new(upper: &'a OwnedFd, root: &'a OwnedFd) -> Self {
         Self {
             upper,
