@@ -140,7 +140,8 @@ fn beyond_message(handshake: &[u8]) -> Result<Option<usize>, NotAHello> {
 fn read_names(handshake: &[u8]) -> Option<(Option<Vec<u8>>, bool)> {
     let mut sni = None;
     let mut is_encrypted = false;
-    // Header, version 2, random 32; then session id, cipher suites, compression methods.
+    // The hello begins with the header, a version of two bytes, and a random of 32 bytes. Then
+    // follow the session id, the cipher suites, and the compression methods.
     let (_, rest) = handshake.split_at_checked(MESSAGE + 2 + 32)?;
     let (_, rest) = split_vector(rest, 1)?;
     let (_, rest) = split_vector(rest, 2)?;

@@ -1,4 +1,5 @@
-//! The I/O of the receipt recorder: appends its lines, makes them durable, and stops the service when that fails.
+//! The I/O of the receipt recorder: appends lines, makes them durable, and stops the service when
+//! that fails.
 //!
 //! Lines are appended under one lock, in the order in which they were signed. A separate thread
 //! calls `fdatasync`. A call makes every intent durable that was appended before it, so requests

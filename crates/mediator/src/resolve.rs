@@ -7,7 +7,7 @@ use std::pin::Pin;
 /// The future of a lookup.
 pub type Lookup<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>>;
 
-/// Resolves an allowed name to all of its addresses.
+/// Resolves an allowed name to all addresses of the name.
 pub trait Resolve: Send + Sync {
     /// Looks up `name`.
     fn resolve<'a>(&'a self, name: &'a str) -> Lookup<'a>;

@@ -220,7 +220,7 @@ impl BuiltinMediator {
 }
 
 async fn ended<T>(connection: impl Future<Output = Result<T, hyper::Error>>) {
-    // An error of the connection is ignored, because its requests have their receipts.
+    // An error of the connection is ignored, because its requests already have receipts.
     drop(connection.await);
 }
 

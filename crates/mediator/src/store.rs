@@ -11,7 +11,8 @@ pub trait EvidenceFile: Send + Sync {
     /// Appends whole lines.
     ///
     /// # Errors
-    /// Fails when the lines cannot be written. After an error, none of their bytes is in the file.
+    /// Fails when the lines cannot be written. After an error, the file contains no byte of the
+    /// lines.
     fn append(&self, lines: &[u8]) -> io::Result<()>;
 
     /// Waits until all appended lines are on disk.

@@ -49,7 +49,7 @@ pub struct BoundaryReport {
     pub as_written: Graded,
     /// `boundary.json`, if it can be read.
     pub boundary_document: Option<BoundaryDocument>,
-    /// Key that signed the attestation, if its signature holds.
+    /// Key that signed the attestation, if the signature is valid.
     pub signer: Option<String>,
     /// Whether a pinned key of the boundary signed the attestation.
     pub is_attested: bool,

@@ -28,7 +28,7 @@ pub(super) struct Counted {
     /// Destination ports of the requests to the mediator.
     ports: BTreeSet<u16>,
     /// Number of denied attempts, and their possible destinations. Several destinations are
-    /// possible, because an address gets its name later.
+    /// possible, because an address may get a name later.
     denied: BTreeMap<DeniedAlike, (u64, BTreeSet<String>)>,
     answered: BTreeMap<Denied, u64>,
     unclear: Attempts,
@@ -165,8 +165,8 @@ impl Counted {
         self.unclear = unclear;
     }
 
-    /// Compares the numbers of `boundary.json` with the rows. Rows that could not be written are still counted, and
-    /// `incomplete` then has a reason.
+    /// Compares the numbers of `boundary.json` with the rows. Rows that could not be written are
+    /// still counted. In that case, `incomplete` has a reason.
     pub(super) fn check(
         &self,
         boundary_document: &BoundaryDocument,

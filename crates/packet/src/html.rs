@@ -1,7 +1,7 @@
 //! `report.html`: the packet for people, in one self-contained page.
 //!
-//! The page has no script, link, or other resource, and its content security policy forbids them.
-//! Every text passes through `escaped`, even a text that nobody hostile can influence.
+//! The page has no script, link, or other resource, and the page's content security policy forbids
+//! them. Every text passes through `escaped`, even a text that nobody hostile can influence.
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pipelock_receipts::findings::visible;

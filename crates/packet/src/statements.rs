@@ -292,7 +292,8 @@ impl<'a> Statements<'a> {
         let Some(both) = self.reconciliation else {
             return;
         };
-        // Rows that could not be written are still counted, and `incomplete` then has a reason.
+        // Rows that could not be written are still counted. In that case, `incomplete` has a
+        // reason.
         let is_complete = self.boundary_document.incomplete.is_empty();
         let stated = &self.boundary_document.flows.by_relay_verdict;
         if is_complete && *stated != both.relay {

@@ -49,7 +49,8 @@ impl Stamp {
     }
 }
 
-/// Makes a request for a token over `attestation` that includes the certificates of its signer.
+/// Makes a request for a token over `attestation`. The token must include the certificates of its
+/// signer.
 ///
 /// # Errors
 /// Fails if `nonce` is too long for an integer.
@@ -78,7 +79,7 @@ pub fn request(attestation: &[u8], nonce: &[u8]) -> Result<Vec<u8>, String> {
 /// lead to one of these roots at the time in the token.
 ///
 /// # Errors
-/// Returns the problem of the first check that fails.
+/// Returns a [`Problem`] for the first check that fails.
 pub fn check(
     reply: &[u8],
     attestation: &[u8],

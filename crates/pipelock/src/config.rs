@@ -17,7 +17,7 @@ use super::ports::Ports;
 /// Paths of the files of one Pipelock.
 #[derive(Debug, Clone)]
 pub(super) struct Files {
-    /// The copy of the binary, which is executed.
+    /// The executed copy of the binary.
     pub(super) binary: PathBuf,
     /// The runtime policy.
     pub(super) policy: PathBuf,

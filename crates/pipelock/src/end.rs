@@ -1,6 +1,6 @@
 //! Stops Pipelock in an order that loses no receipt. By that time, the relay has closed its
 //! connections. The supervisor waits until Pipelock has finished its scans and written its
-//! receipts. It then reads Pipelock's counters, and only then sends a signal.
+//! receipts. After that, the supervisor reads Pipelock's counters and sends a signal.
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use super::{binary, http};
 const DRAIN: Duration = Duration::from_millis(500);
 const DRAIN_EACH: Duration = Duration::from_millis(10);
 /// Time for which a request may wait without using a processor. Pipelock takes at most five seconds
-/// to look up a name. During that time, it does not detect that its client has closed.
+/// to look up a name. During that time, Pipelock does not detect that its client has closed.
 const WAITS_AT_MOST: Duration = Duration::from_secs(6);
 /// Total time to drain.
 const DRAIN_AT_MOST: Duration = Duration::from_mins(1);
@@ -339,8 +339,8 @@ impl Pipelock {
         }
     }
 
-    /// Returns whether a Pipelock that does not exit has written everything. This is the case if
-    /// its last entry closes the session, or if there is no entry and Pipelock printed that it has
+    /// Returns whether a Pipelock that does not exit has written everything. This is true if the
+    /// last entry closes the session, or if there is no entry and Pipelock printed that it has
     /// stopped.
     fn has_finished(&mut self) -> bool {
         if self.tally.read_on(&self.files.evidence).is_err() {

@@ -112,7 +112,7 @@ struct Health {
 }
 
 /// Returns the default of `kill_switch_active`. If the answer does not state that the kill switch
-/// is off, it counts as on.
+/// is off, the kill switch counts as on.
 fn yes() -> bool {
     true
 }

@@ -35,8 +35,8 @@ pub struct RuntimePolicy {
 
 /// Builds the runtime policy of the built-in mediator.
 ///
-/// Without a document from the caller, the policy is strict and its allow-list is empty. No
-/// destination is then allowed.
+/// Without a document from the caller, the policy is strict and its allow-list is empty. Without an
+/// allow-list, no destination is allowed.
 ///
 /// # Errors
 /// Returns [`PolicyError`] when the built-in mediator cannot implement the caller's document.

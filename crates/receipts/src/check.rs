@@ -53,7 +53,7 @@ impl<'t> EvidenceCheck<'t> {
 
     /// Checks the next file. `name` has no directories. A name of the form
     /// `evidence-<session>-<seq>.jsonl` states the session. Returns `false` if the findings are
-    /// enough to reject the evidence. The rest was then not read.
+    /// enough to reject the evidence. The rest of the file was not read in that case.
     ///
     /// # Errors
     /// Fails if the file cannot be read to its end. The part before the error was checked.

@@ -20,7 +20,8 @@ pub(crate) fn push(out: &mut String, node: &Node<'_>) -> Result<(), JcsError> {
     push_with(out, node, &|_, _| false)
 }
 
-/// Appends the signed text. This is the canonical text with empty members of `signature`.
+/// Appends the signed text. The signed text is the canonical text with empty members of
+/// `signature`.
 pub(crate) fn push_preimage(out: &mut String, node: &Node<'_>) -> Result<(), JcsError> {
     push_with(out, node, &|depth, parent| {
         depth == 2 && parent == "signature"

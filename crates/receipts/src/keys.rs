@@ -1,8 +1,7 @@
 //! Reads and writes Ed25519 keys in Pipelock's text formats (evidence protocol, section 5).
 //!
 //! Private keys stay in [`SigningKey`]. Dropping a [`SigningKey`] wipes it. Intermediate buffers
-//! are overwritten. This is the only module of this crate that opens files, and it opens only key
-//! files.
+//! are overwritten. Only this module of the crate opens files, and it opens only key files.
 #![expect(
     clippy::map_err_ignore,
     reason = "the errors of decoders may quote key text"

@@ -184,7 +184,7 @@ enum Stage {
 enum Closed {
     /// The socket that is read.
     Source,
-    /// The socket that is written to. Bytes are then lost.
+    /// The socket that is written to. Bytes are lost if this socket fails.
     Sink,
 }
 

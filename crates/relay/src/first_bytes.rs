@@ -171,7 +171,7 @@ pub(super) async fn close_gently(relay: &Relay, mut stream: TcpStream) {
     };
     tokio::select! {
         () = drain => {}
-        // This bounds the time for a client that sends slowly and endlessly.
+        // The timeout bounds the time for a client that sends slowly and endlessly.
         () = sleep(linger.saturating_mul(LINGERS)) => {}
         () = relay.stopped() => {}
     }

@@ -296,8 +296,8 @@ impl Flow {
         self.verdict(verdict, reason);
     }
 
-    /// Records that the request was malformed. This was detected after a part of the request had
-    /// been sent. A denial or failure in the mediator's answer takes precedence.
+    /// Records that the request was malformed. The error was detected after a part of the request
+    /// had been sent. A denial or failure in the mediator's answer takes precedence.
     pub(super) fn broke(&mut self, reason: &str) {
         self.cut(reason);
         if let Some((verdict @ FlowVerdict::Unfinished, _)) = &mut self.verdict {

@@ -72,7 +72,8 @@ impl Relay {
         self.config.allowed_ports.contains(&port)
     }
 
-    /// Waits for a free place for a tunnel at the mediator, in order. Returns `None` if the relay stops first.
+    /// Waits for a free place for a tunnel at the mediator. Waiting tunnels get places in the order
+    /// of their calls. Returns `None` if the relay stops first.
     pub(super) async fn place(&self) -> Option<OwnedSemaphorePermit> {
         tokio::select! {
             place = Arc::clone(&self.tunnels).acquire_owned() => place.ok(),
@@ -89,7 +90,7 @@ impl Relay {
     pub(super) fn stopped(&self) -> impl Future<Output = ()> + Send + use<> {
         let mut stop = self.stop.clone();
         async move {
-            // An error means that the sender was dropped. This also stops the relay.
+            // An error means that the sender was dropped. A dropped sender also stops the relay.
             if stop.wait_for(|stop| *stop).await.is_err() {}
         }
     }

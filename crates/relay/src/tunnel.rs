@@ -187,7 +187,8 @@ pub(super) async fn run(
     }
     let (_, down) = passed.bytes();
     if down == 0 && copied.end != Ending::Stopped {
-        // The mediator accepted and then closed without sending a byte, or the command closed first.
+        // The mediator accepted the tunnel and closed it without sending a byte, or the command
+        // closed first.
         flow.unanswered("no_answer");
     } else {
         ended(&mut flow, copied.end);

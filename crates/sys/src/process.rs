@@ -157,7 +157,7 @@ pub fn spawn_self(
         fd::cloexec_from(3)?;
         keep.iter().try_for_each(fd::keep_over_exec)?;
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-        // This keeps the C library from adding the host's search domains to a name.
+        // The setting keeps the C library from adding the host's search domains to a name.
         let environment: [&CStr; 1] = [c"LOCALDOMAIN=."];
         Ok(nix::unistd::execve(c"/proc/self/exe", args, &environment)?)
     };

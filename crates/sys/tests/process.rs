@@ -86,7 +86,7 @@ fn socket_or_error_comes_from_the_cgroup() {
     assert_eq!(odd.unwrap_err().raw_os_error(), Some(libc::EIO));
     let gone = made_in_cgroup(cgroup, || exit_now(3));
     assert!(gone.unwrap_err().to_string().contains("exit status 3"));
-    // With many open files, the descriptor has a high number in this process. That number must not
+    // With many open files, the descriptor has a high number in this process. The number must not
     // matter in the child.
     let _many: Vec<_> = (0..300).map(|_| File::open("/dev/null").unwrap()).collect();
     let parent = getpid();

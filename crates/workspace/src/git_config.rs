@@ -249,8 +249,8 @@ mod tests {
     use super::*;
     use egress_test_support::mutate::Numbers;
 
-    /// Names with values in the form of `git config --list -z`, and whether git reads the file to
-    /// its end.
+    /// Returns names with values in the form of `git config --list -z`, and whether git reads the
+    /// file to its end.
     fn by_git(text: &[u8]) -> (Vec<u8>, bool) {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), text).unwrap();

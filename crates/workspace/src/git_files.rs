@@ -24,9 +24,9 @@ const LARGEST: u64 = 1 << 20;
 const LARGEST_READ: u64 = 32 << 20;
 /// The maximum number of bytes of all replacement files together. Further files are shown empty.
 const LARGEST_SHOWN: usize = 4 << 20;
-/// The text that is listed in place of a key if a whole file is hidden.
+/// The text that stands for the keys of a file if the whole file is hidden.
 const WHOLE: &str = "(the whole file)";
-/// The text that is listed in place of a key if the file is too long to be searched.
+/// The text that stands for the keys of a file if the file is too long to be searched.
 const TOO_LARGE: &str = "(a file of that size)";
 
 /// How a file is treated.

@@ -38,13 +38,13 @@ pub enum Reader {
     WorkTree,
 }
 
-/// The text that is listed in place of a key for hidden comments.
+/// The text that is listed instead of a key for hidden comments.
 const COMMENTS: &str = "(comments)";
-/// The text that is listed in place of a key for everything after an error.
+/// The text that is listed instead of a key for everything after an error.
 const UNREADABLE: &str = "(what git cannot read)";
-/// The text that is listed in place of a key for hidden lines of a text.
+/// The text that is listed instead of a key for hidden lines.
 const LINES: &str = "(text with a credential)";
-/// The text that is listed in place of further keys whose values were removed.
+/// The text that is listed instead of further hidden keys.
 const MORE: &str = "(more)";
 /// The maximum number of keys of one file that are listed.
 const MOST_KEYS: usize = 64;

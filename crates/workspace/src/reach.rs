@@ -72,7 +72,7 @@ impl Reach {
             return Ok(None);
         }
         // The file is opened through its `O_PATH` descriptor, because such a descriptor cannot be
-        // read itself. This makes no new lookup.
+        // read itself. Opening through the descriptor makes no new lookup.
         let file = File::options()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)

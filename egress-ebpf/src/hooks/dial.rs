@@ -121,8 +121,8 @@ fn send(ctx: &SockAddrContext, hook: Hook, family: u32, attempt: &Attempt) -> Re
 /// Returns why the mediator must not reach an address, or an address that it embeds.
 #[inline(always)]
 fn reason(attempt: &Attempt, config: &Config) -> Reason {
-    // This comes before the first branch, because the kernel's verifier walks the code after a branch once for each
-    // path.
+    // The classes are computed before the first branch, because the kernel's verifier walks the
+    // code after a branch once for each path.
     let marks = read::opaque(place::marks(attempt.addr));
     if is_dns(attempt.addr, attempt.port) {
         return Reason::None;
@@ -177,9 +177,9 @@ fn is_dns(addr: [u64; 2], port: u32) -> bool {
     port == u32::from(DNS_PORT) && NAME_SERVERS.get_ptr(addr).is_some()
 }
 
-/// Judges a packet that does not leave the machine. The destination of its connection then belongs
-/// to the machine, but `OWN` may not contain that address yet. Packets that the host redirects to
-/// one of its programs, such as a transparent proxy, are allowed.
+/// Judges a packet that does not leave the machine. The destination of the packet's connection
+/// belongs to the machine, but `OWN` may not contain that address yet. Packets that the host
+/// redirects to one of its programs, such as a transparent proxy, are allowed.
 #[inline(always)]
 pub(super) fn may_stay(ctx: &SkBuffContext, sender: &Sender) -> Result<bool, Error> {
     config()?;

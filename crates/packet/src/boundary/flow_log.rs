@@ -161,7 +161,7 @@ impl FlowLog {
     }
 }
 
-/// Whether the file has all stated digests. If so, rewinds the file to its start.
+/// Whether the file has all stated digests. If the file has them all, rewinds it to its start.
 fn is_stated(stream: &mut Stream<'_>, stated: &[Option<&str>]) -> io::Result<bool> {
     if stated.iter().all(Option::is_none) {
         return Ok(true);

@@ -343,7 +343,8 @@ documents! {
 
     /// The handling of the command's output.
     Output {
-        /// Whether the caller is a CI system that executes commands in its log. Such commands were then defused.
+        /// Whether the caller is a CI system that executes commands in its log. egress then defused
+        /// such commands.
         guarded: bool,
         /// Whether the runner was set to ignore commands in its log while the command ran.
         stop_commands: bool,

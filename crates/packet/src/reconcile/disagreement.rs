@@ -26,7 +26,8 @@ pub enum Disagreement {
     OtherLayer,
     /// A denial is signed because a host is not on the allow-list, but the allow-list has the host.
     DeniedThoughListed,
-    /// A receipt has a verdict, target, action type, or side effects that its mediator never signs for such a request.
+    /// A receipt has a verdict, target, action type, or side effects that the mediator never signs
+    /// for such a request.
     OtherForm,
     /// More bytes are signed for a target than the relay carried.
     MoreBytes,

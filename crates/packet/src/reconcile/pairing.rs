@@ -22,7 +22,8 @@ impl Writer {
         };
         let is_tunnel = transport == "connect";
         match (fate, self) {
-            // Pipelock accepts a WebSocket before it connects to the origin, so its answer 101 shows nothing.
+            // Pipelock accepts a WebSocket before it connects to the origin, so an answer of 101
+            // shows nothing.
             (Fate::Agreed, Self::Pipelock | Self::OldPipelock) => &[
                 Complete,
                 Cut,
@@ -33,7 +34,7 @@ impl Writer {
                 NotAnswered,
             ],
             (Fate::Agreed, Self::Builtin) => &[Complete, Cut, Open, CutSilent, NotAnswered],
-            // Pipelock does not sign the end of a WebSocket that its origin does not close.
+            // Pipelock does not sign the end of a WebSocket that the origin does not close.
             (Fate::Through, Self::Pipelock) if transport == "websocket" => &[Complete, Cut, Open],
             (Fate::Through, Self::Builtin | Self::Pipelock) => &[Complete, Cut],
             (Fate::Through, Self::OldPipelock) => &[Complete],

@@ -28,13 +28,13 @@ impl Problem {
         }
     }
 
-    /// Returns the problem of a packet without a token or without an attestation.
+    /// Returns a [`Problem`] for a packet without a token or without an attestation.
     pub fn absent(found: &str) -> Self {
         let expected = "timestamp.tsr over attestation.json";
         Self::new(&rules::NONE, expected, found)
     }
 
-    /// Returns the problem of a token that cannot be read.
+    /// Returns a [`Problem`] for a token that cannot be read.
     pub fn unreadable(found: impl Into<String>) -> Self {
         Self::new(&rules::FORM, "a file that can be read", found)
     }

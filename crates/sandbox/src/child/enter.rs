@@ -341,7 +341,7 @@ fn run_probes(plan: &StagePlan, scene: Option<Box<Scene>>, control: &Control) ->
     control.send(&FromInit::Probed { found })
 }
 
-/// Starts the command. Returns `None` if the command could not be executed. That is then already
+/// Starts the command. Returns `None` if the command could not be executed. That case is already
 /// reported.
 fn start_agent(plan: &StagePlan, control: &Control) -> io::Result<Option<Pid>> {
     let mut watched = SigSet::empty();

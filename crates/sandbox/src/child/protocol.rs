@@ -101,7 +101,7 @@ pub enum FromInit {
         found: Found,
     },
     /// The process of the command has dropped its privileges. The message has the values that the
-    /// kernel then reported.
+    /// kernel reported afterwards.
     Dropped(Enforced),
     /// The command is running.
     Started,

@@ -75,7 +75,7 @@ pub fn commit(store: &Store, plan: &mut Plan) -> io::Result<()> {
 }
 
 /// Gives the command's files to the workspace's owner, and removes set-user-id and set-group-id
-/// bits and POSIX ACLs. This happens in the upper layer, because only root can enter it.
+/// bits and POSIX ACLs. The changes are made in the upper layer, because only root can enter it.
 ///
 /// The overlay copies up a hard-linked file of the host when the command writes to it, and this
 /// breaks the link.

@@ -91,7 +91,7 @@ impl Compare<'_> {
                 continue;
             };
             // Entries of these kinds were not copied. An entry that changed during the run may have
-            // appeared then.
+            // appeared during the run.
             let kind = tree::kind(&stat);
             let left_out = matches!(kind, Kind::Device | Kind::Fifo | Kind::Socket)
                 || stat.st_dev != device

@@ -20,7 +20,7 @@ const MOST_HOLES: u64 = 8 << 30;
 
 /// Computes digests of files. In total, the digests cover no more bytes than the file system has
 /// room for. A file with several names is read once. Files that share their written data, or that
-/// have holes, can exceed this limit. They then have no digest.
+/// have holes, can exceed this limit. Such files have no digest.
 #[derive(Debug)]
 pub struct Digests {
     holes_left: u64,
