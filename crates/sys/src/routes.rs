@@ -54,7 +54,7 @@ impl Routes {
     /// Returns all addresses and prefixes that are the machine's own, with their prefix lengths.
     ///
     /// # Errors
-    /// Fails when the kernel does not list them.
+    /// Fails when the kernel does not list its routes.
     pub fn own(&self) -> io::Result<Vec<(IpAddr, u8)>> {
         let mut own = Vec::new();
         for is_v4 in [true, false] {

@@ -108,7 +108,7 @@ impl Joined {
         );
     }
 
-    /// Notes the name of the address of an attempt.
+    /// Notes that the address `dst` of an attempt has this name.
     pub(super) fn name(&mut self, name: Option<&str>, dst: &str) {
         if let (Some(name), Ok(address)) = (name, dst.parse()) {
             self.named.push((name.to_owned(), address));

@@ -2,7 +2,7 @@
 //! boundary must deny. The control of a probe tries the same from outside, in temporary namespaces,
 //! to show that the probe could have succeeded.
 //!
-//! The results are facts about this run. The same code runs on both sides; only the user and the
+//! The results hold for this run only. The same code runs on both sides; only the user and the
 //! place differ. `denied` means that the probe failed inside and the control succeeded outside.
 pub mod control;
 mod files;

@@ -95,7 +95,7 @@ impl ProbeOutcome {
     }
 }
 
-/// The result of the same try from outside.
+/// The result of a control: the probe's try, made from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Control {

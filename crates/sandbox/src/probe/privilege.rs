@@ -68,7 +68,7 @@ type Rights = Result<(u32, bool), Observation>;
 
 /// The time within which a program that does nothing must end.
 const ENDED_WITHIN_MS: u16 = 100;
-/// Interval between two checks of its state.
+/// Interval between two checks of the program's state.
 const CHECK_EVERY_MS: u16 = 1;
 
 /// Returns the effective user of a program when it ended, and whether the program had a capability.
