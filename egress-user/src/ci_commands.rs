@@ -52,7 +52,7 @@ pub fn harmless_json(value: &Value) -> String {
 /// The part of `::` that a line has begun with so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Begun {
-    /// No printable character yet.
+    /// The line has no printable character so far.
     #[default]
     Nothing,
     /// One colon.

@@ -232,7 +232,7 @@ impl Seen {
             ..Tried::default()
         };
         let named = row.host.as_deref().unwrap_or_default();
-        // The mediator most likely wrote the answer. If an origin wrote it, the origin is already on the list.
+        // The mediator most likely wrote the answer. If an origin wrote the answer, the origin is already on the list.
         let claimed = row.claimed.as_deref().filter(|claimed| !claimed.is_empty());
         let is_answer = row.verdict == RelayVerdict::Answered;
         let reason = claimed.filter(|_| is_answer).unwrap_or(&row.reason);

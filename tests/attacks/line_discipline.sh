@@ -1,4 +1,4 @@
-# Another line discipline for the command's own terminal, for which the kernel loads a module.
+# Another line discipline for the command's own terminal. The kernel loads a module for this line discipline.
 # claims: calls
 # stops: seccomp
 # oracle: call

@@ -121,7 +121,7 @@ def _normalized(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_capsule(data: bytes, findings: Findings) -> Capsule | None:
-    """Parse the capsule and check its signature; return it if it matches its schema."""
+    """Parse the capsule and check its signature. Return the capsule if it matches the schema."""
     try:
         document = strictjson.parse_bytes(data)
         _FORM(document, "capsule")

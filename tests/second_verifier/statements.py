@@ -152,7 +152,10 @@ def _check_changes(parts: PacketParts, differ: Any) -> None:
     workspace = parts.boundary.section("workspace")
     counts = workspace.get("changes")
     if (counts is not None) != (parts.changes is not None):
-        differ("changes.json exists although boundary.json counts no changes, or is missing although it counts some")
+        differ(
+            "changes.json exists although boundary.json counts no changes, "
+            "or is missing although boundary.json counts changes"
+        )
         return
     if counts is None or parts.changes is None:
         return

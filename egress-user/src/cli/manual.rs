@@ -47,8 +47,8 @@ pub(super) struct CompletionsArgs {
 #[derive(Debug, clap::Args)]
 #[command(after_help = MAN_HELP)]
 pub(super) struct ManArgs {
-    /// Write the page of egress and one page for each of its commands to this directory. Without it, the page of egress
-    /// is printed
+    /// Write the page of egress and one page for each of its commands to this directory. Without this option, the page
+    /// of egress is printed
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }

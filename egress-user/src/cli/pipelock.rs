@@ -113,7 +113,7 @@ impl Options {
 }
 
 /// Returns the files that only a run with Pipelock depends on: the binary, the root certificates, and the files of the
-/// certificate authority. The paths are those that the caller gave.
+/// certificate authority. Each path is returned as the caller gave it.
 pub(super) fn files(policy: &CallerPolicy, choice: &PipelockChoice) -> Vec<PathBuf> {
     let named = policy.text.as_deref().map(pipelock::interception);
     let authority = named.and_then(Result::ok).flatten();

@@ -114,7 +114,7 @@ impl Pipes {
             stream()
         };
         let token = obeyed.stop_commands.then(random_hex::<16>).transpose()?;
-        // If the switch cannot be written to the caller, the command's output is not passed on either.
+        // If `stop-commands` cannot be written to the caller, the command's output is not passed on either.
         let begun = token.as_deref().map_or(Ok(()), |token| {
             drop(writeln!(
                 io::stderr(),

@@ -111,7 +111,7 @@ fn a_directory_above_the_packet_is_recognised() {
     let said = text(&output.stdout);
     let hint = format!("egress verify {}", below.display());
     assert!(said.contains(&hint), "{said}");
-    // There are two packets, so none is proposed.
+    // There are two packets, so the program proposes no packet.
     fs::create_dir(directory.path().join("other")).expect("make a directory");
     write_packet(&directory.path().join("other"), &chain);
     let output = egress(&["verify", &above, "--key", &chain.key_hex()]);

@@ -40,7 +40,7 @@ impl Part {
 }
 
 impl Testimony {
-    /// Returns the kind of each item as a text. Items with the same text are alike.
+    /// Returns the kind of each item as a text. Items with the same text are of the same kind.
     pub(crate) fn kinds(&self) -> Vec<String> {
         let kind = |item: &Item| match item {
             Item::Receipt(receipt) => {

@@ -153,7 +153,7 @@ fn hole_stops_the_run_unless_it_is_accepted_by_name() {
     assert!(run.workdir.join("started").exists(), "{run}");
     assert_eq!(run.boundary("/probes/counts/reachable"), 0);
 
-    // A host process has a socket in the workspace, to which the command writes directly.
+    // A host process has a socket in the workspace. The command writes to the workspace directly.
     let run = direct();
     let path = run.directory().join("service.socket");
     let listener = world.on_runner(|| UnixListener::bind(&path)).unwrap();

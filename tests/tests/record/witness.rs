@@ -158,7 +158,8 @@ fn uploads_are_counted_on_both_sides_of_the_mediator() {
         assert_eq!(sent, acked, "{close:#}");
         assert!((100..HEAD).contains(&received), "{close:#}");
     }
-    // On the mediator's side, every connection has a row with its address, and the bytes of the rows add up.
+    // On the mediator's side, every connection has a row with its address. The sum of the bytes in these rows is
+    // checked.
     let upstream = of_mediator(&run, "80");
     let mut total = 0;
     for row in &upstream {

@@ -35,7 +35,7 @@ Exit status: that of the command (128 + N if signal N ended it), or
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub struct RunArgs {
-    /// Policy file (Pipelock YAML). Without it, the built-in mediator denies every destination
+    /// Policy file (Pipelock YAML). Without this option, the built-in mediator denies every destination
     #[arg(long, value_name = "FILE", help_heading = NETWORK)]
     pub(super) config: Option<PathBuf>,
     /// Whether the boundary is enforced
@@ -58,14 +58,14 @@ pub struct RunArgs {
     pub(super) mediator: MediatorKind,
     #[command(flatten)]
     pub(super) pipelock: pipelock::Options,
-    /// Private key that signs the receipts. Without it, a key is made for this run only
+    /// Private key that signs the receipts. Without this option, a key is made for this run only
     #[arg(long, value_name = "FILE", help_heading = EVIDENCE)]
     pub(super) signer_private_key: Option<PathBuf>,
     /// Public key that must belong to --signer-private-key: 64 hex digits, key text, or a file
     #[arg(long, value_name = "HEX|TEXT|FILE", requires = "signer_private_key", help_heading = EVIDENCE)]
     pub(super) signer_public_key: Option<String>,
     /// Private key that signs the measurements of the boundary; its public half is for `egress verify --boundary-key`.
-    /// Without it, a key is made for this run only
+    /// Without this option, a key is made for this run only
     #[arg(long, value_name = "FILE", help_heading = EVIDENCE)]
     pub(super) boundary_key: Option<PathBuf>,
     /// Agent name that is written to every receipt
