@@ -82,7 +82,8 @@ impl Folder {
         self.dir.symlink_metadata(name).is_ok()
     }
 
-    /// Lists the names for which `wanted` returns true. The value of a name is true for a regular file.
+    /// Lists the names for which `wanted` returns true. The result maps each name to whether the file is a regular
+    /// file.
     ///
     /// # Errors
     /// When the directory cannot be read, or has too many such names.

@@ -61,7 +61,7 @@ pub(super) struct RunFacts {
     /// Files that the command wrote for the runner. These files are not passed to the runner.
     pub(super) command_files: Vec<CommandFile>,
     pub(super) reached: LimitsReached,
-    /// Counts of the command's output that was passed on.
+    /// Counts for the command's output.
     pub(super) output: Output,
     pub(super) context: RunContext,
 }

@@ -46,7 +46,7 @@ impl Prepared {
         self.context.measured.probes.results
     }
 
-    /// Takes the value apart. Variables drop in reverse order, so the boundary comes last.
+    /// Returns the fields of this value. Variables drop in reverse order, so the boundary comes last.
     pub(super) fn into_parts(self) -> (RunContext, Pipes, Box<dyn NetworkSetup>, Boundary) {
         (self.context, self.pipes, self.network, self.boundary)
     }

@@ -199,7 +199,7 @@ impl Pumps {
     }
 }
 
-/// Copies until the end. Every read is flushed, so that nothing stays in a buffer.
+/// Copies bytes to `to` until `from` ends. The bytes of every read are flushed, so that no byte stays in a buffer.
 fn copy(mut from: impl Read, stream: &Shared, mut to: impl Write) -> io::Result<u64> {
     let mut buffer = vec![0; 64 * 1024];
     let mut total = 0;

@@ -105,7 +105,7 @@ impl Running {
     }
 }
 
-/// The state of the loop.
+/// The state of the loop that supervises the command.
 struct Supervisor {
     live: Live,
     heartbeat: Heartbeat,

@@ -45,7 +45,7 @@ pub(super) struct WallClock {
     least: i64,
     most: i64,
     steps: u64,
-    /// The longest step. The number is negative if the clock was set back.
+    /// The longest step of the clock. The number is negative if the clock was set back.
     longest: i64,
 }
 

@@ -15,7 +15,8 @@ use std::path::PathBuf;
 
 use super::support::{SESSION, chain, write_packet};
 
-/// Returns the reference verifier that the environment variable names. If the variable is not set, the test is skipped.
+/// Returns the reference verifier that the environment variable names. If the variable is not set, the test is skipped,
+/// or fails if all tests are required.
 fn reference(variable: &str) -> Option<PathBuf> {
     if let Some(path) = std::env::var_os(variable) {
         return Some(PathBuf::from(path));

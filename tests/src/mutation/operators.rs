@@ -80,7 +80,7 @@ pub(super) type Changed = (String, Json);
 pub(super) struct Words(BTreeMap<String, BTreeSet<String>>);
 
 impl Words {
-    /// Collects the texts.
+    /// Collects the texts of `document`.
     pub(super) fn of(document: &Json) -> Self {
         let mut words = Self::default();
         words.collect("", document);

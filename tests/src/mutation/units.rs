@@ -407,7 +407,7 @@ fn first_of_each(kinds: &[String]) -> Vec<(usize, String)> {
     first
 }
 
-/// Returns the kind of each row as a text. Rows with the same text are alike.
+/// Returns the kind of each row as a text. Rows with the same text are of the same kind.
 fn row_kinds(rows: &[Json]) -> Vec<String> {
     let kind = |row: &Json| {
         let words = [

@@ -123,7 +123,7 @@ fn keys_of_the_workspace_under_another_path() {
     let work = run.directory();
     let key = world.key("signing.key");
     fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    // The workspace is mounted a second time in this directory, which also has a link to it.
+    // The workspace is mounted a second time in this directory. The directory also contains a link to the workspace.
     let dir = tempfile::Builder::new()
         .prefix("egress-test-")
         .tempdir_in("/opt")

@@ -304,8 +304,8 @@ fn rotated_files_are_one_chain_in_numeric_order() {
     assert_eq!(run.status, Some(0), "{run}");
     assert_eq!(reasons(&run), "[]", "{run}");
     let entries = run.lines("evidence.jsonl");
-    // The start of the session, seven intents with their outcomes, and its end are more than ten lines, so the file
-    // names do not sort by number.
+    // The session has more than ten lines: its start, seven intents with their outcomes, and its end. The file names
+    // therefore do not sort by number.
     assert!(entries.len() > 12, "{run}");
     for (number, entry) in entries.iter().enumerate() {
         assert_eq!(entry["seq"], number);

@@ -401,7 +401,8 @@ fn the_time_is_printed_and_the_age_counts_from_it() {
     let note = format!("{by} (unverified, because --timestamp-ca is not given)");
     assert!(unverified.stdout.contains(&note), "{unverified}");
 
-    // The time of this stamp is five minutes after the time of the packet, which is within the tolerance for clocks.
+    // The time of this stamp is five minutes after the time of the packet. This difference is within the tolerance for
+    // clocks.
     let later = now() + time::Duration::minutes(5);
     let token = forged(&service.authority, &run.packet, later, "signer");
     fs::write(run.packet.join("timestamp.tsr"), token).expect("write the token");

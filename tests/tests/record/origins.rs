@@ -33,8 +33,8 @@ type Answer = (
     &'static str,
 );
 
-/// Returns the answers. A chunked body ends where its chunks end, whatever its length field states (RFC 9112, section
-/// 6.3).
+/// Returns the answers that the test origin sends. A chunked body ends where its chunks end, whatever its length field
+/// states (RFC 9112, section 6.3).
 fn answers() -> Vec<Answer> {
     let chunked = "Transfer-Encoding: chunked\r\n";
     let hello = "5\r\nhello\r\n0\r\n\r\n";
