@@ -57,7 +57,7 @@ def check_links(boundary: Boundary, differ: Callable[[str], None]) -> None:
     for link in boundary.document["programs"]["links"]:
         program = left.pop(link["program_id"], None)
         if program is None:
-            differ("a link is of no program, or of one that has another link")
+            differ("a link belongs to no program, or the program has another link")
         elif program["attach_type"] != link.get("attach_type", 0):
             differ("a link is attached at another hook than its program's")
     if left:

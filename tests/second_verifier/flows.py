@@ -188,11 +188,11 @@ def broken_conditions(log: FlowLog, links: set[int], programs: int, closed_at: i
     broken.extend(_gaps(beats))
     events = [_event(row) for row in beats]
     if "agent_gone" not in events or "heartbeat" in events[events.index("agent_gone"):]:
-        broken.append("the log does not show that the command was gone")
+        broken.append("the log does not show that the command had ended")
     else:
         gone = time_or_none([row for row in beats if _event(row) == "agent_gone"][-1].get("ts"))
         if closed_at is not None and (gone is None or gone > closed_at):
-            broken.append("the receipts were closed before the command was gone")
+            broken.append("the receipts were closed before the command had ended")
     if not log.every or _event(log.every[-1]) != "end" or log.every[-1].get("source") != "supervisor":
         broken.append("the log does not end with an end")
     return broken

@@ -43,11 +43,11 @@ const WHY: &[(&str, &str)] = &[
     ),
     (
         "action.open",
-        "Valid with a warning: an announced action has no outcome. No other verifier reports it.",
+        "Valid with a warning: an announced action has no outcome. No other verifier reports the finding.",
     ),
     (
         "policy.changed",
-        "Valid with a warning: the configuration changed while Pipelock ran. No other verifier reports it.",
+        "Valid with a warning: the configuration changed while Pipelock ran. No other verifier reports the finding.",
     ),
     (
         "evidence without sessions",
@@ -64,7 +64,7 @@ const WHY: &[(&str, &str)] = &[
     ),
     (
         "v2.second-process",
-        "Two processes wrote into one directory, so the version 2 chain starts again. A verifier that reads only version 1 does not detect it.",
+        "Two processes wrote into one directory, so the version 2 chain starts again. A verifier that reads only version 1 does not detect the second process.",
     ),
 ];
 

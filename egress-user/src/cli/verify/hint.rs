@@ -13,7 +13,7 @@ use crate::cli::exit;
 /// Maximum number of directory entries among which a packet is searched for.
 const MOST_ENTRIES: usize = 1_000;
 
-/// Returns the line for this exit status, or an empty string.
+/// Returns the hint for this exit status, or an empty string.
 pub(super) fn hint(outcome: &VerifyOutcome, args: &VerifyArgs, status: u8) -> String {
     match status {
         exit::END_UNPROVEN => {
