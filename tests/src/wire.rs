@@ -124,7 +124,7 @@ impl Wire {
     /// Fails the test unless a packet that `wanted` accepts has left since `start`.
     ///
     /// # Panics
-    /// With the packets that have left instead.
+    /// If no such packet has left. The message lists the packets that have left.
     #[track_caller]
     pub fn assert_left(&self, start: Snapshot, wanted: impl Fn(&Packet) -> bool) {
         let packets = self.since(start);

@@ -143,7 +143,7 @@ impl Ended {
     }
 }
 
-/// Writes the last row of the flow log, which has its own event.
+/// Writes the last row of the flow log. No other row has the event of this row.
 fn finish_flows(
     flows: &mut FlowLog,
     mut heartbeat: Heartbeat,

@@ -150,7 +150,7 @@ fn open(probes: &[ProbeResult]) -> String {
 /// Adds the name of the step to its error.
 ///
 /// # Errors
-/// The error of `done`.
+/// The error in `done`, with `what` as the name of the step.
 pub fn system<T>(what: &'static str, done: io::Result<T>) -> Result<T, RunError> {
     done.map_err(|source| RunError::System { what, source })
 }

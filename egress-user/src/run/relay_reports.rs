@@ -6,7 +6,7 @@ use egress_relay::plan::Report;
 use super::error::{RunError, system};
 use super::flows::FlowLog;
 
-/// Writes one report to the flow log. Returns a text if the report shows that the relay failed.
+/// Writes one report to the flow log. Returns an error text if the report shows that the relay failed.
 ///
 /// # Errors
 /// If the row cannot be written.
