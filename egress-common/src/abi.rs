@@ -231,7 +231,7 @@ pub struct Traffic {
 
 /// A redirected or proxied connection of the command closes.
 pub const TRAFFIC_COMMAND: u32 = 1;
-/// A connection that the mediator opened enters another state.
+/// A connection that the mediator opened enters another TCP state.
 pub const TRAFFIC_MEDIATOR: u32 = 2;
 /// The mediator sends a datagram.
 pub const TRAFFIC_DATAGRAM: u32 = 3;

@@ -191,7 +191,8 @@ impl BuiltinMediator {
         if request.uri().scheme().is_some() {
             return forward::forward(self, request).await;
         }
-        // Paths are compared literally, so an escape, a second slash, or a dot segment matches none of them.
+        // Paths are compared literally, so an escape, a second slash, or a dot segment matches no
+        // path.
         match request.uri().path() {
             "/health" if request.uri().authority().is_none() => health::answer(&self),
             "/ws" if request.uri().query().is_some() => websocket::open(self, request).await,

@@ -2,8 +2,8 @@
 //!
 //! [`parse`] reads the document and [`model`] holds the result. [`allow`] and [`ssrf`] decide
 //! whether a destination and its resolved addresses may be reached. [`runtime`] builds the exact
-//! bytes of the packet's `policy.yaml` for the built-in mediator. [`pipelock`] builds them for a
-//! real Pipelock, which interprets its own keys. [`hide`] removes a document's values from
+//! bytes of the packet's `policy.yaml` for the built-in mediator. [`pipelock`] builds these bytes
+//! for a real Pipelock, which interprets its own keys. [`hide`] removes a document's values from
 //! messages.
 //!
 //! Nothing here reads a file, a clock or the network. No error repeats a value of the document,

@@ -72,7 +72,7 @@ pub fn target(text: &str, key: &Key) -> String {
     format!("{scheme}://{host}{path}{}", query.unwrap_or_default())
 }
 
-/// Returns the host and the port. `default_port` is left out.
+/// Returns the host and the port. The port is left out if it is `default_port`.
 fn authority(text: &str, default_port: Option<&str>) -> String {
     let text = text.rsplit_once('@').map_or(text, |(_, after)| after);
     let (host, port) = match text.rsplit_once(':') {

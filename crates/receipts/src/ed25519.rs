@@ -10,9 +10,9 @@
 //! - `R` is not decoded. If the bytes of `R` are the encoding of the computed point, they decode to
 //!   that point, and both have the same order.
 //!
-//! This is not batch verification, because batch verification accepts other signatures. Each
-//! signature has its own equation here. A signature that this module does not accept goes to
-//! `verify_strict`, so that only `verify_strict` rejects a signature.
+//! This is not batch verification, because batch verification accepts signatures that
+//! `verify_strict` rejects. Each signature has its own equation here. A signature that this module
+//! does not accept goes to `verify_strict`, so that only `verify_strict` rejects a signature.
 use std::fmt;
 use std::ops::Neg;
 use std::sync::LazyLock;

@@ -49,7 +49,7 @@ impl SlotArray {
         // changes the words while they are mapped. Atomics allow this. The pages are read-only: std
         // allows only relaxed loads of at most a word from such memory (`std::sync::atomic`,
         // "Atomic accesses to read-only memory"), and `words_of` makes only such loads. A BPF array
-        // has one size for life, so no page behind the mapping is removed.
+        // never changes its size, so no page behind the mapping is removed.
         let words = unsafe { std::slice::from_raw_parts(words.as_ptr(), BYTES.get() / 8) };
         Ok(Self { words })
     }

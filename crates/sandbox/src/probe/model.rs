@@ -166,7 +166,8 @@ mod tests {
         for outside in [Some(refused()), Some(Observation::Broken(text())), None] {
             assert_eq!(outcome(refused(), outside), ProbeOutcome::ControlFailed);
         }
-        // A hole counts whatever the control's result is; a probe that did not run is not a denial.
+        // A probe that reached its target is a hole, whatever the control's result is. A probe that
+        // did not run is not a denial.
         for outside in [Some(Observation::Reached(text())), Some(refused()), None] {
             assert_eq!(
                 outcome(Observation::Reached(text()), outside.clone()),

@@ -95,8 +95,8 @@ pub fn earlier((seconds, nanoseconds): (i64, i64), by: Duration) -> (i64, i64) {
 #[serde(deny_unknown_fields)]
 pub struct Identity {
     inode: u64,
-    /// Modification time and size. Directories have none, because a change to their entries changes
-    /// both.
+    /// Modification time and size. `None` for a directory, because a change to its entries changes
+    /// both values.
     content: Option<(i64, i64, i64)>,
 }
 
