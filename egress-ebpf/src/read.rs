@@ -145,7 +145,8 @@ pub struct Socket(*mut bpf_sock);
 /// Returns the socket of an address context.
 #[inline(always)]
 pub fn socket_of(ctx: &SockAddrContext) -> Socket {
-    // SAFETY: `sk` is set for every sock_addr hook; the union's other members only give it a width.
+    // SAFETY: `sk` is set for every sock_addr hook. The union's other members only give `sk` its
+    // width.
     Socket(unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk })
 }
 
@@ -218,7 +219,7 @@ pub struct Sender {
 /// Returns the socket that sends a packet, or `None` if it is not a full socket.
 #[inline(always)]
 pub fn sender(ctx: &SkBuffContext) -> Option<Sender> {
-    // SAFETY: `sk` is part of the context; the other member of the union only gives it a width.
+    // SAFETY: `sk` is part of the context. The other member of the union only gives `sk` its width.
     let sk = unsafe { (*ctx.skb.skb).__bindgen_anon_2.sk };
     if sk.is_null() {
         return None;
@@ -264,7 +265,7 @@ pub fn remote_port_of_packet(ctx: &SkBuffContext) -> u32 {
 /// Returns the full socket of a sockops context, if there is one.
 #[inline(always)]
 pub fn socket_of_ops(ctx: &SockOpsContext) -> Option<Socket> {
-    // SAFETY: `sk` is part of the context; the other member of the union only gives it a width.
+    // SAFETY: `sk` is part of the context. The other member of the union only gives `sk` its width.
     let sk = unsafe { (*ctx.ops).__bindgen_anon_2.sk };
     (!sk.is_null()).then_some(Socket(sk))
 }
@@ -489,7 +490,7 @@ pub fn fill_address(ctx: &SockAddrContext, entry: &mut RingBufEntry<UnixEvent>) 
     unsafe { (&raw mut (*to).length).write_volatile(length) };
 }
 
-/// Returns the same value, but hides it from the optimizer.
+/// Returns `value`, and hides from the optimizer that the result is the same value.
 #[inline(always)]
 pub fn opaque<T: Copy>(mut value: T) -> T {
     // SAFETY: both accesses are to a local variable.

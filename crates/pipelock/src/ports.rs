@@ -19,8 +19,8 @@ impl HeldPort {
     fn any() -> io::Result<Self> {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
         socket.bind(&SockAddr::from(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))?;
-        // The option is set after the bind. Otherwise the kernel could choose a port that another
-        // process has reserved in the same way.
+        // The option is set after the bind. If the option were set before, the kernel could choose
+        // a port that another process has reserved in the same way.
         socket.set_reuse_address(true)?;
         let address = socket
             .local_addr()?

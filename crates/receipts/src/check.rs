@@ -25,7 +25,7 @@ pub fn check_evidence(files: &[EvidenceFile<'_>], trust: &Trust) -> EvidenceRepo
     check_evidence_visiting(files, trust, &mut |_| {})
 }
 
-/// Does the same as [`check_evidence`] and passes each receipt of either version to `visit`.
+/// Checks like [`check_evidence`], and passes each receipt of either version to `visit`.
 pub fn check_evidence_visiting(
     files: &[EvidenceFile<'_>],
     trust: &Trust,

@@ -35,7 +35,8 @@ impl Target {
     }
 }
 
-/// Parses `host` or `host:port`. Without a port, the default port is used; without a default port, a port is required.
+/// Parses `host` or `host:port`. If the text has no port, the default port is used. If there is no
+/// default port, the text must have a port.
 ///
 /// Returns `None` if the text is not exactly in this form.
 pub fn parse(text: &str, default_port: Option<u16>) -> Option<(Host, u16)> {

@@ -103,7 +103,8 @@ impl Frames {
         payload.left -= piece.len() as u64;
         let is_last = payload.left == 0;
         let flags = if is_last { FINAL } else { 0 };
-        // Clear the FIN flag unless this is the last fragment; the last one keeps the flag of the original frame.
+        // Clears the FIN flag unless this is the last fragment. The last fragment keeps the flag of
+        // the original frame.
         let first = payload.first & (0x7f | flags);
         if is_last || !piece.is_empty() {
             write_header(out, first, payload.mask, piece.len() as u64);

@@ -9,7 +9,7 @@
 //!
 //! The relay has no upstream resolver and no TLS keys, and it does not carry raw TCP.
 //!
-//! Start reading at [`serve`](serve()). [`main`] runs the relay process, which calls it.
+//! Start reading at [`serve`](serve()). [`main`] runs the relay process and calls `serve`.
 #![forbid(unsafe_code)]
 
 pub mod authority;

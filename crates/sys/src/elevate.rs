@@ -56,8 +56,8 @@ fn start<S: AsRef<OsStr>>(program: &OsStr, arguments: &[S], blocked: SigSet) -> 
     let mut command = Command::new(program);
     command.args(arguments).stdin(Stdio::piped());
     let unblock = move || blocked.thread_unblock().map_err(io::Error::from);
-    // SAFETY: between fork and exec the closure makes one system call, which is async-signal-safe, on its own value; it
-    // allocates nothing and takes no lock.
+    // SAFETY: between fork and exec, the closure makes one system call on its own value. The call
+    // is async-signal-safe. The closure allocates nothing and takes no lock.
     unsafe { command.pre_exec(unblock) };
     command.spawn()
 }

@@ -322,7 +322,8 @@ mod tests {
 
     #[test]
     fn git_reads_the_same() {
-        // Newer versions of git keep a tab or CR inside a value; older ones turn it into a space.
+        // Newer versions of git keep a tab or CR inside a value. Older versions turn these
+        // characters into spaces.
         let lossy = |list: &[u8]| String::from_utf8_lossy(list).replace(['\r', '\t'], " ");
         let check = |text: &[u8]| {
             let (ours, gits) = (by_us(text), by_git(text));

@@ -55,7 +55,8 @@ pub struct About {
     /// The workspace's path. The attribute holds only the last name of this path, or nothing for a
     /// store inside its workspace.
     pub workspace: PathBuf,
-    /// The workspace's inode, which distinguishes it from a later directory at the same path.
+    /// The workspace's inode. The inode distinguishes the workspace from a later directory at the
+    /// same path.
     pub inode: u64,
     /// User id of the workspace's owner.
     pub uid: u32,

@@ -40,9 +40,9 @@ pub fn agent_sockops(ctx: SockOpsContext) -> u32 {
     1
 }
 
-/// Turns the state callbacks of a socket on or off. The command cannot turn them on or off, because
-/// no option of `setsockopt(2)` changes these flags; only `bpf_setsockopt` in a kernel program
-/// does.
+/// Turns the state callbacks of a socket on or off. The command cannot turn the callbacks on or
+/// off, because no option of `setsockopt(2)` changes their flag. Only `bpf_setsockopt` in a kernel
+/// program changes the flag.
 #[inline(always)]
 pub fn watch(ctx: &SockOpsContext, is_on: bool) -> Result<(), Error> {
     let others = ctx.cb_flags() & !STATE_CB_FLAG;

@@ -3,9 +3,9 @@
 //! The filters deny socket families and calls that cgroup hooks do not check. These are every
 //! socket family except `AF_UNIX`, `AF_INET`, `AF_INET6` and `NETLINK_ROUTE`; new namespaces;
 //! set-user-id and set-group-id modes; calls that use up a table that all users of the machine
-//! share without a limit for each; every call of another ABI (i386, x32); every call that is newer
-//! than the last reviewed one; and the calls in `calls`. A denied call returns `ENOSYS` if programs
-//! fall back when it is missing, and `EPERM` otherwise.
+//! share without a limit for each user; every call of another ABI (i386, x32); every call that is
+//! newer than the last reviewed one; and the calls in `calls`. A denied call returns `ENOSYS` if
+//! programs fall back when the call is missing, and `EPERM` otherwise.
 //!
 //! Claims: other-protocols, families, calls, new-calls, core-dump, setuid-left, table-kernel-objects, table-huge-pages, table-filters
 use std::collections::BTreeMap;

@@ -27,8 +27,8 @@ pub enum Observation {
 
 impl Observation {
     /// Resolves [`Observation::Connected`]. `arrived` are the source ports of the connections at a
-    /// listener. If they contain the port of this connection, `there` builds the result; otherwise
-    /// `elsewhere` does.
+    /// listener. If `arrived` contains the source port of this connection, `there` builds the
+    /// result. Otherwise, `elsewhere` builds the result.
     #[must_use]
     pub fn settled(
         self,

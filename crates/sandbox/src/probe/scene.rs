@@ -35,8 +35,8 @@ impl Target {
     /// Fails when the process is not visible or its `stat` file has no start time.
     pub fn of(pid: i32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name in parentheses may contain anything; the start time is the twentieth word after
-        // it.
+        // The name in parentheses may contain any text. The start time is the twentieth word after
+        // the last parenthesis.
         let started = stat
             .rsplit_once(')')
             .and_then(|(_, rest)| rest.split_ascii_whitespace().nth(19))

@@ -132,7 +132,7 @@ fn prepare(places: &mut Places, about: &About, plan: &Plan) -> io::Result<()> {
     Ok(())
 }
 
-/// Lets the owner into a directory of the upper layer and all its parents.
+/// Lets the owner enter a directory of the upper layer and all its parents.
 fn open_to_owner(
     places: &Places,
     path: &RelPath,

@@ -18,9 +18,9 @@ use crate::apply::layer::{LowerHalf, Relation, is_redirected, is_whiteout, relat
 use crate::apply::path::RelPath;
 use crate::apply::tree;
 
-/// The maximum memory for cached paths, in bytes; the cache is emptied when it is full. The limit
-/// is needed because a program can create the longest possible paths and lead links through any
-/// number of them.
+/// The maximum memory for cached paths, in bytes. A full cache is emptied. The limit is needed
+/// because a program can create the longest possible paths and lead links through any number of
+/// them.
 const MOST_CACHED: usize = 64 << 20;
 /// The maximum memory for the paths of all links and directories below a directory, in bytes.
 const LONGEST_PATHS: usize = 512 << 20;
