@@ -54,7 +54,8 @@ impl HonestPacket {
         })
     }
 
-    /// Replaces the text `from` in one file, signs the packet again with the boundary's key, and writes it into `dir`.
+    /// Replaces the text `from` in one file, signs the packet again with the boundary's key, and writes the packet into
+    /// `dir`.
     ///
     /// # Panics
     /// If the file does not contain `from`, or the packet cannot be written.
