@@ -58,8 +58,7 @@ const fn of(name: &'static str, tell: fn(&mut Testimony), expected: [Expected; 3
     }
 }
 
-/// All lies. The first entry is the truth: its evidence is signed and chained again like that of a lie, but not
-/// changed.
+/// All lies. The first entry is the truth: the evidence is signed and chained again as for a lie, but not changed.
 pub static LIES: &[Lie] = &[
     of(TRUTH, tales::truth, [Senseless; 3]),
     lie("allowed_as_blocked", tales::allowed_as_blocked),
