@@ -145,8 +145,7 @@ pub struct Socket(*mut bpf_sock);
 /// Returns the socket of an address context.
 #[inline(always)]
 pub fn socket_of(ctx: &SockAddrContext) -> Socket {
-    // SAFETY: `sk` is set for every sock_addr hook. The union's other members only give `sk` its
-    // width.
+    // SAFETY: `sk` is set for every sock_addr hook. The other members only give `sk` its width.
     Socket(unsafe { (*ctx.sock_addr).__bindgen_anon_1.sk })
 }
 

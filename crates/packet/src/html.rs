@@ -22,7 +22,7 @@ background:#fff}table{border-collapse:collapse;margin:.5em 0 1.5em}th,td{border:
 padding:.25em .6em;text-align:left;vertical-align:top;overflow-wrap:anywhere}th{background:#eee}\
 td,pre{font-family:monospace}pre{background:#eee;padding:.6em;overflow:auto}";
 
-/// Renders the page.
+/// Returns the page as HTML text.
 pub fn render(shown: &Shown<'_>) -> String {
     let boundary_document = shown.boundary_document;
     let mut out = Html::start();

@@ -75,7 +75,7 @@ impl Shown<'_> {
     }
 }
 
-/// Renders the summary.
+/// Returns the summary as Markdown.
 pub fn render(shown: &Shown<'_>) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.

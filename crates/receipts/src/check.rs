@@ -69,7 +69,7 @@ impl<'t> EvidenceCheck<'t> {
         Ok(!self.0.stopped)
     }
 
-    /// Adds a finding that the rest is not read, with the reason `why`.
+    /// Adds the finding that the rest of the evidence is not read, with the reason `why`.
     pub fn stop(&mut self, why: &str) {
         self.0.stop(why);
     }

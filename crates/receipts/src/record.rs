@@ -263,7 +263,7 @@ pub(crate) struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// Returns the canonical text. The file contains the same text.
+    /// Returns the canonical text. The evidence file contains the same text.
     pub(crate) fn canonical(&self) -> String {
         let action = &self.action;
         let mut out = String::with_capacity(1024);

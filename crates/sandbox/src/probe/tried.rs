@@ -50,11 +50,11 @@ pub(super) const LISTENER: Refusals = &[
 ];
 /// A process that is hidden or must not be traced.
 pub(super) const PROCESS: Refusals = &[libc::ENOENT, libc::ESRCH, libc::EACCES, libc::EPERM];
-/// A user namespace; `ENOSPC` if the permitted number is zero.
+/// A user namespace. `ENOSPC` means that the permitted number of user namespaces is zero.
 pub(super) const NAMESPACE: Refusals = &[libc::EPERM, libc::EACCES, libc::ENOSYS, libc::ENOSPC];
 /// A System V segment that does not exist in this namespace.
 pub(super) const SEGMENT: Refusals = &[libc::ENOENT, libc::EACCES, libc::EPERM, libc::ENOSYS];
-/// A device; `ENXIO` and `ENODEV` if it has no driver.
+/// A device. `ENXIO` and `ENODEV` mean that the device has no driver.
 pub(super) const DEVICE: Refusals = &[
     libc::EPERM,
     libc::EACCES,
@@ -63,7 +63,7 @@ pub(super) const DEVICE: Refusals = &[
     libc::ENXIO,
     libc::ENODEV,
 ];
-/// Terminal input; `EIO` if the kernel denies it to all unprivileged processes.
+/// Terminal input. `EIO` means that the kernel denies terminal input to all unprivileged processes.
 pub(super) const TERMINAL: Refusals = &[libc::EPERM, libc::EACCES, libc::ENOENT, libc::EIO];
 
 /// Whether an error counts as a denial. A call that does not exist on this architecture has no

@@ -28,11 +28,12 @@ pub enum What {
 pub enum ChangeOutcome {
     /// The change is in the workspace.
     Applied,
-    /// A rule denied it.
+    /// A rule denied the change.
     Refused,
-    /// It was not applied because the host changed the same entry. The host's version stays.
+    /// The change was not applied because the host changed the same entry. The host's version
+    /// stays.
     Conflict,
-    /// It was not applied because no change of this run is applied.
+    /// The change was not applied because no change of this run is applied.
     Discarded,
 }
 
