@@ -42,7 +42,7 @@ pub(super) struct Files {
 /// The authority with which Pipelock intercepts TLS.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Authority {
-    /// Its certificate in PEM form.
+    /// Certificate of the authority in PEM form.
     pub certificate: String,
     /// Path of the caller's key file. This file is hidden from the command.
     pub key_path: PathBuf,

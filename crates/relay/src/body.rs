@@ -47,9 +47,9 @@ pub(super) struct Exchange {
 /// How the body of an answer ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum AnswerEnd {
-    /// It has not ended yet.
+    /// The body has not ended yet.
     No,
-    /// It was passed on completely.
+    /// The body was passed on completely.
     Whole,
     /// The mediator closed the connection early.
     Broken,

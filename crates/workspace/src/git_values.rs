@@ -13,11 +13,11 @@ use super::git_config::Section;
 /// The decision about a variable.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Judgment {
-    /// It is shown unchanged.
+    /// The command sees the value unchanged.
     Show,
     /// The command sees this value instead.
     Change(String),
-    /// It is not shown.
+    /// The command does not see the variable.
     Hide,
 }
 

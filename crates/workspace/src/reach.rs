@@ -34,9 +34,9 @@ pub struct Reach {
 /// A regular file that was read.
 #[derive(Debug)]
 pub struct Found {
-    /// Its content, up to the requested length.
+    /// Content of the file, up to the requested length.
     pub text: Vec<u8>,
-    /// Its metadata.
+    /// Metadata of the file.
     pub meta: Metadata,
 }
 

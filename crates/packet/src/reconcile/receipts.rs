@@ -31,21 +31,21 @@ const NOT_ANSWERED: &str = "fetch_failed";
 /// The signed end of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Ending {
-    /// It was denied before the mediator connected.
+    /// The action was denied before the mediator connected.
     Denied,
-    /// It was allowed, and denied later because of an address or the answer of the origin.
+    /// The action was allowed, and denied later because of an address or the answer of the origin.
     DeniedLater,
-    /// It was allowed, but the origin was not reached.
+    /// The action was allowed, but the origin was not reached.
     NotReached,
-    /// It was allowed, but the origin did not answer.
+    /// The action was allowed, but the origin did not answer.
     NotAnswered,
-    /// It was allowed, and cut after the origin had answered.
+    /// The action was allowed, and cut after the origin had answered.
     Cut,
-    /// It was allowed, and cut before the origin had answered.
+    /// The action was allowed, and cut before the origin had answered.
     CutSilent,
-    /// It was allowed, and its end was not signed.
+    /// The action was allowed, and the end of the action was not signed.
     Open,
-    /// It was allowed, and ended normally.
+    /// The action was allowed, and ended normally.
     Complete,
 }
 

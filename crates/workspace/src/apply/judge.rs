@@ -34,65 +34,70 @@ pub enum Kind {
 pub enum Reason {
     /// A host process changed the same entry during the run.
     ChangedMeanwhile,
-    /// It is a device node.
+    /// The entry is a device node.
     Device,
-    /// It is a named pipe.
+    /// The entry is a named pipe.
     Fifo,
-    /// It is in a git directory and not data of the repository.
+    /// The entry is in a git directory and is not data of the repository.
     GitDirectory,
     /// A git index cannot be parsed, or it contains names that lead into a git directory or out of
     /// the workspace.
     GitIndex,
-    /// It is `.github` at the top of the workspace, or inside it.
+    /// The entry is `.github` at the top of the workspace, or inside `.github`.
     Github,
-    /// Its parent directory was not applied.
+    /// The parent directory of the entry was not applied.
     HeldBack,
     /// A system call failed with this error.
     Io(String),
-    /// It is part of a directory that would look like a repository to git, with `HEAD`, `objects`
-    /// and `refs`.
+    /// The entry is part of a directory that git would mistake for a repository, with `HEAD`,
+    /// `objects` and `refs`.
     LooksLikeGitDirectory,
-    /// It is a new directory named `.git`, or a new file named `.git`, because such a file points
-    /// to a git directory.
+    /// The entry is a new directory named `.git`, or a new file named `.git`, because such a file
+    /// points to a git directory.
     NewGitDirectory,
     /// The owner of the workspace lacks the permission.
     NotPermitted,
-    /// Another file system is mounted at its path.
+    /// Another file system is mounted at the path of the entry.
     OtherFileSystem,
     /// A symbolic link points outside of the workspace.
     PointsOutside,
-    /// It is the packet directory, a file of the run that the command must not change, or a
+    /// The entry is the packet directory, a file of the run that the command must not change, or a
     /// `--protect` path.
     Protected,
-    /// It is a socket.
+    /// The entry is a socket.
     Socket,
-    /// Its path is too long or too deep to be handled. Entries below it are not listed.
+    /// The path of the entry is too long or too deep to be handled. Entries below this path are not
+    /// listed.
     TooDeep,
     /// No change of this run is applied, because of `--workspace discard` or because the run's
     /// boundary failed.
     WholeRun,
-    /// It changes the permissions of the workspace itself.
+    /// The change is to the permissions of the workspace itself.
     WorkspaceItself,
 }
 
 /// The role of a directory with regard to git.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Zone {
-    /// It is outside of every git directory.
+    /// The directory is outside of every git directory.
     Plain,
-    /// It is a git directory: `.git`, a bare repository, `modules/<name>`, `worktrees/<name>`.
+    /// The directory is a git directory: `.git`, a bare repository, `modules/<name>`,
+    /// `worktrees/<name>`.
     Git,
-    /// It is `modules`, or a directory between `modules` and the git directories in it.
+    /// The directory is `modules`, or a directory between `modules` and the git directories in
+    /// `modules`.
     Modules,
-    /// It is `worktrees`.
+    /// The directory is `worktrees`.
     Worktrees,
-    /// It is `objects`.
+    /// The directory is `objects`.
     Objects,
-    /// It is `objects/info`.
+    /// The directory is `objects/info`.
     ObjectsInfo,
-    /// It is `refs`, `logs` or below `objects`, where files and directories may have any name.
+    /// The directory is `refs`, `logs` or below `objects`, where files and directories may have any
+    /// name.
     Data,
-    /// It is anything else in a git directory. No change in such a directory is applied.
+    /// The directory is any other directory inside a git directory. No change in such a directory
+    /// is applied.
     Closed,
 }
 

@@ -94,7 +94,7 @@ pub fn origin(upper: &impl AsFd, name: &OsStr, root: &impl AsFd) -> io::Result<O
 pub struct LowerHalf {
     /// The open directory.
     pub dir: OwnedFd,
-    /// Its path in the workspace before any change is applied.
+    /// Path of the directory in the workspace before any change is applied.
     pub path: RelPath,
 }
 

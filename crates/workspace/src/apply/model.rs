@@ -16,7 +16,7 @@ pub enum What {
     Created,
     /// The entry was deleted.
     Deleted,
-    /// Its content, permissions or attributes differ.
+    /// The content, permissions or attributes of the entry differ.
     Modified,
     /// A directory was renamed.
     Moved,
@@ -41,7 +41,7 @@ pub enum ChangeOutcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
-    /// Its path below the workspace.
+    /// Path of the changed entry below the workspace.
     pub path: RelPath,
     /// How the entry changed.
     pub change: What,
@@ -178,14 +178,14 @@ pub enum Step {
     TakeOut {
         /// The path of the entry.
         path: RelPath,
-        /// Its number among the entries that were taken out.
+        /// Number of the entry among the entries that were taken out.
         slot: u64,
         /// The identity that it must have.
         identity: Identity,
     },
     /// Moves a directory that was taken out to its new place.
     PutBack {
-        /// Its number among the entries that were taken out.
+        /// Number of the entry among the entries that were taken out.
         slot: u64,
         /// The former path.
         from: RelPath,

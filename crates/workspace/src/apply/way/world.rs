@@ -60,9 +60,9 @@ pub(super) struct Node {
 /// Whether a path may be something other than a link.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plain {
-    /// It is a link, both in the workspace and in the file view.
+    /// The path is a link, both in the workspace and in the file view.
     No,
-    /// It may be something else.
+    /// The path may be something other than a link.
     #[default]
     Yes,
     /// The file view has a directory where the workspace has a link.
