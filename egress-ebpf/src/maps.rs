@@ -61,7 +61,7 @@ static EVENTS: RingBuf<Event, { 1 << 20 }> = RingBuf::new();
 #[btf_map]
 static TEXTS: RingBuf<UnixEvent, { 1 << 18 }> = RingBuf::new();
 
-/// Ring buffer of traffic records. It is separate for the same reason.
+/// Ring buffer of traffic records. The buffer is separate, so that other records cannot fill it.
 #[btf_map]
 static TRAFFIC: RingBuf<Traffic, { 1 << 20 }> = RingBuf::new();
 

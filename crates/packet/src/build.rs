@@ -65,7 +65,8 @@ pub fn build(inputs: PacketInputs, report: &EvidenceReport) -> Packet {
     }
 }
 
-/// Makes the member `verifier`. It is trusted and has a key only if the evidence is valid.
+/// Makes the member `verifier`. `trusted` is true and `signer_key` is present only if the evidence
+/// is valid.
 fn verifier(report: &EvidenceReport) -> Verifier {
     let verdict = match report.verdict {
         EvidenceVerdict::Valid => PacketVerdict::Valid,

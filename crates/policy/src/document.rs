@@ -131,7 +131,7 @@ impl MappingEntry {
 ///
 /// # Errors
 /// Returns [`PolicyError`] when the text is too long, is not such a document, or repeats a key. The
-/// error names the line and, for a duplicate, the key. It never contains a value.
+/// error names the line and, for a duplicate, the key. The error never contains a value.
 pub fn read(text: &str) -> Result<Vec<MappingEntry>, PolicyError> {
     if text.len() > MAX_DOCUMENT_BYTES {
         return Err(PolicyError::Syntax {

@@ -246,7 +246,7 @@ pub fn write_pair(path: &Path, key: &SigningKey, replace: Replace) -> Result<Pat
 }
 
 /// Writes a temporary file in the same directory and moves it to `path`. With [`Replace::No`], the
-/// move is a hard link. It fails if `path` was created meanwhile.
+/// move is a hard link. The link fails if `path` was created meanwhile.
 fn write_whole(path: &Path, text: &[u8], mode: u32, replace: Replace) -> Result<(), KeyError> {
     let io = |source| KeyError::Io {
         action: "write",

@@ -151,7 +151,7 @@ impl Shared {
         self.checked.notify_one();
     }
 
-    /// Checks batches until no more will come. It runs in each thread.
+    /// Checks batches until no more will come. Each thread runs this function.
     fn work(&self) {
         loop {
             let mut state = self.lock();

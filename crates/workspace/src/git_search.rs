@@ -151,7 +151,7 @@ impl Search {
         Ok(())
     }
 
-    /// Adds a `.git`. It is the git directory or a file that names the git directory.
+    /// Adds a `.git`, either the git directory itself or a file that names the git directory.
     fn git_entry(&mut self, path: &Path) -> io::Result<()> {
         let Some(path) = resolved(path) else {
             return Ok(());

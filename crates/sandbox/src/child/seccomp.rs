@@ -256,9 +256,9 @@ fn family_rules() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
 
 /// Builds the filter that returns `ENOSYS` for unreviewed numbers. These are the numbers above
 /// `newest`, and the numbers between the architecture's `own` ones and the `shared` ones. Numbers
-/// above `newest` include calls of newer kernels and the x32 calls of x86-64, which `seccompiler`
-/// does not distinguish from native calls (same audit architecture, bit 30 of the number set). An
-/// i386 call kills the process, because the other filters check the architecture first.
+/// above `newest` include calls of newer kernels and the x32 calls of x86-64. `seccompiler` does
+/// not distinguish x32 calls from native calls (same audit architecture, bit 30 of the number set).
+/// An i386 call kills the process, because the other filters check the architecture first.
 fn reviewed(own: i64, shared: i64, newest: i64) -> BpfProgram {
     const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
     const JUMP_GREATER: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K

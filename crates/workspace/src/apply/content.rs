@@ -112,8 +112,8 @@ pub fn user_attributes(dir: &impl AsFd, name: &OsStr) -> io::Result<BTreeMap<CSt
     Ok(found)
 }
 
-/// Whether the upper layer's copy of a file equals the workspace's file. They are equal if the file
-/// was opened for writing and not changed.
+/// Whether the upper layer's copy of a file equals the workspace's file. The two files are equal if
+/// the file was opened for writing and not changed.
 ///
 /// # Errors
 /// Fails when one of the files cannot be read.
