@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::format::rows::RelayRow;
 use super::format::words::RelayVerdict;
 
-/// Number of hosts that are counted separately. All others are counted together.
+/// Number of hosts that are counted separately. All other hosts are counted together.
 const HOSTS: usize = 1000;
 
 /// Traffic in bytes and requests.

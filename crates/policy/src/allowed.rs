@@ -4,7 +4,7 @@ use super::allow::AllowList;
 use super::document::{self, MappingEntry, Value};
 use super::host::Host;
 
-/// The hosts that a policy allows, if the policy denies all others.
+/// The hosts that a policy allows, if the policy denies all other hosts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Allowed {
     mode: Option<String>,

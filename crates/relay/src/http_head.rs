@@ -65,7 +65,7 @@ pub enum HeadError {
     /// A Content-Length that is not a plain number.
     #[error("malformed_length")]
     Length,
-    /// A Transfer-Encoding other than exactly `chunked`, or in HTTP/1.0.
+    /// A Transfer-Encoding that is not exactly `chunked`, or any Transfer-Encoding in HTTP/1.0.
     #[error("transfer_encoding")]
     TransferEncoding,
     /// A Connection field that names a field that frames or routes the message.

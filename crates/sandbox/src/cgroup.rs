@@ -266,7 +266,7 @@ pub struct RunCgroups {
     pub relay: CgroupGuard,
     /// Holds the mediator.
     pub mediator: CgroupGuard,
-    /// The parent of the others, `egress-<run>`.
+    /// The parent of the other three cgroups, `egress-<run>`.
     pub run: CgroupGuard,
 }
 

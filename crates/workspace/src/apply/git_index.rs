@@ -192,7 +192,7 @@ impl<'a> Rest<'a> {
         Some(u16::from_be_bytes(self.take(2)?.try_into().ok()?))
     }
 
-    /// Reads the variable-length number format of packs, with an offset.
+    /// Reads a number in the variable-length format that packs use for offsets.
     fn varint(&mut self) -> Option<usize> {
         let [mut byte] = self.take(1)?.try_into().ok()?;
         let mut value = usize::from(byte & 0x7f);

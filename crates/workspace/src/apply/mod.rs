@@ -129,7 +129,7 @@ pub struct Recovered {
     pub applied: usize,
     /// Number of changes that are not in the workspace although applying had started.
     pub refused: usize,
-    /// The tar of the changes that were not applied.
+    /// Path of the tar file with the changes that were not applied.
     pub kept: Option<PathBuf>,
 }
 
