@@ -72,7 +72,7 @@ wire_enum! {
     Verdict {
         /// Denied with `EPERM`.
         Deny = 1 => "denied",
-        /// Allowed, because it stays on the boundary's loopback.
+        /// Allowed, because the attempt stays on the boundary's loopback.
         Local = 2 => "local",
         /// Denied. Only a resolver makes such an attempt, to sort its answers, and it would have
         /// sent nothing.

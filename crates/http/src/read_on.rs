@@ -19,7 +19,7 @@ pub struct ReadOn<T> {
 }
 
 impl<T> ReadOn<T> {
-    /// Wraps `io`.
+    /// Makes a connection on which no write to `io` has failed.
     pub fn new(io: T) -> Self {
         Self {
             io,

@@ -54,7 +54,7 @@ impl Whole {
 struct Over;
 
 impl RequestBody {
-    /// Wraps `inner`.
+    /// Makes the body of a request to the origin from the client's body `inner`.
     pub(super) fn new(inner: Incoming, phases: Phases) -> Self {
         let is_whole = inner.is_end_stream();
         Self {

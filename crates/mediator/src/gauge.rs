@@ -21,7 +21,7 @@ impl Gauge {
         }
     }
 
-    /// Starts an activity.
+    /// Counts an activity until the returned value is dropped.
     pub(super) fn enter(&self) -> Active {
         self.count
             .send_modify(|count| *count = count.saturating_add(1));

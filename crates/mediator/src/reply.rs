@@ -101,7 +101,7 @@ impl Refusal {
         Self::unserved(StatusCode::BAD_REQUEST, "target", "malformed_target", text)
     }
 
-    /// Returns the block page.
+    /// Returns the answer to the client, with the reason and the layer in its headers.
     pub(super) fn page(&self) -> Response<Payload> {
         let mut response = text(self.status, &format!("blocked: {}\n", self.text));
         let headers = response.headers_mut();

@@ -9,7 +9,7 @@ pub type Lookup<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Sen
 
 /// Resolves an allowed name to all addresses of the name.
 pub trait Resolve: Send + Sync {
-    /// Looks up `name`.
+    /// Returns all addresses of `name`.
     fn resolve<'a>(&'a self, name: &'a str) -> Lookup<'a>;
 }
 

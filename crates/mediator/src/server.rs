@@ -126,7 +126,7 @@ impl BuiltinMediator {
         }
     }
 
-    /// Serves one connection.
+    /// Answers the requests of one client connection.
     async fn converse(self: Arc<Self>, stream: TcpStream, permit: OwnedSemaphorePermit) {
         if stream.set_nodelay(true).is_err() {
             return;

@@ -219,7 +219,7 @@ impl Identity {
         Ok(bytes)
     }
 
-    /// Reads the file.
+    /// Parses the content of `identity.json`.
     ///
     /// # Errors
     /// Returns a description of the first deviation.

@@ -287,7 +287,7 @@ pub const MOST_FINDINGS: usize = 100;
 
 const MOST_CHARACTERS: usize = 500;
 
-/// Returns the first 500 characters of a reason. `…` marks a longer reason.
+/// Returns at most `MOST_CHARACTERS` of a reason. A cut reason ends with `…`.
 pub fn brief(reason: &str) -> String {
     let mut start: String = reason.chars().take(MOST_CHARACTERS).collect();
     if start.len() < reason.len() {

@@ -91,7 +91,7 @@ pub fn sign(claims: Claims, key: &SigningKey) -> Signed {
 }
 
 impl Capsule {
-    /// Reads a capsule.
+    /// Parses the JSON text of a capsule.
     ///
     /// # Errors
     /// Returns a description of the first member that is unknown, missing, duplicate, or of another

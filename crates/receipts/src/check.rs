@@ -74,7 +74,7 @@ impl<'t> EvidenceCheck<'t> {
         self.0.stop(why);
     }
 
-    /// Returns the report.
+    /// Ends the check and returns the report.
     pub fn finish(self) -> EvidenceReport {
         self.0.finish()
     }

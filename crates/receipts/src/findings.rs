@@ -156,7 +156,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    /// Adds a finding.
+    /// Counts a finding. At most ten findings of each rule are kept with their texts.
     pub fn add(
         &mut self,
         rule: &'static Rule,

@@ -54,7 +54,7 @@ impl Buffers {
         vec![0; SMALL].into_boxed_slice()
     }
 
-    /// Takes a buffer back.
+    /// Keeps a returned buffer for later use, or frees the buffer.
     pub(super) fn give_back(&self, buffer: Box<[u8]>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if buffer.len() == LARGE && inner.large.len() < KEPT_LARGE {

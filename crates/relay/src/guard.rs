@@ -28,7 +28,7 @@ struct Shared {
 }
 
 impl Refusal {
-    /// Returns the first reason.
+    /// Returns the reason of the first denial, or `None` if no byte was denied.
     pub(super) fn get(&self) -> Option<HeadError> {
         self.0.error.get().copied()
     }

@@ -54,7 +54,7 @@ pub(super) struct Discarded {
 }
 
 impl Discarded {
-    /// Reports the connection.
+    /// Reports a flow of protocol `raw`: failed after a reset, otherwise denied.
     pub(super) async fn report(self, reporter: &Reporter) {
         let flow = reporter.flow(self.origin, "raw").await;
         if self.reason == RESET {

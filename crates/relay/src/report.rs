@@ -211,13 +211,13 @@ pub(super) struct Flow {
 }
 
 impl Flow {
-    /// Sets the destination.
+    /// Sets the host and the port of the flow.
     pub(super) fn target(&mut self, target: &Target) {
         self.report.host = Some(target.host.plain());
         self.report.port = Some(target.port);
     }
 
-    /// Sets the protocol.
+    /// Sets the label of the flow's protocol.
     pub(super) fn protocol(&mut self, protocol: &str) {
         protocol.clone_into(&mut self.report.protocol);
     }
@@ -336,7 +336,7 @@ impl Drop for Flow {
     }
 }
 
-/// Returns an empty report.
+/// Returns a report without values.
 fn blank() -> FlowReport {
     FlowReport {
         cookie: 0,

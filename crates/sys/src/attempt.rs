@@ -148,7 +148,7 @@ pub fn trace_me() -> io::Result<()> {
 pub struct SharedSegment(i32);
 
 impl SharedSegment {
-    /// Creates the segment.
+    /// Creates a segment of one page under the System V `key`.
     ///
     /// # Errors
     /// Returns the error of `shmget(2)`.

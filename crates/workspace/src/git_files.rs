@@ -112,7 +112,7 @@ impl Files {
         }
     }
 
-    /// Searches all files.
+    /// Searches the added files, and the files that these files include.
     ///
     /// # Errors
     /// Fails when a file that the command could read cannot be read.

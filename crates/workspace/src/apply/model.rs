@@ -93,7 +93,7 @@ impl Change {
         }
     }
 
-    /// Describes a deleted entry.
+    /// Returns the change of a deleted entry. `was` is the former metadata of the entry.
     pub fn deleted(path: RelPath, was: &FileStat) -> Self {
         Self {
             mode: None,
@@ -138,7 +138,7 @@ impl Default for Changes {
 }
 
 impl Changes {
-    /// Adds a change.
+    /// Adds a change to the list.
     ///
     /// # Errors
     /// Fails when the list is full.
