@@ -35,7 +35,8 @@ impl EvidenceVerdict {
 /// Whether the evidence shows that its end is complete.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum End {
-    /// `session_close`, a matching `transcript_root`, and a signed checkpoint as the last entry.
+    /// The evidence has `session_close`, a matching `transcript_root`, and a signed checkpoint as
+    /// the last entry.
     Proven,
     /// A part of the end is missing. The text describes that part.
     Unproven(&'static str),

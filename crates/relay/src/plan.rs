@@ -82,15 +82,15 @@ impl PlainHttp {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listeners {
-    /// 127.0.0.1, redirected connections.
+    /// Listener on 127.0.0.1 for redirected connections.
     pub transparent_v4: i32,
-    /// `::1`, redirected connections.
+    /// Listener on `::1` for redirected connections.
     pub transparent_v6: Option<i32>,
-    /// 127.0.0.1, the explicit proxy port.
+    /// Listener on 127.0.0.1 at the explicit proxy port.
     pub proxy_v4: i32,
-    /// 127.0.0.1:53 UDP, the stub resolver; absent with `--dns deny`.
+    /// UDP socket of the stub resolver at 127.0.0.1:53. Absent with `--dns deny`.
     pub dns_udp: Option<i32>,
-    /// 127.0.0.1:53 TCP.
+    /// TCP listener of the stub resolver at 127.0.0.1:53. Absent with `--dns deny`.
     pub dns_tcp: Option<i32>,
 }
 

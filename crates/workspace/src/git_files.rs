@@ -75,7 +75,7 @@ pub struct Files {
 }
 
 impl Files {
-    /// Starts without files. `home` is the caller's home; neither path contains links.
+    /// Starts without files. `home` is the caller's home directory. Neither path may contain links.
     pub fn new(workspace: &Path, home: Option<&Path>) -> Self {
         Self {
             workspace: workspace.to_path_buf(),

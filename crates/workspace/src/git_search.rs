@@ -61,7 +61,7 @@ const DATA_BEGINS: [&str; 5] = [
     "sharedindex.",
 ];
 
-/// Searches for credentials. `home` is the caller's home.
+/// Searches for credentials. `home` is the caller's home directory.
 ///
 /// # Errors
 /// Fails when a file that may contain credentials cannot be read.

@@ -161,13 +161,13 @@ pub enum ToInit {
 /// The sockets that init opens in the boundary's network namespace.
 #[derive(Debug)]
 pub struct Sockets<T> {
-    /// 127.0.0.1, for redirected connections.
+    /// Listener on 127.0.0.1 for redirected connections.
     pub transparent_v4: T,
-    /// 127.0.0.1, for the explicit proxy.
+    /// Listener on 127.0.0.1 for the explicit proxy.
     pub proxy_v4: T,
-    /// `::1`, for redirected connections.
+    /// Listener on `::1` for redirected connections.
     pub transparent_v6: Option<T>,
-    /// 127.0.0.1:53, over UDP and TCP.
+    /// UDP and TCP sockets of the stub resolver at 127.0.0.1:53.
     pub dns: Option<(T, T)>,
 }
 
