@@ -60,7 +60,7 @@ pub fn resolved(path: &Path) -> Option<PathBuf> {
     path.canonicalize().ok()
 }
 
-/// Whether git accepts this as the content of `HEAD`.
+/// Whether git accepts `text` as the content of `HEAD`.
 fn is_head(text: &[u8]) -> bool {
     if let Some(name) = text.strip_prefix(b"ref:") {
         return name.trim_ascii_start().starts_with(b"refs/");
