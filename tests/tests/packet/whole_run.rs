@@ -5,6 +5,7 @@
     reason = "a test whose evidence cannot be read has failed"
 )]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
