@@ -169,6 +169,16 @@ fn edits_of_the_files_beside_a_packet_are_named() {
         let (code, outcome) = check(&args(directory.path(), &chain));
         assert_eq!((code, first(&outcome)), (exit::INVALID, rule), "{file}");
     }
+    // packet.json and the receipts state the hash of the policy.
+    let directory = tempfile::tempdir().unwrap();
+    write_packet(directory.path(), &chain);
+    edit(&directory.path().join(POLICY_FILE), "strict", "audit");
+    let (_, outcome) = check(&args(directory.path(), &chain));
+    let policies = outcome.findings.iter();
+    let policies = policies.filter(|finding| finding.rule.id == "packet.policy");
+    let stated: Vec<&str> = policies.map(|finding| finding.found.as_str()).collect();
+    let of_receipts = stated.iter().filter(|found| found.ends_with("in receipts"));
+    assert_eq!((stated.len(), of_receipts.count()), (2, 1), "{stated:?}");
 }
 
 #[cfg(unix)]

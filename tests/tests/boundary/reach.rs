@@ -124,9 +124,12 @@ struct Waiting {
 impl Waiting {
     /// The run allows the port of the service, so that only the address decides.
     fn start(run: Run<'_>) -> Self {
+        Self::start_and_end_with(run, "true")
+    }
+
+    fn start_and_end_with(run: Run<'_>, last: &str) -> Self {
         let run = run.arg("--allow-port").arg("6099");
-        let script = "touch ready; until [ -e done ]; do sleep 0.02; done
-            curl -sS -o /dev/null -w '%{http_code}' --noproxy '*' http://allowed.test/ || true";
+        let script = &format!("touch ready; until [ -e done ]; do sleep 0.02; done; {last}");
         let (running, packet, workdir) = run.limit(Duration::from_mins(2)).script(script).start();
         wait_until("the command runs", SOON, || workdir.join("ready").exists());
         Self {
@@ -353,7 +356,9 @@ fn address_that_the_machine_gets_during_the_run_is_its_own() {
     const LATER: &str = "198.51.100.77";
     let world = World::new();
     let _service = service(&world, 6099);
-    let waiting = Waiting::start(world.egress().allow(&["allowed.test"]));
+    let request = "curl -sS -o /dev/null -w '%{http_code}' --noproxy '*' http://allowed.test/";
+    let run = world.egress().allow(&["allowed.test"]);
+    let waiting = Waiting::start_and_end_with(run, request);
     let cgroup = waiting.cgroup();
     // Until this point, the address belongs to a host outside the machine, on which nothing listens at this port.
     let before = calls(&world, Some(&cgroup), "tcp", &at(&[LATER], 6099));

@@ -201,7 +201,10 @@ fn connections_that_the_log_only_counts_are_compared_by_number() {
 #[test]
 fn receipts_sign_the_capsule_that_was_measured() {
     let world = World::new();
-    let signed = signed(&world, "curl -sSf http://allowed.test/ >out.txt");
+    let signed = signed(
+        &world,
+        "curl -sSf --noproxy '*' http://allowed.test/ >out.txt",
+    );
     let first = signed.run.lines("evidence.jsonl")[0].clone();
     let open = &first["detail"]["action_record"]["session_control"]["open"];
     let capsule = signed.run.json("posture-capsule.json");

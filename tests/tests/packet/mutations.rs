@@ -150,13 +150,13 @@ fn pages_and_statements_that_do_not_fit_are_named_even_when_signed() {
     let page = verified("summary.md", "kernel_enforced", "unpinned");
     let version = verified("boundary.json", "\"version\": \"", "\"version\": \"9");
     // A member of packet.json that repeats another file, and a number that the rows show.
-    let repeated = verified("packet.json", "\"agent_uid\": \"1", "\"agent_uid\": \"2");
+    let repeated = verified("packet.json", "\"agent_uid\": 1", "\"agent_uid\": 2");
     let counted = verified("boundary.json", "\"name_bytes\": ", "\"name_bytes\": 1");
     for (output, rule, place) in [
         (page, "packet.rendered", "summary.md"),
         (version, "packet.statement", "version"),
         (repeated, "packet.statement", "agent_uid"),
-        (counted, "packet.statement", "name_bytes"),
+        (counted, "packet.statement", "names of"),
     ] {
         assert_eq!(output.status, Some(1), "{rule}: {output}");
         let named = format!("\"rule\":\"{rule}\"");

@@ -431,7 +431,7 @@ curl -sS --noproxy '*' -o /dev/null http://denied.test/
     assert_eq!(number(&format!("{host}/requests")), 2, "{run}");
     assert_eq!(number(&format!("{host}/bytes_up")), 4000, "{run}");
     assert!(number(&format!("{host}/bytes_down")) >= 70_000, "{run}");
-    let targets = "http://allowed.test/".len() + "http://allowed.test/bytes/70000".len();
+    let targets = "POST http://allowed.test/GET http://allowed.test/bytes/70000".len();
     assert_eq!(
         number(&format!("{host}/target_bytes")),
         targets as u64,

@@ -1,14 +1,14 @@
 //! Traps that a command leaves in the workspace for the supervisor and for the next run.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::path::Path;
 use std::time::Duration;
 
 use egress_tests::changes::{
     apply, assert_ran, assert_refused, changes, outcome, stores, wait_for_change,
 };
-use egress_tests::{RunOutput, World};
+use egress_tests::{Process, RunOutput, World};
 use nix::sys::signal::Signal;
 
 /// Time limit of a run whose command does nothing. A run that waits for a FIFO exceeds this limit.
@@ -332,6 +332,13 @@ fn what_a_killed_run_left_is_closed_to_the_agent_of_an_outer_workspace() {
     let control = world.shell(&format!("cd {} && {LOOK}", work.display()));
     assert!(control.stdout.ends_with("LOOKED\n"), "{control}");
     fs::remove_dir(store.join("planted")).unwrap();
+    // No process has the user that owns the store.
+    let owner = |path: &Path| fs::metadata(path).map(|metadata| metadata.uid());
+    let user = owner(&store).unwrap();
+    assert!(store.join("upper/new").exists());
+    let is_its =
+        |process: &Process| owner(Path::new(&format!("/proc/{}", process.id()))).ok() == Some(user);
+    assert!(!Process::all().iter().any(is_its), "{user}");
 
     // Here, root owns the workspace, so the command's user is mapped to root.
     let run = outer

@@ -93,9 +93,17 @@ fn go_before_init() -> io::Result<()> {
 /// Sets limits for this process and all its children. A lower existing limit stays, because raising
 /// it requires a capability that root in a container may lack.
 fn limit(resources: &Resources) -> io::Result<()> {
-    let lower = |resource, most: u64| {
-        let (soft, hard) = getrlimit(resource)?;
-        setrlimit(resource, soft.min(most), hard.min(most))
+    lower_all(resources, getrlimit, setrlimit)
+}
+
+fn lower_all(
+    resources: &Resources,
+    get: impl Fn(Resource) -> nix::Result<(u64, u64)>,
+    mut set: impl FnMut(Resource, u64, u64) -> nix::Result<()>,
+) -> io::Result<()> {
+    let mut lower = |resource, most: u64| {
+        let (soft, hard) = get(resource)?;
+        set(resource, soft.min(most), hard.min(most))
     };
     lower(Resource::RLIMIT_NPROC, resources.processes)?;
     lower(Resource::RLIMIT_NOFILE, resources.open_files)?;
@@ -200,3 +208,46 @@ pub fn describe(errno: i32) -> &'static str {
 
 /// The hidden first argument that makes this binary the boundary's init.
 pub const STAGE: &CStr = c"__init";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Claims: table-real-time*, table-signals, table-processes
+    #[test]
+    fn limits_of_a_caller_without_limits_are_lowered() {
+        let resources = Resources {
+            processes: 100,
+            open_files: 64,
+            data: Some(1 << 20),
+        };
+        let lowered = |soft, hard| {
+            let mut set = Vec::new();
+            let get = |_| Ok((soft, hard));
+            lower_all(&resources, get, |resource, soft, hard| {
+                set.push((resource, soft, hard));
+                Ok(())
+            })
+            .unwrap();
+            set
+        };
+        let wanted = [
+            (Resource::RLIMIT_NPROC, 100),
+            (Resource::RLIMIT_NOFILE, 64),
+            (Resource::RLIMIT_SIGPENDING, 16_384),
+            (Resource::RLIMIT_MSGQUEUE, 400 << 10),
+            (Resource::RLIMIT_MEMLOCK, 8 << 20),
+            (Resource::RLIMIT_RTPRIO, 0),
+            (Resource::RLIMIT_NICE, 0),
+            (Resource::RLIMIT_DATA, 1 << 20),
+        ];
+        let all = lowered(u64::MAX, u64::MAX);
+        assert_eq!(all, wanted.map(|(resource, most)| (resource, most, most)));
+        // A lower limit of the caller stays.
+        assert!(
+            lowered(0, 1)
+                .iter()
+                .all(|(_, soft, hard)| (*soft, *hard) <= (0, 1))
+        );
+    }
+}
