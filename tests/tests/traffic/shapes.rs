@@ -456,7 +456,7 @@ curl -sS --noproxy '*' -o /dev/null http://denied.test/
         "{queries:?}"
     );
     // Both records contain the time of each request.
-    let requests = run.flows(&[("source", "relay"), ("verdict", "allowed")]);
+    let requests = run.flows(&[("source", "relay"), ("verdict", "forwarded")]);
     assert_eq!(requests.len(), 2, "{requests:#?}");
     assert!(
         requests.iter().all(|row| row["ts"].is_string()),
