@@ -48,13 +48,17 @@ pub fn run(args: &VerifyArgs) -> u8 {
             return failure::report(Form::of(args.json), &error, None, error.status());
         }
     };
-    let status = status(&outcome, args);
-    let text = if args.json {
-        harmless_json(&as_json(&outcome, args, status))
+    output::line(&printed(&outcome, args), status(&outcome, args))
+}
+
+/// Returns the text that [`run`] prints for an outcome.
+pub fn printed(outcome: &VerifyOutcome, args: &VerifyArgs) -> String {
+    let status = status(outcome, args);
+    if args.json {
+        harmless_json(&as_json(outcome, args, status))
     } else {
-        harmless(&as_text(&outcome, args, status))
-    };
-    output::line(&text, status)
+        harmless(&as_text(outcome, args, status))
+    }
 }
 
 /// Verifies without printing.

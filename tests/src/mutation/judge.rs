@@ -8,7 +8,7 @@ use std::path::Path;
 use audit_packet::grade::Grade;
 use audit_packet::rendered::{self, Source};
 use ed25519_dalek::SigningKey;
-use egress::cli::verify::{VerifyArgs, VerifyError, VerifyOutcome, verify};
+use egress::cli::verify::{VerifyArgs, VerifyError, VerifyOutcome, printed, verify};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use pipelock_receipts::findings::{Finding, Severity};
@@ -222,19 +222,26 @@ impl<'h> Bench<'h> {
         Ok(())
     }
 
-    /// Verifies the files. The pinned keys are those that this attacker does not have.
+    /// Verifies the files, and prints the outcome in both forms, which fails the test if printing panics. The pinned keys
+    /// are those that this attacker does not have.
     fn outcome(&self, attacker: Attacker) -> Result<VerifyOutcome, VerifyError> {
         let public = |key: &SigningKey| hex::encode(key.verifying_key().to_bytes());
         let boundary_keys = match attacker {
             Attacker::OwnBoundaryKey => Vec::new(),
             _ => vec![public(&self.honest.boundary)],
         };
-        verify(&VerifyArgs {
+        let mut args = VerifyArgs {
             path: self.dir.path().join("packet"),
             keys: vec![public(&self.honest.key)],
             boundary_keys,
             ..VerifyArgs::default()
-        })
+        };
+        let outcome = verify(&args)?;
+        for json in [false, true] {
+            args.json = json;
+            assert!(!printed(&outcome, &args).is_empty(), "nothing is printed");
+        }
+        Ok(outcome)
     }
 
     /// Returns the files with pages that are rendered and signed again, if only the pages are wrong.

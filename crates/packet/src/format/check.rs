@@ -6,6 +6,8 @@ use std::fmt;
 use pipelock_receipts::json::{Node, Value};
 use serde::ser::{self, Impossible, Serialize, Serializer};
 
+use super::NOT_THIS_VERSION;
+
 /// Number of deviations that are kept.
 const KEPT: usize = 5;
 /// An object with at most this many members is searched for each name. No object with fixed members
@@ -29,6 +31,7 @@ pub(crate) fn deviations(
         beside,
     };
     place.hold(read, &mut found);
+    found.dedup();
     found.truncate(KEPT);
     found
 }
@@ -219,13 +222,23 @@ impl ser::SerializeMap for Object<'_, '_> {
     type Error = Differs;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Differs> {
-        match serde_json::to_value(key) {
-            Ok(serde_json::Value::String(key)) => {
-                self.key = key;
-                Ok(())
-            }
-            Ok(_) | Err(_) => Err(Differs),
-        }
+        let Ok(serde_json::Value::String(text)) = serde_json::to_value(key) else {
+            return Err(Differs);
+        };
+        // The name is compared with itself, which fails for a name that this version never writes.
+        let node = Node {
+            raw: "",
+            value: Value::String(text.as_str().into()),
+        };
+        let place = Place {
+            node: &node,
+            path: Path::Root,
+            beside: &[],
+        };
+        let found = &mut Vec::new();
+        key.serialize(Walk { place, found })?;
+        self.key = text;
+        Ok(())
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Differs> {
@@ -327,9 +340,10 @@ impl<'p, 'f> Serializer for Walk<'p, 'f> {
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
-        _: &'static str,
+        name: &'static str,
         value: &T,
     ) -> Result<(), Differs> {
+        same(name != NOT_THIS_VERSION)?;
         value.serialize(self)
     }
 
@@ -453,6 +467,18 @@ mod tests {
                 "{named}: {said:?}"
             );
         }
+    }
+
+    #[test]
+    fn unknown_words_are_deviations_of_names_of_members_too() {
+        let found = |key: &str| {
+            let text = format!(r#"{{"{key}":1}}"#);
+            let node = parse(&text, MAX_DEPTH).unwrap();
+            let read: BTreeMap<UnixHook, u64> = node.typed().unwrap();
+            deviations(&read, &node, &[])
+        };
+        assert_eq!(found("connect_unix"), Vec::<String>::new());
+        assert_eq!(found("zebra").len(), 1);
     }
 
     #[test]

@@ -16,7 +16,7 @@ macro_rules! documents {
     )+};
 }
 
-/// Defines sets of words. An unknown word is kept when it is read, and cannot be written.
+/// Defines sets of words. An unknown word is kept when it is read, and `deviations` reports it.
 macro_rules! words {
     ($($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $of:literal])* $variant:ident = $word:literal,)+ })+) => {$(
         $(#[doc = $doc])*
@@ -94,7 +94,7 @@ macro_rules! words {
         impl serde::Serialize for $name {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 match self {
-                    Self::Unknown(word) => Err(serde::ser::Error::custom(format_args!("unknown word {word}"))),
+                    Self::Unknown(word) => serializer.serialize_newtype_struct($crate::format::NOT_THIS_VERSION, word),
                     known => serializer.serialize_str(known.as_str()),
                 }
             }

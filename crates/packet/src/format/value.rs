@@ -1,12 +1,16 @@
-//! Types of values that are narrower than their JSON type. Each type reads any value of the JSON
-//! type, and writes only values that match its pattern.
+//! Types of values that are narrower than their JSON type. Each type reads and writes any value of
+//! the JSON type. A value that does not match the pattern is written as [`NOT_THIS_VERSION`], so
+//! that `deviations` finds it and JSON contains it unchanged.
 use std::fmt;
 use std::ops::Deref;
 
 use pipelock_receipts::is_rfc3339;
 use pipelock_receipts::record::GENESIS;
-use serde::ser::Error;
 use serde::{Deserialize, Serialize, Serializer};
+
+/// Name of the newtype struct in which a value is serialized that this version never writes. JSON
+/// contains the value as it is, so serializing a document that was read never fails.
+pub(crate) const NOT_THIS_VERSION: &str = "egress::NotThisVersion";
 
 /// Defines kinds of strings with a description, a pattern for the schema, and a condition.
 macro_rules! texts {
@@ -63,10 +67,11 @@ macro_rules! texts {
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 let holds: fn(&str) -> bool = $holds;
-                if !holds(&self.0) {
-                    return Err(S::Error::custom(concat!("no ", stringify!($name))));
+                if holds(&self.0) {
+                    serializer.serialize_str(&self.0)
+                } else {
+                    serializer.serialize_newtype_struct(NOT_THIS_VERSION, &self.0)
                 }
-                serializer.serialize_str(&self.0)
             }
         }
     )+};
@@ -109,10 +114,11 @@ impl<const N: u64> Exactly<N> {
 
 impl<const N: u64> Serialize for Exactly<N> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        if self.0 != N {
-            return Err(S::Error::custom("another number"));
+        if self.0 == N {
+            serializer.serialize_u64(N)
+        } else {
+            serializer.serialize_newtype_struct(NOT_THIS_VERSION, &self.0)
         }
-        serializer.serialize_u64(N)
     }
 }
 

@@ -1,5 +1,5 @@
 //! The mediator in `boundary.json`.
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::super::value::{Name, Sha256};
 use super::words::{Binding, BuiltinBinding, PlainHttp};
@@ -30,8 +30,15 @@ pub enum MediatorDocument {
     },
     /// A kind of mediator that this version does not have.
     #[default]
-    #[serde(other, skip_serializing)]
+    #[serde(other, serialize_with = "unknown_kind")]
+    #[cfg_attr(feature = "schema", schemars(skip))]
     Unknown,
+}
+
+/// Serializes a kind that this version does not have. The empty name replaces the word of the
+/// variant, so that `deviations` reports any kind, even that word.
+fn unknown_kind<S: Serializer>(serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map([("kind", Name::default())])
 }
 
 impl MediatorDocument {
