@@ -234,8 +234,14 @@ impl Identity {
 
     /// Returns the value of a member, or of a name that the caller bound.
     pub fn value(&self, name: &str) -> Option<&str> {
+        self.member(name)
+            .unwrap_or_else(|| self.bind.get(name).map(String::as_str))
+    }
+
+    /// Returns the value of a member, or `None` if no member has this name.
+    fn member(&self, name: &str) -> Option<Option<&str>> {
         let member = match name {
-            "provider" => return Some(&self.provider),
+            "provider" => return Some(Some(&self.provider)),
             "repository" => &self.repository,
             "commit" | "sha" => &self.commit,
             "ref" => &self.git_ref,
@@ -245,9 +251,9 @@ impl Identity {
             "run_attempt" => &self.run_attempt,
             "runner" => &self.runner,
             "runner_image" => &self.runner_image,
-            _ => return self.bind.get(name).map(String::as_str),
+            _ => return None,
         };
-        member.as_deref()
+        Some(member.as_deref())
     }
 }
 
@@ -256,7 +262,22 @@ pub fn digest(bytes: &[u8]) -> String {
     hex::encode(Sha256::digest(bytes))
 }
 
-/// Reads the argument `KEY=VALUE` of `--bind` and `--expect`.
+/// Reads the argument `KEY=VALUE` of `--bind`. The key must not be the name of a member, because
+/// `--expect` compares a member with the value from the CI system.
+///
+/// # Errors
+/// Returns the reason why the text is not valid.
+pub fn bound_pair(text: &str) -> Result<(String, String), String> {
+    let (key, value) = pair(text)?;
+    if Identity::default().member(&key).is_some() {
+        return Err(format!(
+            "the value of `{key}` comes from the CI system only; use another key"
+        ));
+    }
+    Ok((key, value))
+}
+
+/// Reads the argument `KEY=VALUE` of `--expect`.
 ///
 /// # Errors
 /// Returns the reason why the text is not valid.
@@ -333,6 +354,47 @@ mod tests {
         assert_eq!(of(&[("GITHUB_ACTIONS", "false")]).provider, "local");
     }
 
+    /// Each example preserves every variable that the identity is read from, and its verification
+    /// expects the run.
+    #[test]
+    fn examples_preserve_the_variables_of_their_system_and_expect_the_run() {
+        for (provider, path) in [
+            ("gitlab", "gitlab/gitlab-ci.yml"),
+            ("buildkite", "buildkite/pipeline.yml"),
+            ("jenkins", "jenkins/Jenkinsfile"),
+            ("github_actions", "github/attest.yml"),
+        ] {
+            let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../examples");
+            let text = std::fs::read_to_string(format!("{root}/{path}")).unwrap();
+            let (_, rest) = text.split_once("--preserve-env=").unwrap();
+            let (list, _) = rest.split_once(char::is_whitespace).unwrap();
+            let preserved: Vec<&str> = list.split(',').collect();
+            let mut systems = SYSTEMS.iter();
+            let system = systems.find(|one| one.provider == provider).unwrap();
+            let read = system.variables.iter().copied().flatten();
+            for name in read.chain([&"CI", &system.mark.0]) {
+                assert!(preserved.contains(name), "{path}: {name} is not preserved");
+            }
+            // The job of the GitHub example does not verify. The action of this project does.
+            if provider == "github_actions" {
+                continue;
+            }
+            let (_, verification) = text.split_once("egress verify ").unwrap();
+            let [[repository], [commit], _, _, _, [run], ..] = system.variables else {
+                panic!("{provider}");
+            };
+            for (key, name) in [
+                ("repository", repository),
+                ("commit", commit),
+                ("run_id", run),
+            ] {
+                let shell = verification.replace("$$", "$");
+                let expected = format!("--expect \"{key}=${name}\"");
+                assert!(shell.contains(&expected), "{path}: no {expected}");
+            }
+        }
+    }
+
     #[test]
     fn pairs_and_nonces_are_checked() {
         assert_eq!(
@@ -341,6 +403,12 @@ mod tests {
         );
         for text in ["", "a", "=b", "a b=c", "a\n=c"] {
             assert!(pair(text).is_err(), "{text:?}");
+        }
+        assert!(bound_pair("build=17").is_ok() && bound_pair("build").is_err());
+        for key in ["repository", "commit", "sha", "ref", "run_id", "provider"] {
+            let reason = bound_pair(&format!("{key}=x")).unwrap_err();
+            assert!(reason.contains(&format!("`{key}`")), "{reason}");
+            assert!(pair(&format!("{key}=x")).is_ok(), "{key}");
         }
         assert_eq!(nonce("00112233445566FF").unwrap(), "00112233445566ff");
         for text in ["", "0011", "zz112233445566ff", "00112233445566f"] {

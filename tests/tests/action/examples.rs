@@ -16,6 +16,17 @@ fn marked(path: &str) -> String {
     script.replace("$$", "$")
 }
 
+/// Returns the variables that a script preserves through sudo, as its CI system sets them.
+fn of_system(script: &str) -> Vec<(&str, String)> {
+    let (_, rest) = script.split_once("--preserve-env=").unwrap();
+    let (list, _) = rest.split_once(char::is_whitespace).unwrap();
+    let value = |name: &str| match name {
+        "CI" | "GITLAB_CI" | "BUILDKITE" => String::from("true"),
+        _ => format!("{} of this run", name.to_ascii_lowercase()),
+    };
+    list.split(',').map(|name| (name, value(name))).collect()
+}
+
 /// Returns a machine with a policy, a script, a key, and the binary on PATH.
 fn machine() -> (Runner, Vec<(&'static str, String)>) {
     let runner = Runner::new();
@@ -32,7 +43,6 @@ fn machine() -> (Runner, Vec<(&'static str, String)>) {
     );
     let variables = vec![
         ("PATH", path),
-        ("CI", "true".to_owned()),
         ("SIGNER_KEY", key.clone()),
         ("SIGNER_PUBLIC_KEY", format!("{key}.pub")),
         ("BOUNDARY_KEY", boundary.clone()),
@@ -43,17 +53,30 @@ fn machine() -> (Runner, Vec<(&'static str, String)>) {
 
 #[test]
 fn examples_of_other_systems_run() {
-    for path in [
-        "gitlab/gitlab-ci.yml",
-        "buildkite/pipeline.yml",
-        "jenkins/Jenkinsfile",
+    for (path, provider, [repository, commit, run_id]) in [
+        (
+            "gitlab/gitlab-ci.yml",
+            "gitlab",
+            ["CI_PROJECT_PATH", "CI_COMMIT_SHA", "CI_PIPELINE_ID"],
+        ),
+        (
+            "buildkite/pipeline.yml",
+            "buildkite",
+            ["BUILDKITE_REPO", "BUILDKITE_COMMIT", "BUILDKITE_BUILD_ID"],
+        ),
+        (
+            "jenkins/Jenkinsfile",
+            "jenkins",
+            ["GIT_URL", "GIT_COMMIT", "BUILD_ID"],
+        ),
     ] {
-        let (runner, variables) = machine();
+        let (runner, mut variables) = machine();
+        let script = marked(&format!("examples/{path}"));
+        variables.extend(of_system(&script));
         let variables: Vec<(&str, &str)> = variables
             .iter()
             .map(|(name, value)| (*name, value.as_str()))
             .collect();
-        let script = marked(&format!("examples/{path}"));
         let checkout = runner.path("checkout");
         let ran = runner.user(
             &format!("set -e\ncd '{}'\n{script}", checkout.display()),
@@ -66,6 +89,28 @@ fn examples_of_other_systems_run() {
         );
         for wanted in ["VALID, end proven", "kernel_enforced"] {
             assert!(ran.stdout.contains(wanted), "{path}: {ran}");
+        }
+        let identity = fs::read(checkout.join("audit-packet/identity.json")).unwrap();
+        let identity: serde_json::Value = serde_json::from_slice(&identity).unwrap();
+        assert_eq!(identity["provider"], provider, "{identity}");
+        for (member, name) in [
+            ("repository", repository),
+            ("commit", commit),
+            ("run_id", run_id),
+        ] {
+            let value = variables.iter().find(|(one, _)| *one == name).unwrap().1;
+            assert_eq!(identity[member], value, "{path}: {identity}");
+            // In the job of another run, the verification of the example fails.
+            let (_, verification) = script.split_once("egress verify ").unwrap();
+            let check = format!("cd '{}'\negress verify {verification}", checkout.display());
+            let other: Vec<(&str, &str)> = variables
+                .iter()
+                .map(|(one, value)| (*one, if *one == name { "other" } else { *value }))
+                .collect();
+            assert!(runner.user(&check, &variables).success(), "{path}: {name}");
+            let refused = runner.user(&check, &other);
+            assert_eq!(refused.status, Some(1), "{path}: {name}: {refused}");
+            assert!(refused.stdout.contains(member), "{path}: {refused}");
         }
         // Verification fails if another key is pinned.
         let other = runner.key("other.key").display().to_string();
@@ -130,13 +175,14 @@ fn unit_is_accepted_and_its_command_runs() {
 
 #[test]
 fn commands_of_the_reviewers_guide_work_on_a_packet() {
-    let (runner, variables) = machine();
+    let (runner, mut variables) = machine();
+    let checkout = runner.path("checkout");
+    let script = marked("examples/gitlab/gitlab-ci.yml");
+    variables.extend(of_system(&script));
     let variables: Vec<(&str, &str)> = variables
         .iter()
         .map(|(name, value)| (*name, value.as_str()))
         .collect();
-    let checkout = runner.path("checkout");
-    let script = marked("examples/gitlab/gitlab-ci.yml");
     let ran = runner.user(
         &format!("set -e\ncd '{}'\n{script}", checkout.display()),
         &variables,
