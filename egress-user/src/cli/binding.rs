@@ -14,8 +14,9 @@ use crate::run::plan::TimestampAuthority;
 /// Options for the identity of the run, in addition to the identity from the CI system, and for the time stamp.
 #[derive(Debug, clap::Args)]
 pub(super) struct Binding {
-    /// Add this pair to the packet's identity, for `egress verify --expect KEY=VALUE`; repeatable
-    #[arg(long = "bind", value_name = "KEY=VALUE", value_parser = identity::pair, help_heading = EVIDENCE)]
+    /// Add this pair to the packet's identity, for `egress verify --expect KEY=VALUE`. KEY must not be a name that the
+    /// CI system sets, such as `repository`; repeatable
+    #[arg(long = "bind", value_name = "KEY=VALUE", value_parser = identity::bound_pair, help_heading = EVIDENCE)]
     binds: Vec<(String, String)>,
     /// Add the nonce of a verifier to the packet, at least 16 hex digits, for `egress verify --nonce`
     #[arg(long, value_name = "HEX", value_parser = identity::nonce, help_heading = EVIDENCE)]
@@ -34,7 +35,7 @@ impl Binding {
     /// Returns the bytes of `identity.json` for a run with this environment.
     ///
     /// # Errors
-    /// When a key is bound twice, or already has a value from the CI system.
+    /// When a key is bound twice.
     pub(super) fn identity(self, environment: &[(OsString, OsString)]) -> anyhow::Result<Vec<u8>> {
         let variable = |wanted: &str| {
             let found = environment.iter().find(|(name, _)| name == wanted);
@@ -47,7 +48,7 @@ impl Binding {
         for (key, value) in self.binds {
             ensure!(
                 identity.value(&key).is_none(),
-                "--bind {key}: the key is given twice, or the CI system already sets it; use another key"
+                "--bind {key}: the key is given twice; use another key"
             );
             identity.bind.insert(key, value);
         }
