@@ -55,6 +55,20 @@ class Group:
         """Return the number of requests or actions that are not paired yet."""
         return sum(self.left.values())
 
+    def forwarded(self) -> int:
+        """Return the number of requests that the relay carried to their end."""
+        return max(self.total() - self.reasons.total(), 0)
+
+    def merge(self, other: Group) -> None:
+        """Add the requests to another target."""
+        self.left += other.left
+        self.statuses += other.statuses
+        self.sizes += other.sizes
+        self.without_status += other.without_status
+        self.given_up += other.given_up
+        self.bytes = saturated(self.bytes + other.bytes)
+        self.see_time(other.first, other.last)
+
     def see_time(self, first: int | None, last: int | None) -> None:
         """Widen the range from `self.first` to `self.last`."""
         if first is not None and last is not None:
@@ -248,9 +262,9 @@ def _read_one(by_id: dict[str, Action], receipt: Receipt, actions: Actions) -> N
     phase = receipt.text("decision_phase")
     action = by_id.get(receipt.record["action_id"])
     time = milliseconds(receipt.record["timestamp"])
-    is_allowed = receipt.record["verdict"].strip() == "allow" and transport in ("connect", "forward", "websocket")
+    begins_with_intent = transport in ("connect", "fetch", "forward", "websocket")
     if action is None:
-        actions.without_intent += is_close or (is_allowed and phase != "intent")
+        actions.without_intent += is_close or (begins_with_intent and not is_denial and phase != "intent")
         action = by_id[receipt.record["action_id"]] = Action(*named, is_intent=phase == "intent", decided=time)
         if is_denial and not is_close:
             action.is_denied = True

@@ -28,7 +28,7 @@ _OTHER = "not_reached not_answered cut_silent cut open denied_later denied compl
 _BUILTIN = {
     "through": "complete cut".split(),
     "opened": "cut complete open cut_silent not_answered".split(),
-    "agreed": "complete cut open cut_silent not_answered".split(),
+    "agreed": "complete cut open".split(),
     "denied": ["denied"],
     "answered": _ANSWERED,
     "other": _OTHER,
@@ -143,8 +143,8 @@ class _Comparer:
             return endings
         if fate == "opened" and transport == "connect":
             return [ending for ending in endings if ending != "denied_later"]
-        if fate == "through" and transport == "websocket" and self.writer == "3.x":
-            return [*endings, "open"]
+        if fate == "through" and self.writer == "3.x":
+            return {"websocket": [*endings, "open"], "fetch": ["complete"]}.get(transport, endings)
         return endings
 
     def _settle(self, requests: Group, actions: Group, transport: str, fates: tuple[str, ...] = FATES) -> None:
@@ -203,6 +203,19 @@ class _Comparer:
             actions.take(number, ENDINGS)
 
     def _compare_target(self, target: Target, requests: Group, actions: Group) -> None:
+        self._compare_signed(target, requests, actions)
+        most = max(requests.total(), actions.total())
+        if self.writer == "builtin":
+            self.differ["other_layer"] += (requests.layers - actions.layers).total()
+        carried, slack_each = self._carried(target.transport, requests)
+        if actions.bytes + slack_each * most < carried:
+            self.differ["fewer_bytes"] += 1
+        is_whole = actions.left["complete"] == requests.forwarded() == most == actions.sizes.total()
+        if self.writer == "builtin" and target.transport in ("connect", "websocket") and is_whole:
+            self.differ["other_bytes"] += most * (abs(actions.bytes - requests.bytes) > TUNNEL_SLACK * most)
+
+    def _compare_signed(self, target: Target, requests: Group, actions: Group) -> None:
+        """Compare what is signed with requests that may include others than those that were signed."""
         most = max(requests.total(), actions.total())
         slack = RECORDED_WITHIN + self.clock_set
         if None not in (requests.first, actions.first):
@@ -213,26 +226,36 @@ class _Comparer:
                 self.differ["other_time"] += 1
         if actions.bytes > requests.bytes + IN_BUFFERS * most:
             self.differ["more_bytes"] += 1
-        if self.writer == "builtin":
-            self.differ["other_layer"] += (requests.layers - actions.layers).total()
-        carried, slack_each = self._carried(target.transport, requests)
-        if actions.bytes + slack_each * most < carried:
-            self.differ["fewer_bytes"] += 1
+        self.differ["other_status"] += self._other_statuses(target.transport, requests, actions)
         if target.transport == "forward":
-            missing = (actions.statuses + actions.statuses_cut - requests.statuses).total()
-            self.differ["other_status"] += max(missing - requests.without_status, 0)
             self._compare_sizes(requests, actions)
-        elif target.transport == "connect":
-            self.differ["other_status"] += sum(n for status, n in actions.statuses.items() if status != 200)
-            sized = actions.sizes.total()
-            is_whole = actions.left["complete"] == requests.left["through"] == most == sized
-            if self.writer == "builtin" and is_whole and abs(actions.bytes - requests.bytes) > TUNNEL_SLACK * most:
-                self.differ["other_bytes"] += most
+
+    def _other_statuses(self, transport: str, requests: Group, actions: Group) -> int:
+        """Count the signed statuses that contradict those of the requests."""
+        complete, cut = actions.statuses, actions.statuses_cut
+
+        def other(statuses: Counter[int], expected: int) -> int:
+            return statuses.total() - statuses[expected]
+
+        def unseen(statuses: Counter[int]) -> int:
+            return max((statuses - requests.statuses).total() - requests.without_status, 0)
+
+        match transport, self.writer:
+            case ("forward", _) | ("websocket", "builtin"):
+                return unseen(complete + cut)
+            case "connect", _:
+                not_opened = max(requests.total() - requests.statuses[200], 0)
+                return other(complete, 200) + max(other(cut, 200) - not_opened, 0)
+            case "websocket", "3.x":
+                return other(complete, 1000) + other(cut, 1008)
+            case "fetch", "3.x":
+                return unseen(cut)
+        return 0
 
     def _carried(self, transport: str, requests: Group) -> tuple[int, int]:
         """Return how many bytes the receipts of a target must state, and how many each connection may lack."""
         both = requests.forwarded_up + requests.forwarded_down
-        if transport == "connect" and self.writer == "builtin":
+        if transport in ("connect", "websocket") and self.writer == "builtin":
             return both, TUNNEL_SLACK
         if transport == "forward" and self.writer == "builtin" and requests.forwarded_up > IN_BUFFERS:
             return both, IN_BUFFERS
@@ -250,14 +273,31 @@ class _Comparer:
         self.differ["other_bytes"] += max(missing - (requests.total() - requests.left["through"]), 0)
 
     def _visible_parts(self) -> None:
+        self._hidden_paths()
         for fates in (LET_THROUGH, _NOT_OPENED):
             places = self._by_place(self.actions.groups)
             for wanted, requests in self._ordered(self.requests.groups):
                 for signed, actions in places.get((wanted.transport, wanted.host), []):
-                    if signed.path_kind == HIDDEN and not self.redacts:
+                    leaves_out = signed.port is None or not signed.scheme
+                    if (signed.path_kind == HIDDEN and not self.redacts) or (leaves_out and self.writer != "2.x"):
                         continue
                     if (wanted.is_partial or signed.is_partial) and may_be_same(wanted, signed):
                         self._settle(requests, actions, wanted.transport, fates)
+
+    def _hidden_paths(self) -> None:
+        """Compare each hidden path with all requests that it may stand for."""
+        if self.writer == "2.x" or not self.redacts:
+            return
+        places = self._by_place(self.requests.groups)
+        for signed, actions in self._ordered(self.actions.groups):
+            if signed.path_kind != HIDDEN or not actions.total():
+                continue
+            seen = Group()
+            for wanted, requests in places.get((signed.transport, signed.host), []):
+                if may_be_same(wanted, signed):
+                    seen.merge(requests)
+            if seen.total():
+                self._compare_signed(signed, seen, actions)
 
     def _hidden_hosts(self) -> None:
         if not self.redacts:

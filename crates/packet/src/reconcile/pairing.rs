@@ -13,6 +13,11 @@ use super::times::Tolerance;
 
 /// Bytes that the buffers between relay and mediator can hold when one side closes a tunnel abruptly.
 const TUNNEL_SLACK: u64 = 16 << 10;
+/// Status of a tunnel that was opened.
+const TUNNEL_OPEN: u16 = 200;
+/// Codes with which a Pipelock closes a WebSocket at its end, and because of a message or an address.
+const CLOSE_NORMAL: u16 = 1000;
+const CLOSE_BY_POLICY: u16 = 1008;
 
 impl Writer {
     /// Returns the possible endings of the action for a request with this fate, the most likely first.
@@ -33,9 +38,12 @@ impl Writer {
                 NotReached,
                 NotAnswered,
             ],
-            (Fate::Agreed, Self::Builtin) => &[Complete, Cut, Open, CutSilent, NotAnswered],
-            // Pipelock does not sign the end of a WebSocket that the origin does not close.
+            // The built-in mediator has the origin's answer, and states its status.
+            (Fate::Agreed, Self::Builtin) => &[Complete, Cut, Open],
+            // Pipelock does not sign the end of a WebSocket that its origin does not close.
             (Fate::Through, Self::Pipelock) if transport == "websocket" => &[Complete, Cut, Open],
+            // Pipelock answers 200 to a fetch only at its end.
+            (Fate::Through, Self::Pipelock) if transport == "fetch" => &[Complete],
             (Fate::Through, Self::Builtin | Self::Pipelock) => &[Complete, Cut],
             (Fate::Through, Self::OldPipelock) => &[Complete],
             (Fate::Opened, Self::Builtin) => &[Cut, Complete, Open, CutSilent, NotAnswered],
@@ -138,6 +146,7 @@ impl Pairing<'_> {
     /// Pairs targets if one of the two sides hides a part. Requests that went through come first,
     /// because they must have a receipt.
     fn by_visible_part(&mut self) {
+        self.compare_hidden_paths();
         let (first, rest) = ORDER.split_at(LET_THROUGH);
         for verdicts in [first, rest] {
             for (target, requests) in &mut self.asked.requests {
@@ -145,7 +154,7 @@ impl Pairing<'_> {
                     continue;
                 }
                 for (signed, actions) in &mut self.actions {
-                    if signed.path == Path::Hidden && !self.redacts {
+                    if !may_leave_out(self.writer, self.redacts, signed) {
                         continue;
                     }
                     if (target.is_partial() || signed.is_partial()) && target.may_be(signed) {
@@ -154,6 +163,34 @@ impl Pairing<'_> {
                         self.result.receipted = self.result.receipted.saturating_add(paired);
                     }
                 }
+            }
+        }
+    }
+
+    /// Compares each hidden path with all requests that it may stand for.
+    fn compare_hidden_paths(&mut self) {
+        if self.writer == Writer::OldPipelock || !self.redacts {
+            return;
+        }
+        for (signed, actions) in &self.actions {
+            if signed.path != Path::Hidden || actions.count() == 0 {
+                continue;
+            }
+            let mut seen = Requests::default();
+            for (target, requests) in &self.asked.requests {
+                if requests.count() > 0 && target.may_be(signed) {
+                    seen.merge(requests);
+                }
+            }
+            if seen.count() > 0 {
+                compare_signed(
+                    self.writer,
+                    signed,
+                    &seen,
+                    actions,
+                    self.tolerance,
+                    self.result,
+                );
             }
         }
     }
@@ -257,6 +294,13 @@ impl Pairing<'_> {
     }
 }
 
+/// Whether this mediator may leave out the parts that are missing in this target. Only an older Pipelock leaves out the
+/// port of a tunnel, and no mediator leaves out a scheme.
+fn may_leave_out(writer: Writer, redacts: bool, signed: &Target) -> bool {
+    let has_origin = signed.port.is_some() && !signed.scheme.is_empty();
+    (has_origin || writer == Writer::OldPipelock) && (redacts || signed.path != Path::Hidden)
+}
+
 /// Pairs requests of these fates with matching actions, and returns the number of pairs.
 fn settle(
     writer: Writer,
@@ -313,6 +357,42 @@ fn compare(
     tolerance: Tolerance,
     result: &mut Reconciliation,
 ) {
+    compare_signed(writer, target, requests, actions, tolerance, result);
+    let connections = requests.count().max(actions.count());
+    if writer == Writer::Builtin {
+        let other = missing(&requests.layers, &actions.layers);
+        result.disagree(Disagreement::OtherLayer, other);
+    }
+    let (least, slack) = least_bytes(writer, target, requests);
+    if actions
+        .bytes
+        .saturating_add(slack.saturating_mul(connections))
+        < least
+    {
+        result.disagree(Disagreement::FewerBytes, 1);
+    }
+    let complete = actions.endings.get(&Ending::Complete).copied().unwrap_or(0);
+    let is_whole =
+        complete == requests.forwarded() && complete == connections && actions.sized == complete;
+    let apart = actions.bytes.abs_diff(requests.bytes);
+    if writer == Writer::Builtin
+        && matches!(target.transport.as_str(), "connect" | "websocket")
+        && is_whole
+        && apart > TUNNEL_SLACK.saturating_mul(connections)
+    {
+        result.disagree(Disagreement::OtherBytes, connections);
+    }
+}
+
+/// Compares what is signed for one target with requests that may include others than those that were signed.
+fn compare_signed(
+    writer: Writer,
+    target: &Target,
+    requests: &Requests,
+    actions: &Actions,
+    tolerance: Tolerance,
+    result: &mut Reconciliation,
+) {
     if let (Some(asked), Some(mut signed), Some(decided)) =
         (requests.times, actions.times, actions.decided)
     {
@@ -334,55 +414,45 @@ fn compare(
     if actions.bytes > most {
         result.disagree(Disagreement::MoreBytes, 1);
     }
-    if writer == Writer::Builtin {
-        let other = missing(&requests.layers, &actions.layers);
-        result.disagree(Disagreement::OtherLayer, other);
+    let other = other_statuses(writer, &target.transport, requests, actions);
+    result.disagree(Disagreement::OtherStatus, other);
+    let is_forward = target.transport == "forward";
+    if is_forward && let Some(sizes) = comparable_sizes(writer, requests) {
+        let not_through = requests.count().saturating_sub(requests.of(Fate::Through));
+        let other = missing(&actions.sizes, &sizes);
+        result.disagree(Disagreement::OtherBytes, other.saturating_sub(not_through));
     }
-    let (least, slack) = least_bytes(writer, target, requests);
-    if actions
-        .bytes
-        .saturating_add(slack.saturating_mul(connections))
-        < least
-    {
-        result.disagree(Disagreement::FewerBytes, 1);
-    }
-    let complete = actions.endings.get(&Ending::Complete).copied().unwrap_or(0);
-    let through = requests.of(Fate::Through);
-    let not_through = requests.count().saturating_sub(through);
-    match target.transport.as_str() {
-        "forward" => {
+}
+
+/// Counts the signed statuses of one target that contradict the statuses of its requests.
+fn other_statuses(writer: Writer, transport: &str, requests: &Requests, actions: &Actions) -> u64 {
+    let except = |statuses: &BTreeMap<u16, u64>, expected: u16| {
+        let other = statuses.iter().filter(|(status, _)| **status != expected);
+        other.fold(0_u64, |sum, (_, count)| sum.saturating_add(*count))
+    };
+    let unseen = |statuses: &BTreeMap<u16, u64>| {
+        missing(statuses, &requests.statuses).saturating_sub(requests.without_status)
+    };
+    match (transport, writer) {
+        ("forward", _) | ("websocket", Writer::Builtin) => {
             let mut statuses = actions.statuses.clone();
             for (status, count) in &actions.cut_with {
                 tally::some(&mut statuses, *status, *count);
             }
-            let other = missing(&statuses, &requests.statuses);
-            result.disagree(
-                Disagreement::OtherStatus,
-                other.saturating_sub(requests.without_status),
-            );
-            if let Some(sizes) = comparable_sizes(writer, requests) {
-                let other = missing(&actions.sizes, &sizes);
-                result.disagree(Disagreement::OtherBytes, other.saturating_sub(not_through));
-            }
+            unseen(&statuses)
         }
-        "connect" => {
-            let other = actions
-                .statuses
-                .iter()
-                .filter(|(status, _)| **status != 200);
-            let other = other.fold(0_u64, |sum, (_, count)| sum.saturating_add(*count));
-            result.disagree(Disagreement::OtherStatus, other);
-            let is_whole =
-                complete == through && complete == connections && actions.sized == complete;
-            let apart = actions.bytes.abs_diff(requests.bytes);
-            if writer == Writer::Builtin
-                && is_whole
-                && apart > TUNNEL_SLACK.saturating_mul(connections)
-            {
-                result.disagree(Disagreement::OtherBytes, connections);
-            }
+        ("connect", _) => {
+            let opened = requests.statuses.get(&TUNNEL_OPEN).copied().unwrap_or(0);
+            let not_opened = requests.count().saturating_sub(opened);
+            let cut = except(&actions.cut_with, TUNNEL_OPEN).saturating_sub(not_opened);
+            except(&actions.statuses, TUNNEL_OPEN).saturating_add(cut)
         }
-        _ => {}
+        // A Pipelock signs the code with which it closes the WebSocket.
+        ("websocket", Writer::Pipelock) => except(&actions.statuses, CLOSE_NORMAL)
+            .saturating_add(except(&actions.cut_with, CLOSE_BY_POLICY)),
+        // The status of a complete fetch is in the body of the answer.
+        ("fetch", Writer::Pipelock) => unseen(&actions.cut_with),
+        _ => 0,
     }
 }
 
@@ -393,7 +463,7 @@ fn least_bytes(writer: Writer, target: &Target, requests: &Requests) -> (u64, u6
     let (up, down) = requests.through_bytes;
     let both = up.saturating_add(down);
     match (writer, target.transport.as_str()) {
-        (Writer::Builtin, "connect") => (both, TUNNEL_SLACK),
+        (Writer::Builtin, "connect" | "websocket") => (both, TUNNEL_SLACK),
         (Writer::Builtin, "forward") if up > IN_BUFFERS => (both, IN_BUFFERS),
         (Writer::Builtin | Writer::Pipelock, "forward") => (down, TUNNEL_SLACK),
         _ => (0, 0),

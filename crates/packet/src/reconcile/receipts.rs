@@ -22,7 +22,7 @@ pub(super) const ALLOW_LIST: &str = "allowlist";
 /// Layer of the receipt that Pipelock signs at the end of a WebSocket.
 pub(super) const CLOSE_LAYER: &str = "session_close";
 /// Transports whose allowed actions begin with an intent, if the mediator signs intents.
-const WITH_INTENTS: [&str; 3] = ["connect", "forward", "websocket"];
+const WITH_INTENTS: [&str; 4] = ["connect", "fetch", "forward", "websocket"];
 /// Reasons of outcomes without a connection to the origin.
 const NOT_REACHED: [&str; 3] = ["dial_failed", "upstream_dial_failed", "ssrf_dns_rebind"];
 /// Reason of an outcome with a connection to the origin and without an answer.
@@ -194,7 +194,8 @@ pub struct Receipts {
     pub(super) impossible_outcomes: u64,
     /// Number of outcomes that a mediator may write although they leave out a number.
     pub(super) outcomes_without_numbers: u64,
-    /// Number of allowed actions that begin without an intent, and of closes of `WebSocket`s that follow no outcome.
+    /// Number of actions that begin with neither an intent nor a denial, and of closes of `WebSocket`s that follow no
+    /// outcome.
     pub(super) without_intent: u64,
     /// Number of actions with a second intent before their end.
     pub(super) second_intents: u64,
@@ -309,8 +310,8 @@ impl Receipts {
         }
         let is_intent = receipt.phase == "intent";
         let is_first = !self.open.contains_key(receipt.id);
-        let is_allowed = verdict == "allow" && WITH_INTENTS.contains(&receipt.transport);
-        if is_close || is_first && is_allowed && !is_intent {
+        let has_intents = WITH_INTENTS.contains(&receipt.transport);
+        if is_close || is_first && has_intents && !is_denial && !is_intent {
             self.without_intent = self.without_intent.saturating_add(1);
         }
         let action = self

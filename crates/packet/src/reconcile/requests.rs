@@ -93,8 +93,27 @@ impl Requests {
             .fold(0, |sum, fate| sum.saturating_add(self.of(fate)))
     }
 
+    /// Returns the number of requests that the relay carried to their end.
+    pub(super) fn forwarded(&self) -> u64 {
+        let others = self.reasons.values();
+        others.fold(self.count(), |rest, count| rest.saturating_sub(*count))
+    }
+
     pub(super) fn of(&self, fate: Fate) -> u64 {
         self.fates.get(&fate).copied().unwrap_or(0)
+    }
+
+    /// Adds the requests to another target, except for the values that are compared only with all actions of a target.
+    pub(super) fn merge(&mut self, other: &Self) {
+        merge(&mut self.fates, &other.fates);
+        merge(&mut self.statuses, &other.statuses);
+        merge(&mut self.sizes, &other.sizes);
+        self.without_status = self.without_status.saturating_add(other.without_status);
+        self.given_up = self.given_up.saturating_add(other.given_up);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        if let Some(times) = other.times {
+            widen(&mut self.times, times);
+        }
     }
 
     fn add(&mut self, row: &RelayRow) {
@@ -179,6 +198,12 @@ impl Asked {
             None => self.nameless.entry(transport.to_owned()).or_default(),
         };
         requests.add(row);
+    }
+}
+
+fn merge<K: Ord + Clone>(counts: &mut BTreeMap<K, u64>, others: &BTreeMap<K, u64>) {
+    for (key, count) in others {
+        tally::some(counts, key.clone(), *count);
     }
 }
 

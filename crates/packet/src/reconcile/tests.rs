@@ -1,6 +1,7 @@
 //! Honest records agree, and each way in which one recorder can contradict the others is reported.
 mod builtin;
 mod ends;
+mod hidden;
 mod pipelock;
 
 use egress_policy::AllowList;

@@ -25,7 +25,8 @@ fn close(run: &mut Run, verdict: &str) {
 fn the_end_of_a_websocket_follows_its_outcome() {
     let ended = |reason: &str| {
         let mut run = socket();
-        let pattern = format!("status=1008 bytes=20 reason={reason}");
+        let code = if reason == "complete" { 1000 } else { 1008 };
+        let pattern = format!("status={code} bytes=20 reason={reason}");
         run.action(1, "websocket", "WS", SOCKET, &pattern);
         assert_eq!(named(&run, PIPELOCK), Vec::<&str>::new(), "{reason}");
         run
@@ -73,8 +74,109 @@ fn an_allowed_action_begins_with_an_intent_if_there_are_any() {
     let mut run = socket();
     let facts = json!({"transport": "websocket", "method": "WS", "target": SOCKET});
     run.receipt(1, "", &facts);
-    assert_eq!(named(&run, OLD_PIPELOCK), Vec::<&str>::new());
-    assert_eq!(named(&run, PIPELOCK), ["other_form"]);
+    for verdict in ["allow", "warn", "strip", "redirect", "forward"] {
+        run.rewrite(1, &json!({"verdict": verdict}));
+        assert_eq!(named(&run, OLD_PIPELOCK), Vec::<&str>::new(), "{verdict}");
+        let found = named(&run, PIPELOCK);
+        assert!(found.contains(&"other_form"), "{verdict}: {found:?}");
+    }
+}
+
+#[test]
+fn the_status_of_a_websocket_is_the_one_that_its_mediator_signs() {
+    for (pattern, of_builtin, of_pipelock) in [
+        (
+            "status=101 bytes=510 reason=complete",
+            None,
+            Some("other_status"),
+        ),
+        (
+            "status=1000 bytes=500 reason=complete",
+            Some("other_status"),
+            None,
+        ),
+        (
+            "status=1008 bytes=500 reason=policy_blocked",
+            Some("other_status"),
+            None,
+        ),
+        (
+            "status=403 bytes=0 reason=complete",
+            Some("other_status"),
+            Some("other_status"),
+        ),
+        (
+            "status=403 bytes=0 reason=reset",
+            Some("other_status"),
+            Some("other_status"),
+        ),
+        (
+            "status=101 bytes=90000 reason=complete",
+            Some("other_bytes"),
+            Some("other_status"),
+        ),
+        (
+            "status=502 bytes=0 reason=fetch_failed",
+            Some("through_but_denied"),
+            Some("through_but_denied"),
+        ),
+    ] {
+        let mut run = socket();
+        run.action(1, "websocket", "WS", SOCKET, pattern);
+        for (around, expected) in [(BUILTIN, of_builtin), (PIPELOCK, of_pipelock)] {
+            let found = named(&run, around);
+            let of_number =
+                |what: &&str| ["other_status", "other_bytes", "through_but_denied"].contains(what);
+            assert_eq!(found.into_iter().find(of_number), expected, "{pattern}");
+        }
+    }
+}
+
+#[test]
+fn a_fetch_that_was_answered_is_complete() {
+    for (pattern, row, found) in [
+        (
+            "status=404 bytes=9 reason=complete",
+            json!({"status": 200}),
+            None,
+        ),
+        (
+            "status=502 bytes=0 reason=reset",
+            json!({"status": 200}),
+            Some("other_status"),
+        ),
+        (
+            "status=200 bytes=0 reason=reset",
+            json!({"status": 200}),
+            Some("through_but_denied"),
+        ),
+    ] {
+        let mut run = Run::new();
+        run.action(1, "fetch", "GET", "http://a.test/f", pattern);
+        run.request(1, "fetch", "GET http://a.test/f", "forwarded", &row);
+        assert_eq!(named(&run, PIPELOCK).pop(), found, "{pattern}");
+    }
+}
+
+#[test]
+fn a_tunnel_that_was_opened_has_the_status_200() {
+    let tunnel = |row: serde_json::Value, pattern: &str| {
+        let mut run = Run::new();
+        run.action(1, "connect", "CONNECT", "https://a.test:443/", pattern);
+        run.request(1, "connect", "CONNECT a.test:443", "forwarded", &row);
+        run.opened(443, 300);
+        run
+    };
+    for around in [BUILTIN, PIPELOCK] {
+        let cut = |row, pattern| named(&tunnel(row, pattern), around).contains(&"other_status");
+        let opened = json!({"status": 200, "bytes_up": 9});
+        assert!(!cut(opened.clone(), "status=200 bytes=9 reason=reset"));
+        assert!(cut(opened, "status=403 bytes=9 reason=reset"));
+        assert!(!cut(
+            json!({"status": 500}),
+            "status=500 bytes=0 reason=hijack_failed"
+        ));
+    }
 }
 
 #[test]
@@ -168,7 +270,7 @@ fn what_was_given_up_may_be_signed_late() {
 #[test]
 fn a_denied_message_ends_its_websocket() {
     let mut run = Run::new();
-    let pattern = "status=101 bytes=20 reason=complete";
+    let pattern = "status=1000 bytes=20 reason=complete";
     run.action(1, "websocket", "WS", "ws://a.test/ws", pattern);
     let row = json!({"status": 101, "bytes_down": 500});
     run.request(1, "websocket", "GET ws://a.test/ws", "forwarded", &row);
