@@ -160,7 +160,7 @@ fn a_fetch_that_was_answered_is_complete() {
 
 #[test]
 fn a_tunnel_that_was_opened_has_the_status_200() {
-    let tunnel = |row: serde_json::Value, pattern: &str| {
+    let tunnel = |row: Value, pattern: &str| {
         let mut run = Run::new();
         run.action(1, "connect", "CONNECT", "https://a.test:443/", pattern);
         run.request(1, "connect", "CONNECT a.test:443", "forwarded", &row);
