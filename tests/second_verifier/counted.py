@@ -37,9 +37,13 @@ def counter_caps(boundary: Boundary, log: FlowLog | None) -> list[str]:
     denied = len(rows.of("kernel_mediator_denied")) + sum(map(_more, rows.of("kernel_mediator_denied_repeats")))
     last = next(reversed(rows.of("supervisor")), {})
     seen = counters.get("closes_seen", 0)
+    slots = counters.get("slots_written", 0)
+    relay = [(row.get("cookie", 0), row.get("connect_ns", 0)) for row in rows.of("relay")]
+    connections = {connection for connection in relay if connection[0] != 0}
     met = {
         "closes_expected": counters.get("closes_expected", 0) == seen,
         "closes_seen": seen >= closes,
+        "slots_written": len(connections) <= slots <= counters.get("closes_expected", 0),
         "mediator_denied": counters.get("mediator_denied", 0) == denied,
         "ring_full": counters.get("ring_full", 0) == last.get("ring_full", 0),
         "relay_denied": counters.get("relay_denied", 0) == last.get("relay_denied", 0),

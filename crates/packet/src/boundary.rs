@@ -132,6 +132,7 @@ pub fn judge(
             boundary_document,
             boundary: files.boundary,
             counted: &counted,
+            connections: joined.connections(),
             times: joined.times(),
             has_archive,
             capsule: capsule.as_ref(),

@@ -167,9 +167,12 @@ impl Counted {
 
     /// Compares the numbers of `boundary.json` with the rows. Rows that could not be written are
     /// still counted. In that case, `incomplete` has a reason.
+    ///
+    /// `connections` is the number of connections in the rows of the relay.
     pub(super) fn check(
         &self,
         boundary_document: &BoundaryDocument,
+        connections: u64,
         findings: &mut Findings,
         caps: &mut Caps,
     ) {
@@ -192,6 +195,16 @@ impl Counted {
             (
                 self.closes <= counters.closes_seen,
                 "the flow log has more closes than the kernel counted",
+            ),
+            // The relay serves no connection without a slot. The kernel counts the expected close of a
+            // connection before it writes the slot.
+            (
+                connections <= counters.slots_written,
+                "the flow log has more connections to the relay than slots were written",
+            ),
+            (
+                counters.slots_written <= counters.closes_expected,
+                "more slots were written than closes were expected",
             ),
             (
                 counters.mediator_denied == self.mediator_denied,

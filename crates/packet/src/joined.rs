@@ -337,6 +337,15 @@ impl Joined {
         }
     }
 
+    /// Returns the number of connections in the rows of the relay. A connection can have many rows.
+    pub(super) fn connections(&self) -> u64 {
+        let all = self.served.iter();
+        let mut all: Vec<(u64, u64)> = all.map(|served| served.connection).collect();
+        all.sort_unstable();
+        all.dedup();
+        u64::try_from(all.len()).unwrap_or(u64::MAX)
+    }
+
     /// Returns the contradictions. `proxy_port` is the port of the explicit proxy, if the capsule states it.
     pub(super) fn finish(
         mut self,

@@ -36,6 +36,8 @@ pub(super) struct Statements<'a> {
     pub(super) boundary_document: &'a BoundaryDocument,
     pub(super) boundary: Option<&'a [u8]>,
     pub(super) counted: &'a Counted,
+    /// Number of connections in the rows of the relay.
+    pub(super) connections: u64,
     pub(super) times: RunTimes,
     /// Whether there is an archive of the changes that were not applied. `None` while the packet is being made.
     pub(super) has_archive: Option<bool>,
@@ -52,7 +54,8 @@ pub(super) struct Statements<'a> {
 impl<'a> Statements<'a> {
     pub(super) fn check(self, findings: &mut Findings, caps: &mut Caps) {
         self.form(caps);
-        self.counted.check(self.boundary_document, findings, caps);
+        self.counted
+            .check(self.boundary_document, self.connections, findings, caps);
         self.repeated(findings);
         self.times(findings);
         self.steps(caps);

@@ -1,7 +1,7 @@
 //! Statements that an attacker without a key can change, or that only the boundary can change.
 use super::entry::{
     ARCHIVE, BOUNDARY, CALLERS_WISH, CHANGES, CLOSE, FLOWS, Harmless, KERNEL_ALONE, MEASURED_ONCE,
-    MEDIATOR_SOCKETS, ORDER, PACKET, PROCESS, RELAY_ALONE, SUPERVISOR_SAW, WHITE_SPACE,
+    MEDIATOR_SOCKETS, ORDER, PACKET, PROCESS, RELAY_ALONE, SECONDS, SUPERVISOR_SAW, WHITE_SPACE,
     WITHIN_SECONDS, WORDS_OF_AN_ERROR, boundary, keyless,
 };
 
@@ -35,8 +35,8 @@ pub(super) static TABLE: &[Harmless] = &[
     boundary(
         BOUNDARY,
         "/counters/slots_written",
-        "*",
-        "Only the kernel counts the connections that it redirected to the relay, including connections of the probes.",
+        "minus_one",
+        "Only the kernel counts the connections of the probes. The rows of the relay are a lower bound.",
     ),
     boundary(
         BOUNDARY,
@@ -166,10 +166,10 @@ pub(super) static TABLE: &[Harmless] = &[
     ),
     boundary(FLOWS, "/kernel_close", "*", CLOSE),
     boundary(FLOWS, "/kernel_close/bytes_*", "*", CLOSE),
-    boundary(FLOWS, "/kernel_close/ts", "*", WITHIN_SECONDS),
+    boundary(FLOWS, "/kernel_close/ts", SECONDS, WITHIN_SECONDS),
     boundary(FLOWS, "/kernel_mediator.*", "at_the_front", ORDER),
     boundary(FLOWS, "/kernel_mediator.*", "swapped", ORDER),
-    boundary(FLOWS, "/kernel_mediator.*/ts", "*", WITHIN_SECONDS),
+    boundary(FLOWS, "/kernel_mediator.*/ts", SECONDS, WITHIN_SECONDS),
     boundary(FLOWS, "/kernel_mediator.*/bytes_*", "*", MEDIATOR_SOCKETS),
     boundary(FLOWS, "/kernel_mediator.*/cookie", "*", MEDIATOR_SOCKETS),
     boundary(
@@ -206,7 +206,7 @@ pub(super) static TABLE: &[Harmless] = &[
     boundary(FLOWS, "/kernel_repeats.*", "twice", KERNEL_ALONE),
     boundary(FLOWS, "/kernel_repeats.*/count", "*", KERNEL_ALONE),
     boundary(FLOWS, "/kernel_repeats.*/last", "*", KERNEL_ALONE),
-    boundary(FLOWS, "/kernel_repeats.*/ts", "*", WITHIN_SECONDS),
+    boundary(FLOWS, "/kernel_repeats.*/ts", SECONDS, WITHIN_SECONDS),
     boundary(
         FLOWS,
         "/kernel_repeats.*/name",
@@ -215,8 +215,13 @@ pub(super) static TABLE: &[Harmless] = &[
     ),
     boundary(FLOWS, "/relay.*", "at_the_front", WITHIN_SECONDS),
     boundary(FLOWS, "/relay.*", "swapped", WITHIN_SECONDS),
-    boundary(FLOWS, "/relay.*/duration_us", "*", WITHIN_SECONDS),
-    boundary(FLOWS, "/relay.*/ts", "*", WITHIN_SECONDS),
+    boundary(
+        FLOWS,
+        "/relay.*/duration_us",
+        "zero|plus_one|minus_one|swapped|neighbour",
+        WITHIN_SECONDS,
+    ),
+    boundary(FLOWS, "/relay.*/ts", SECONDS, WITHIN_SECONDS),
     boundary(
         FLOWS,
         "/relay.blocked.*/status",
@@ -276,16 +281,17 @@ pub(super) static TABLE: &[Harmless] = &[
         "word=*",
         RELAY_ALONE,
     ),
-    boundary(FLOWS, "/resolver*", "*", WITHIN_SECONDS),
+    boundary(FLOWS, "/resolver*", "at_the_front|swapped", WITHIN_SECONDS),
+    boundary(FLOWS, "/resolver*/ts", SECONDS, WITHIN_SECONDS),
     boundary(FLOWS, "/supervisor.*", "swapped", WITHIN_SECONDS),
-    boundary(FLOWS, "/supervisor.*/links*", "*", ORDER),
+    boundary(FLOWS, "/supervisor.*/links*", "swapped|reordered", ORDER),
     boundary(
         FLOWS,
         "/supervisor.end/clock_set_ms",
         "*",
         "Only the supervisor compares the clocks; a number that is larger than needed is shown.",
     ),
-    boundary(FLOWS, "/supervisor.*/ts", "*", WITHIN_SECONDS),
+    boundary(FLOWS, "/supervisor.*/ts", SECONDS, WITHIN_SECONDS),
     boundary(
         FLOWS,
         "/supervisor.heartbeat/processes",
@@ -293,9 +299,9 @@ pub(super) static TABLE: &[Harmless] = &[
         "Only the supervisor counts the command's processes.",
     ),
     boundary(PACKET, "/", "white_space", WHITE_SPACE),
-    boundary(PACKET, "/generated_at", "*", WITHIN_SECONDS),
-    boundary(PACKET, "/run/started_at", "*", WITHIN_SECONDS),
-    boundary(PACKET, "/run/completed_at", "*", WITHIN_SECONDS),
+    boundary(PACKET, "/generated_at", SECONDS, WITHIN_SECONDS),
+    boundary(PACKET, "/run/started_at", SECONDS, WITHIN_SECONDS),
+    boundary(PACKET, "/run/completed_at", SECONDS, WITHIN_SECONDS),
     boundary(
         PACKET,
         "/run/agent_exit_code",
@@ -319,7 +325,7 @@ pub(super) static TABLE: &[Harmless] = &[
     boundary(
         PACKET,
         "/verifier/signer_key",
-        "*",
+        "upper_case",
         "It is the same key in other letter case.",
     ),
     boundary("posture-capsule.json", "/", "white_space", WHITE_SPACE),

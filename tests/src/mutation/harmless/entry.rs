@@ -12,7 +12,8 @@ pub enum By {
     OldPipelock,
 }
 
-/// An entry of the table. In `path` and `operator`, a `*` matches any text.
+/// An entry of the table. In `path` and `operator`, a `*` matches any text. In `operator`, a `|` separates patterns, one of
+/// which must match.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Harmless {
     /// Mediators to which the entry applies.
@@ -44,7 +45,10 @@ impl Harmless {
             && self.attacker == attacker
             && self.file == file
             && is_like(path, self.path)
-            && is_like(operator, self.operator)
+            && self
+                .operator
+                .split('|')
+                .any(|pattern| is_like(operator, pattern))
     }
 }
 
@@ -163,6 +167,8 @@ pub(super) const CLOSE: &str =
 pub(super) const MEDIATOR_SOCKETS: &str =
     "Only the kernel sees the mediator's sockets; receipts name no address, and no name server.";
 pub(super) const WITHIN_SECONDS: &str = "Times are compared with a tolerance of seconds, because the records of a busy machine are late.";
+/// The operators that change a time by seconds: by one second, or to another time of the same run.
+pub(super) const SECONDS: &str = "second_*|word=2*|swapped|neighbour";
 pub(super) const RELAY_ALONE: &str = "Only the relay recorded the value, because the request did not reach the mediator or the mediator does not sign the value.";
 pub(super) const MEASURED_ONCE: &str =
     "Only the supervisor measured the value, and nothing else in the packet depends on the value.";

@@ -1,7 +1,7 @@
 //! Statements that only the mediator can change.
 use super::entry::{
-    ALL, BUILTIN, DURABILITY, ENTRY, ENVELOPE, Harmless, OWN_WORD, RECORD, ROOT_TIMES, SESSIONS,
-    WITHIN_SECONDS, WRITTEN_ANEW, mediator,
+    ALL, BUILTIN, DURABILITY, ENTRY, ENVELOPE, Harmless, OWN_WORD, RECORD, ROOT_TIMES, SECONDS,
+    SESSIONS, WITHIN_SECONDS, WRITTEN_ANEW, mediator,
 };
 
 pub(super) static TABLE: &[Harmless] = &[
@@ -126,8 +126,8 @@ pub(super) static TABLE: &[Harmless] = &[
         BUILTIN,
         RECORD,
         "/*.block.*/target",
-        "*",
+        "upper_case|longer",
         "Another letter case, a query, or white space does not change the destination.",
     ),
-    mediator(ALL, RECORD, "/*/timestamp", "*", WITHIN_SECONDS),
+    mediator(ALL, RECORD, "/*/timestamp", SECONDS, WITHIN_SECONDS),
 ];

@@ -2,7 +2,7 @@
 //! others.
 use super::entry::{
     BOUNDARY, CALLERS_WISH, ENTRY, ENVELOPE, FLOWS, Harmless, MEDIATOR_SOCKETS, OLD_PIPELOCK,
-    ORDER, OTHER_SIGNATURE, OWN_WORD, PIPELOCK, PIPELOCKS, RECORD, WITHIN_SECONDS,
+    ORDER, OTHER_SIGNATURE, OWN_WORD, PIPELOCK, PIPELOCKS, RECORD, SECONDS, WITHIN_SECONDS,
     WORDS_OF_AN_ERROR, WRITTEN_ANEW, boundary_with, mediator,
 };
 
@@ -324,7 +324,7 @@ pub(super) static TABLE: &[Harmless] = &[
         PIPELOCKS,
         FLOWS,
         "/kernel_mediator_denied_repeats.*/ts",
-        "*",
+        SECONDS,
         WITHIN_SECONDS,
     ),
     boundary_with(
