@@ -118,7 +118,9 @@ _FORM = obj({
         )),
     ),
     "allowed_unix?": array(_open(path=string, as_owner=boolean)),
-    "view?": _open(left_out=array(_open(path=string, why=string)), masked=_TEXTS),
+    "view?": _open(
+        left_out=array(_open(path=string, why=string)), masked=_TEXTS, home_tools=_TEXTS, cache=nullable(string),
+    ),
     "environment?": _open(passed=_TEXTS, dropped=_TEXTS, set=_TEXTS),
     "tls_interception?": nullable(_open(certificate_sha256=string, files=_TEXTS)),
     "limits?": _open(

@@ -47,6 +47,7 @@ mod record;
 mod require;
 pub mod retry;
 mod run;
+pub mod screen;
 pub mod secret_urls;
 mod topology;
 #[cfg(feature = "liar")]

@@ -47,12 +47,13 @@ const NODE_CLIENTS: [&str; 1] = ["ws@8.23.0"];
 const ZIZMOR: &str = "1.32.0";
 
 /// Programs that the end-to-end tests start, and their Debian packages.
-const TEST_PROGRAMS: [(&str, &str); 18] = [
+const TEST_PROGRAMS: [(&str, &str); 22] = [
     ("bash", "bash"),
     ("chromium", "chromium"),
     ("curl", "curl"),
     ("git", "git"),
     ("go", "golang-go"),
+    ("htop", "htop"),
     ("ip", "iproute2"),
     ("java", "default-jdk-headless"),
     ("javac", "default-jdk-headless"),
@@ -65,6 +66,9 @@ const TEST_PROGRAMS: [(&str, &str); 18] = [
     ("setpriv", "util-linux"),
     ("sudo", "sudo"),
     ("systemd-analyze", "systemd"),
+    ("tmux", "tmux"),
+    ("top", "procps"),
+    ("vim", "vim"),
     ("wget", "wget"),
 ];
 

@@ -195,7 +195,8 @@ impl Pipelock {
                 killed = true;
                 self.child.signal(Signal::SIGKILL);
                 let complete = self.has_finished();
-                let text = format!("Pipelock did not end within {END_WITHIN:?} and was killed");
+                let seconds = END_WITHIN.as_secs();
+                let text = format!("Pipelock did not end within {seconds} seconds and was killed");
                 match (self.child.wait_for(1000), complete) {
                     (Ok(Some(_)), true) => {
                         notes.push(format!("{text}; its evidence was complete by then"));

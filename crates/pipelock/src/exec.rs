@@ -51,8 +51,6 @@ pub fn main(plan_fd: RawFd, _unused: RawFd) -> u8 {
 fn become_pipelock(plan_fd: RawFd) -> io::Result<std::convert::Infallible> {
     let parent = nix::unistd::getppid();
     let plan: ExecPlan = handover::read_plan(plan_fd)?;
-    // The terminal sends signals to every process of its group, but only the supervisor acts on them.
-    nix::unistd::setsid()?;
     let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     process::disable_core_dumps();

@@ -14,11 +14,11 @@
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::path::{Component, Path, PathBuf};
 
 use egress_workspace::credentials::Shown;
-use mounts::{SAFE, bind, bind_read_only, overlay, tmpfs};
+use mounts::{SAFE, bind_read_only, overlay, tmpfs};
 use nix::fcntl::{OFlag, open};
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
@@ -26,6 +26,8 @@ use nix::sys::stat::Mode;
 use super::mountinfo::{self, Mount};
 use step::{Step, if_present, make, own, place};
 
+mod devices;
+pub mod home;
 mod mounts;
 mod step;
 
@@ -83,7 +85,6 @@ pub const SCRATCH: [&str; 4] = ["/dev/shm", "/run", "/tmp", "/var/tmp"];
 pub const COMMAND_FILES: &str = "/run/command-files";
 /// Size limit of all command files together, in bytes.
 pub const COMMAND_FILES_BYTES: u64 = 8 << 20;
-const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// The largest file that is copied into the file view, in bytes.
 const LARGEST_COPY: u64 = 1 << 20;
 /// Size limit of the tmpfs over a masked directory, in bytes. A GitHub event file must fit into it.
@@ -344,48 +345,6 @@ impl View {
             .iter()
             .map(|path| open(&self.inside(path), flags, Mode::empty()).at("open", path))
             .collect()
-    }
-
-    fn devices(&self, scratch: u64) -> io::Result<()> {
-        let dev = self.inside(Path::new("/dev"));
-        mount(
-            Some("tmpfs"),
-            &dev,
-            Some("tmpfs"),
-            MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
-            Some("size=64k,mode=755"),
-        )
-        .at("mount a tmpfs on", &dev)?;
-        for name in DEVICES {
-            let node = dev.join(name);
-            place(&node, &[], 0o644)?;
-            bind(&Path::new("/dev").join(name), &node)?;
-        }
-        for (link, to) in [
-            ("fd", "/proc/self/fd"),
-            ("stdin", "/proc/self/fd/0"),
-            ("stdout", "/proc/self/fd/1"),
-            ("stderr", "/proc/self/fd/2"),
-            ("ptmx", "pts/ptmx"),
-        ] {
-            let link = dev.join(link);
-            symlink(to, &link).at("create the symbolic link", &link)?;
-        }
-        let pts = dev.join("pts");
-        make(&pts, 0o755)?;
-        // A quarter of the 4,096 terminals that all users of the machine share.
-        let options = "newinstance,ptmxmode=0666,mode=0620,gid=5,max=1024";
-        mount(
-            Some("devpts"),
-            &pts,
-            Some("devpts"),
-            MsFlags::MS_NOSUID | MsFlags::MS_NOEXEC,
-            Some(options),
-        )
-        .at("mount a devpts on", &pts)?;
-        let shm = dev.join("shm");
-        make(&shm, 0o755)?;
-        tmpfs(&shm, 0o1777, scratch, None)
     }
 
     /// Makes `path` a directory that the command can enter. A directory on the way is replaced if

@@ -31,4 +31,5 @@ pub mod rename;
 pub mod routes;
 pub mod slots;
 pub mod sock_diag;
+pub mod terminal;
 pub mod xattr;

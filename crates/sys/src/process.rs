@@ -1,6 +1,6 @@
 //! Starts and ends processes.
 //!
-//! Claims: core-dump
+//! Claims: core-dump, terminal-keys
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io;
@@ -138,8 +138,10 @@ pub(crate) fn alone() -> io::Result<()> {
     Err(io::Error::other("the process has more than one thread"))
 }
 
-/// Starts this same binary with `args` in `placement`. The process gets the descriptors in `keep`
-/// and the standard streams, an environment with just `LOCALDOMAIN`, and no blocked signals.
+/// Starts this same binary with `args` in `placement`. The process gets only the descriptors in
+/// `keep` in addition to the standard streams, an environment with just `LOCALDOMAIN`, and no
+/// blocked signals. It leads a new session without a terminal, so that no key of the caller's
+/// terminal signals it.
 ///
 /// # Errors
 /// Returns the error of `clone3(2)` or `execve(2)`, or an error while this process has more than
@@ -151,6 +153,7 @@ pub fn spawn_self(
     stdio: [BorrowedFd<'_>; 3],
 ) -> io::Result<Child> {
     let become_stage = || -> io::Result<Infallible> {
+        nix::unistd::setsid()?;
         for (number, fd) in (0..).zip(stdio) {
             redirect(&fd, number)?;
         }

@@ -16,6 +16,8 @@ pub mod keygen;
 #[cfg(target_os = "linux")]
 mod keys_and_policy;
 mod manual;
+#[cfg(target_os = "linux")]
+mod not_executed;
 mod output;
 #[cfg(target_os = "linux")]
 mod pipelock;
@@ -76,7 +78,7 @@ enum Command {
 const EXAMPLES: &str = "\
 Examples:
   egress keygen --out signer.key
-  egress run --config policy.yaml --signer-private-key signer.key -- ./agent.sh
+  egress run --config policy.yaml --signer-private-key signer.key ./agent.sh
   egress verify pipelock-audit-packet --key signer.key.pub
 
 `egress run` needs root. `egress doctor` checks everything else that it needs.";

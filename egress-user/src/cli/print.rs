@@ -10,7 +10,7 @@ use egress_workspace::apply::model::{Change, ChangeOutcome};
 use pipelock_receipts::findings::visible;
 use serde_json::{Value, json};
 
-use super::exit;
+use super::{exit, not_executed};
 use crate::ci_commands::{harmless, harmless_json};
 use crate::run::emit::Emitted;
 use crate::run::ending::Ending;
@@ -259,22 +259,11 @@ fn reason(reason: &Reason) -> String {
 
 /// Returns the error and the hint if the command could not be executed.
 fn not_executed(run: &Emitted) -> Option<(String, &'static str)> {
-    let Ending::NotExecuted(status) = run.ending else {
+    let Ending::NotExecuted(why) = &run.ending else {
         return None;
     };
-    let (why, hint) = if status == i32::from(exit::NOT_FOUND) {
-        (
-            "the file or its interpreter was not found",
-            "inside the boundary, /tmp, /run, and home directories are empty; put the file into the working directory",
-        )
-    } else {
-        (
-            "it cannot be executed",
-            "make it executable for all users (chmod 755), or name its interpreter first",
-        )
-    };
-    let text = format!("cannot run {}: {why}", visible(&run.command));
-    Some((text, hint))
+    let (why, hint) = not_executed::text(why);
+    Some((format!("cannot run {}: {why}", visible(&run.command)), hint))
 }
 
 /// Returns the line for one denied destination, with the policy line that would allow it.
@@ -307,10 +296,7 @@ pub fn whole_result(run: &Emitted) -> Value {
 }
 
 fn result(run: &Emitted, failure: Option<&(String, &str)>) -> Value {
-    let status = match &run.ending {
-        Ending::Exited(status) | Ending::NotExecuted(status) => Some(*status),
-        Ending::TimedOut | Ending::Failed(_) => None,
-    };
+    let status = run.ending.status();
     let denied: Vec<_> = run
         .denied
         .iter()

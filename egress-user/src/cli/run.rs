@@ -14,6 +14,7 @@ use super::failure::{self, Form};
 use super::route::route;
 use super::sudo_driver::ResultFile;
 use super::{keys_and_policy, pipelock, print};
+use crate::ci_commands::Obeyed;
 use crate::run::emit::Emitted;
 use crate::run::error::RunError;
 use crate::run::packet_dir::PacketDir;
@@ -26,6 +27,8 @@ use crate::run::stale_runs::{self, SweepReach};
 use crate::run::supervise::block_signals;
 
 pub(super) mod args;
+mod home;
+mod tty;
 
 use args::MediatorKind;
 pub use args::RunArgs;
@@ -106,7 +109,8 @@ fn check_options(args: &RunArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
+/// Checks the working directory, and returns it without links.
+fn workdir(args: &RunArgs) -> anyhow::Result<PathBuf> {
     let shown = args.workdir.display().to_string();
     let workdir = args
         .workdir
@@ -124,7 +128,11 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         workdir.to_str().is_some(),
         "the path of working directory {shown} is not UTF-8; rename the directory"
     );
+    Ok(workdir)
+}
 
+fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
+    let workdir = workdir(&args)?;
     check_options(&args)?;
     let (command, script_basename, argument_count) = command(&args, &workdir)?;
     let mut masked = Vec::new();
@@ -140,7 +148,8 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
             .flatten()
             .filter_map(|path| path.canonicalize().ok()),
     );
-    let environment = args.driven.environment()?;
+    let mut environment = args.driven.environment()?;
+    let home = args.homes.find(&mut environment, &workdir);
     let path_in = |wanted: &str| {
         let found = environment.iter().find(|(name, _)| name == wanted);
         found.and_then(|(_, path)| Path::new(path).canonicalize().ok())
@@ -150,6 +159,8 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     masked.extend(path_in("RUNNER_TEMP"));
     let shown = path_in("GITHUB_EVENT_PATH").into_iter().collect();
     let limits = limits(&args)?;
+    let reads_commands = args.driven.driven || Obeyed::by(&environment).commands;
+    let terminal = args.tty.decide(reads_commands)?;
     let layers = Layers::from_environment()?;
     let keys = keys_and_policy::Keys {
         private: args.signer_private_key.as_deref(),
@@ -166,6 +177,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         "packet directory {} contains the working directory; choose another one with --packet-dir",
         packet.path().display()
     );
+    let cache = args.homes.cache(&workdir, &environment)?;
     let protected = protected(&args, &workdir, &mediator, &policy)?;
     Ok(Plan {
         mode: args.mode,
@@ -195,6 +207,9 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         dns: args.dns,
         proxy_port: args.proxy_port,
         limits,
+        caller_home: home.path,
+        tools: home.tools,
+        cache,
         timeout: args.timeout.map(Duration::from_secs),
         accepted_risks: args.accepted_risks,
         masked,
@@ -204,6 +219,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         } else {
             Input::Caller
         },
+        terminal,
         environment,
         exceptions: args.variables.checked()?,
         layers,
@@ -218,7 +234,13 @@ pub(super) fn trial(workdir: &Path) -> anyhow::Result<Plan> {
     let packet_dir = format!("/run/egress-doctor-{}", std::process::id());
     let mut words = vec![OsString::from("egress run"), "--workdir".into()];
     words.push(workdir.into());
-    let fixed = ["--json", "--workspace", "read-only", "--packet-dir"];
+    let fixed = [
+        "--json",
+        "--tty=never",
+        "--workspace",
+        "read-only",
+        "--packet-dir",
+    ];
     words.extend(fixed.map(OsString::from));
     words.push(packet_dir.into());
     for name in probes::names() {

@@ -41,7 +41,7 @@ impl Ended {
         let Live {
             mut context,
             mut flows,
-            command,
+            mut command,
             mut network,
             mut boundary,
         } = live;
@@ -53,11 +53,11 @@ impl Ended {
         notes.duty("reap the boundary's init", boundary.reap_init());
         notes.events(boundary.drain(&mut flows));
         if is_gone {
-            let watched = Watched::of(&boundary, &command.enforced);
-            let gone = heartbeat.gone(&mut flows, watched);
+            let gone = heartbeat.gone(&mut flows, Watched::of(&boundary, &command.enforced));
             notes.duty("record the end of the command", gone);
         }
         flows.leave_agent_root();
+        command.pumps = command.pumps.leave_terminal();
         context.timeline.mark("agent gone");
         let (command_files, reached) = look_back(&boundary, &context, &mut notes);
         let concluded = conclude(&boundary, &context, &ending);

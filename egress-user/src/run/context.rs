@@ -8,6 +8,7 @@ use egress_workspace::apply::Recovered;
 use egress_workspace::credentials::Found;
 use egress_workspace::users::UserLease;
 
+use super::cache::Cache;
 use super::plan::Plan;
 use super::probes::Probed;
 use super::state::RunDir;
@@ -21,6 +22,8 @@ pub(super) struct RunContext {
     pub(super) users: UserLease,
     /// Changes that killed runs had left beside the workspace, and how this run handled them.
     pub(super) recovered: Vec<Recovered>,
+    /// Keeps the cache locked.
+    pub(super) _cache: Option<Cache>,
     /// The properties of the boundary that are recorded.
     pub(super) measured: Measured,
     /// The times of the steps.

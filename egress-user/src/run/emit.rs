@@ -302,9 +302,12 @@ impl Emission {
             _ if self.run.helper_failed => RunOutcome::BoundaryFailed,
             _ if !self.is_sound() => RunOutcome::EvidenceUnsound,
             Ending::TimedOut => RunOutcome::TimedOut,
-            Ending::Exited(status) | Ending::NotExecuted(status) => {
-                u8::try_from(*status).map_or(RunOutcome::BoundaryFailed, RunOutcome::Command)
-            }
+            Ending::Exited(_) | Ending::NotExecuted(_) => self
+                .run
+                .ending
+                .status()
+                .and_then(|status| u8::try_from(status).ok())
+                .map_or(RunOutcome::BoundaryFailed, RunOutcome::Command),
         }
     }
 
@@ -385,10 +388,7 @@ fn identity(run: &RunFacts) -> Run {
         (false, Some(_)) => Provider::SelfHosted,
         (false, None) => Provider::Local,
     };
-    let agent_exit_code = match &run.ending {
-        Ending::Exited(status) | Ending::NotExecuted(status) => Some(i64::from(*status)),
-        Ending::TimedOut | Ending::Failed(_) => None,
-    };
+    let agent_exit_code = run.ending.status().map(i64::from);
     Run {
         provider,
         repository: github("GITHUB_REPOSITORY"),

@@ -123,6 +123,7 @@ pub(super) fn is_token(name: &str) -> bool {
 /// Makes the command's environment from the caller's environment.
 pub fn for_agent(
     caller: &[(OsString, OsString)],
+    toolchains: Option<&Path>,
     exceptions: &Exceptions,
     home: &Path,
     workdir: &Path,
@@ -148,7 +149,7 @@ pub fn for_agent(
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".into(),
         ));
     }
-    if let Some(toolchains) = toolchains(caller) {
+    if let Some(toolchains) = toolchains {
         ours.push(("RUSTUP_HOME", toolchains.into()));
     }
     let mut record = Environment::default();
@@ -175,21 +176,22 @@ pub fn for_agent(
     AgentEnvironment { entries, record }
 }
 
-/// Returns the directory of the caller's Rust toolchains, if the command may read it. Without this directory, rustup
-/// would search below HOME. Caches that programs write to (`CARGO_HOME`, npm, pip) start empty in the command's home.
-fn toolchains(caller: &[(OsString, OsString)]) -> Option<PathBuf> {
-    let of = |wanted: &str| {
-        caller
-            .iter()
-            .find(|(name, _)| name == wanted)
-            .map(|(_, value)| value)
-    };
-    let path = match of("RUSTUP_HOME") {
-        Some(path) => PathBuf::from(path),
-        None => Path::new(of("HOME")?).join(".rustup"),
+/// Returns the caller's Rust toolchains, if the command may read them: because they are among the shown `tools` of the
+/// caller's `home`, or no directory above them is closed. rustup would search for them below HOME. Caches that programs
+/// write to (`CARGO_HOME`, npm, pip) are in the command's home.
+pub(super) fn toolchains(
+    caller: &[(OsString, OsString)],
+    home: Option<&Path>,
+    tools: &[PathBuf],
+) -> Option<PathBuf> {
+    let named = caller.iter().find(|(name, _)| name == "RUSTUP_HOME");
+    let path = match named {
+        Some((_, path)) => PathBuf::from(path),
+        None => home?.join(".rustup"),
     };
     let may_enter = |dir: &Path| dir.metadata().is_ok_and(|meta| meta.mode() & 0o001 != 0);
-    (path.is_absolute() && path.ancestors().all(may_enter)).then_some(path)
+    let is_open = path.is_absolute() && path.ancestors().all(may_enter);
+    (tools.contains(&path) || is_open).then_some(path)
 }
 
 fn entry(name: &OsStr, value: &OsStr) -> Vec<u8> {
@@ -209,13 +211,14 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let rustup = home.path().join(".rustup");
         std::fs::create_dir(&rustup).unwrap();
-        let caller = [(OsString::from("HOME"), home.path().into())];
+        let found = |tools: &[PathBuf]| toolchains(&[], Some(home.path()), tools);
         let closed = std::fs::Permissions::from_mode(0o700);
         std::fs::set_permissions(home.path(), closed).unwrap();
-        assert_eq!(toolchains(&caller), None);
+        assert_eq!(found(&[]), None);
+        assert_eq!(found(std::slice::from_ref(&rustup)), Some(rustup.clone()));
         let open = std::fs::Permissions::from_mode(0o711);
         std::fs::set_permissions(home.path(), open).unwrap();
-        assert_eq!(toolchains(&caller), Some(rustup));
+        assert_eq!(found(&[]), Some(rustup));
     }
 
     #[test]
@@ -239,6 +242,7 @@ mod tests {
         .collect();
         let agent = for_agent(
             &caller,
+            None,
             &Exceptions::default(),
             Path::new("/home/a"),
             Path::new("/w"),

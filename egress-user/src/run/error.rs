@@ -40,6 +40,15 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
+    /// The cache cannot be used.
+    #[error("cannot use {path} as the cache")]
+    Cache {
+        /// The directory.
+        path: PathBuf,
+        /// The cause. It is `EINVAL` if the file system does not support idmapped mounts.
+        #[source]
+        source: io::Error,
+    },
     /// A process of the run cannot be started.
     #[error("cannot start the {process}")]
     Spawn {
@@ -107,6 +116,10 @@ impl RunError {
                 "its file system must support idmapped mounts (ext4, xfs, btrfs, tmpfs since 6.3); \
                  --workspace apply and discard need Linux 5.19, direct and read-only 5.12; \
                  copy works everywhere",
+            ),
+            Self::Cache { .. } => Some(
+                "--cache needs a directory for one run at a time, on a file system with idmapped mounts \
+                 (ext4, xfs, btrfs, tmpfs since 6.3)",
             ),
             Self::Bpf(error) => Some(error.hint()),
             Self::Open(_) => Some(

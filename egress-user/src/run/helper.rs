@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use egress_sys::channel::{Channel, ChannelError};
 use egress_sys::fd;
-use egress_sys::process::{Child, Placement, spawn_self};
+use egress_sys::process::{self, Child, Placement, spawn_self};
 use nix::sys::signal::Signal;
 use nix::sys::wait::WaitStatus;
 use serde::Serialize;
@@ -147,12 +147,16 @@ pub(super) fn ended_well<R>(helper: &Helper<R>) -> io::Result<()> {
     let wait = u16::try_from(END_WITHIN.as_millis()).unwrap_or(u16::MAX);
     match helper.child.wait_for(wait)? {
         Some(WaitStatus::Exited(_, 0)) => Ok(()),
-        Some(status) => Err(io::Error::other(format!("it ended with {status:?}"))),
+        Some(status) => {
+            let end = process::describe_end(status);
+            Err(io::Error::other(format!("it ended with {end}")))
+        }
         None => {
             helper.child.signal(Signal::SIGKILL);
             helper.child.wait_for(1000)?;
             Err(io::Error::other(format!(
-                "it did not end within {END_WITHIN:?} and was killed"
+                "it did not end within {} seconds and was killed",
+                END_WITHIN.as_secs()
             )))
         }
     }

@@ -14,6 +14,7 @@ use egress_sys::privileges::Enforced;
 use egress_sys::process::{Child, Placement};
 
 use super::agent_fds::AgentFds;
+use super::ending::NotExecuted;
 use super::error::{RunError, in_words, system};
 use super::helper::{end_of, no_message, spawn_process};
 use super::state::RunDir;
@@ -46,14 +47,16 @@ pub(super) struct Entered {
     /// Host mounts that are not in the file view.
     pub(super) left_out: Vec<LeftOut>,
     pub(super) agent_fds: AgentFds,
+    /// The master of the command's terminal, if the plan asked for one.
+    pub(super) terminal: Option<OwnedFd>,
 }
 
 /// The result of starting the command.
 pub(super) struct Started {
     /// Privileges that the command's process had dropped, as the kernel reports them.
     pub(super) enforced: Enforced,
-    /// The `errno` of `execve(2)`, if the call failed.
-    pub(super) not_executed: Option<i32>,
+    /// Why the command could not be executed.
+    pub(super) not_executed: Option<NotExecuted>,
 }
 
 /// A message or the end of init while the command runs.
@@ -110,10 +113,12 @@ impl Init {
             dns,
             left_out,
             held,
+            terminal,
         } = message
         else {
             return Err(unexpected("Entered", &message));
         };
+        let terminal = terminal.then(|| fds.pop()).flatten();
         let directories = fds.split_off(fds.len().saturating_sub(held.len()));
         let (number, expected) = (directories.len(), held.len());
         let agent_fds = AgentFds::new(held, directories).ok_or_else(|| {
@@ -125,6 +130,7 @@ impl Init {
             sockets: PassedSockets { fds, ipv6, dns },
             left_out,
             agent_fds,
+            terminal,
         })
     }
 
@@ -157,8 +163,8 @@ impl Init {
             return Err(unexpected("Dropped", &message));
         };
         let message = self.next(dir)?.message;
-        let not_executed = if let FromInit::NotExecuted { errno } = message {
-            Some(errno)
+        let not_executed = if let FromInit::NotExecuted(why) = message {
+            Some(why)
         } else if message == FromInit::Started {
             None
         } else {

@@ -6,13 +6,13 @@ use egress_sys::privileges::Enforced;
 use super::agent_root::AgentRoot;
 use super::boundary::Boundary;
 use super::context::RunContext;
+use super::ending::NotExecuted;
 use super::enforcement::RunningNetwork;
 use super::error::{RunError, system};
 use super::flows::FlowLog;
 use super::init::Started;
 use super::prepare::Prepared;
-use super::stdio::Pumps;
-use crate::ci_commands::Obeyed;
+use super::streams::Pumps;
 
 /// A run whose command was started.
 #[derive(Debug)]
@@ -39,8 +39,8 @@ pub(super) struct Command {
     pub(super) shares: shares::Watch,
     /// Privileges that the command's first process had dropped, as the kernel reports them.
     pub(super) enforced: Enforced,
-    /// The `errno` of `execve(2)`, if the command could not be executed.
-    pub(super) not_executed: Option<i32>,
+    /// Why the command could not be executed.
+    pub(super) not_executed: Option<NotExecuted>,
     pub(super) started_at: String,
 }
 
@@ -56,7 +56,7 @@ impl Prepared {
     /// # Errors
     /// If a process is not ready in time, or the command's process could not drop its privileges.
     pub fn launch(self) -> Result<Running, RunError> {
-        let (mut context, pipes, network, mut boundary) = self.into_parts();
+        let (mut context, streams, network, mut boundary) = self.into_parts();
         let is_open = network.keeps_host_network();
         let init = boundary.init.child.pid;
         let allowed = context.measured.opened.iter().map(|one| one.id).collect();
@@ -75,11 +75,8 @@ impl Prepared {
         } = boundary.init.go(&context.dir)?;
         let started_at = clock::now_rfc3339();
         context.timeline.mark("command executed");
-        let obeyed = Obeyed::by(&context.plan.environment);
-        let pumps = system(
-            "pass on the command's output",
-            pipes.pump(obeyed, context.plan.input),
-        )?;
+        let pumps = streams.pump(&context.plan);
+        let pumps = system("pass on the command's output", pumps)?;
         // The file of the flow log shows that the run is supervised, so it is made last.
         let flows = FlowLog::create(&context.dir.path().join("flows.jsonl"), Some(agent_root));
         let mut flows = system("start the flow log", flows)?;

@@ -42,6 +42,7 @@
 mod agent_fds;
 mod agent_root;
 mod boundary;
+mod cache;
 mod capsule;
 pub mod collect;
 mod conclude;
@@ -72,7 +73,9 @@ mod stage;
 pub mod stale_runs;
 mod state;
 mod stdio;
+mod streams;
 pub mod supervise;
+mod terminal;
 pub mod timeline;
 pub mod timestamp;
 mod trust;

@@ -1,4 +1,4 @@
-//! The checked options of a run. The packet directory exists by now; nothing else on the machine has been changed.
+//! The checked options of a run. The packet directory and that of `--cache` exist by now; nothing else on the machine has been changed.
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -206,12 +206,20 @@ pub struct Plan {
     pub diagnostics: Option<Diagnostics>,
     /// Probes that may succeed or be inconclusive without ending the run.
     pub accepted_risks: Vec<String>,
+    /// The caller's home, without links.
+    pub caller_home: Option<PathBuf>,
+    /// Directories of programs in the caller's home that the command may read, although the home is closed.
+    pub tools: Vec<PathBuf>,
+    /// The directory of the cache that the caller keeps between runs: absolute, without links.
+    pub cache: Option<PathBuf>,
     /// Files and directories that are hidden from the command, in addition to the files of the run itself.
     pub masked: Vec<PathBuf>,
     /// Files that the command may read although their directories are hidden.
     pub shown: Vec<PathBuf>,
     /// The use of the caller's standard input.
     pub input: Input,
+    /// Whether the command gets a terminal, whose bytes are passed on between it and the caller's terminal.
+    pub terminal: bool,
     /// The caller's environment.
     pub environment: Vec<(OsString, OsString)>,
     /// Exceptions from the rules for the environment.

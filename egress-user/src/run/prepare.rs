@@ -16,6 +16,7 @@ use egress_workspace::store::Store;
 use egress_workspace::users::UserLease;
 
 use super::boundary::Boundary;
+use super::cache::{self, Cache};
 use super::context::{Measured, RunContext};
 use super::enforcement::{self, NetworkSetup};
 use super::environment::{self, AGENT_HOME, AgentEnvironment};
@@ -24,7 +25,7 @@ use super::init::Init;
 use super::plan::Plan;
 use super::stage::{Parts, open_sockets, stage_plan};
 use super::state::{RunDir, STATE_DIR};
-use super::stdio::Pipes;
+use super::streams::Streams;
 use super::timeline::Timeline;
 use super::trust::{self, Trust};
 use super::workspace;
@@ -36,7 +37,7 @@ use crate::bpf::Gates;
 pub struct Prepared {
     boundary: Boundary,
     network: Box<dyn NetworkSetup>,
-    pipes: Pipes,
+    streams: Streams,
     context: RunContext,
 }
 
@@ -47,8 +48,8 @@ impl Prepared {
     }
 
     /// Returns the fields of this value. Variables drop in reverse order, so the boundary comes last.
-    pub(super) fn into_parts(self) -> (RunContext, Pipes, Box<dyn NetworkSetup>, Boundary) {
-        (self.context, self.pipes, self.network, self.boundary)
+    pub(super) fn into_parts(self) -> (RunContext, Streams, Box<dyn NetworkSetup>, Boundary) {
+        (self.context, self.streams, self.network, self.boundary)
     }
 }
 
@@ -95,7 +96,9 @@ impl Plan {
         let is_open = network.keeps_host_network();
         let workspace = workspace::mount(&self, dir.id(), users.agent)?;
         timeline.mark("workspace mapped");
-        let pipes = system("make the command's pipes", Pipes::new(users.agent))?;
+        let cache = open_cache(&self, users.agent)?;
+        let streams = Streams::new(&self, users.agent);
+        let mut streams = system("make the command's pipes", streams)?;
         let opened = open_sockets(&self, users.agent)?;
         let trust = system(
             "add Pipelock's authority to the file view",
@@ -107,8 +110,9 @@ impl Plan {
             dir: &dir,
             users: &users,
             workspace: &workspace,
+            cache: cache.as_ref(),
             opened: &opened,
-            pipes: &pipes,
+            streams: &streams,
             caps: &caps,
             environment: environment.entries,
             masked: masked.clone(),
@@ -119,7 +123,7 @@ impl Plan {
         let mut init = Init::start(
             &stage,
             &cgroups,
-            &passed(&workspace.tree, &opened, &pipes),
+            &passed(&workspace.tree, cache.as_ref(), &opened, &streams),
             &dir,
         )?;
 
@@ -131,6 +135,7 @@ impl Plan {
         timeline.mark("gates attached");
         network.gates_are_attached();
         let entered = init.expect_entered(&dir)?;
+        streams.take_master(entered.terminal)?;
         // An audit is recorded as if it had its own network namespace, in which IPv6 would work.
         let ipv6 = entered.sockets.ipv6 || is_open;
         if !ipv6 {
@@ -173,8 +178,9 @@ impl Plan {
                 store: workspace.store,
             },
             network,
-            pipes,
+            streams,
             context: RunContext {
+                _cache: cache,
                 users,
                 recovered: workspace.recovered,
                 measured,
@@ -184,6 +190,16 @@ impl Plan {
             },
         })
     }
+}
+
+fn open_cache(plan: &Plan, agent: u32) -> Result<Option<Cache>, RunError> {
+    let cache = plan.cache.as_deref().map(|path| {
+        cache::open(path, agent).map_err(|source| RunError::Cache {
+            path: path.to_path_buf(),
+            source,
+        })
+    });
+    cache.transpose()
 }
 
 fn lease_users() -> Result<UserLease, RunError> {
@@ -199,6 +215,7 @@ fn lease_users() -> Result<UserLease, RunError> {
 fn agents_environment(plan: &Plan, trust: &Trust, is_open: bool) -> AgentEnvironment {
     environment::for_agent(
         &plan.environment,
+        toolchains(plan).as_deref(),
         &plan.exceptions,
         Path::new(AGENT_HOME),
         &plan.workdir,
@@ -207,10 +224,16 @@ fn agents_environment(plan: &Plan, trust: &Trust, is_open: bool) -> AgentEnviron
     )
 }
 
+/// Returns the caller's Rust toolchains, if the command may read them.
+fn toolchains(plan: &Plan) -> Option<PathBuf> {
+    environment::toolchains(&plan.environment, plan.caller_home.as_deref(), &plan.tools)
+}
+
 /// Returns the paths that are hidden from the command: the paths in the plan, and the files of the run itself.
 fn masked(plan: &Plan, store: Option<&Store>) -> Vec<PathBuf> {
     let mut masked = plan.masked.clone();
     masked.push(plan.packet.path().to_path_buf());
+    masked.extend(plan.cache.clone());
     masked.extend(store.map(|store| store.path().to_path_buf()));
     masked
 }
@@ -231,11 +254,13 @@ fn config(plan: &Plan, mediator: SocketAddr, is_open: bool) -> Config {
 /// Returns the descriptors that init inherits: the mounts, and its ends of the standard streams.
 fn passed<'f>(
     workspace: &'f OwnedFd,
+    cache: Option<&'f Cache>,
     opened: &'f [Opened],
-    pipes: &'f Pipes,
+    streams: &'f Streams,
 ) -> Vec<BorrowedFd<'f>> {
     let mut passed = vec![workspace.as_fd()];
-    passed.extend(pipes.agents());
+    passed.extend(streams.agents().into_iter().flatten());
+    passed.extend(cache.map(|cache| cache.tree.as_fd()));
     passed.extend(opened.iter().map(|one| one.tree.as_fd()));
     passed
 }

@@ -152,6 +152,8 @@ pub(super) fn boundary(run: &RunFacts, notices: &[String]) -> io::Result<Vec<u8>
         view: View {
             left_out: measured.left_out.iter().map(left_out).collect(),
             masked: paths(&measured.masked),
+            home_tools: paths(&plan.tools),
+            cache: plan.cache.as_deref().map(path),
         },
         environment: measured.environment.clone(),
         tls_interception: measured.trusted.clone(),

@@ -11,11 +11,12 @@ use egress_sandbox::view::{PlacedFile, TmpfsLimits};
 use egress_workspace::users::{self, UserLease};
 use nix::sys::stat::fstat;
 
+use super::cache::Cache;
 use super::environment::{self, AGENT_HOME};
 use super::error::{RunError, system};
 use super::plan::{DnsMode, Plan, WorkspaceMode};
 use super::state::RunDir;
-use super::stdio::Pipes;
+use super::streams::Streams;
 use super::workspace::MountedWorkspace;
 
 /// Size limit of `/run` in bytes. A smaller limit of the other scratch space applies to `/run` as well.
@@ -41,9 +42,11 @@ pub(super) struct Parts<'a> {
     pub(super) dir: &'a RunDir,
     pub(super) users: &'a UserLease,
     pub(super) workspace: &'a MountedWorkspace,
+    /// The cache that the caller keeps between runs.
+    pub(super) cache: Option<&'a Cache>,
     /// Mounts of host sockets.
     pub(super) opened: &'a [Opened],
-    pub(super) pipes: &'a Pipes,
+    pub(super) streams: &'a Streams,
     /// The command's limits.
     pub(super) caps: &'a Caps,
     /// The command's environment, `NAME=value`.
@@ -65,8 +68,9 @@ pub(super) fn stage_plan(plan: &Plan, parts: Parts<'_>) -> Result<StagePlan, Run
         dir,
         users,
         workspace,
+        cache,
         opened,
-        pipes,
+        streams,
         caps,
         environment,
         masked,
@@ -118,6 +122,8 @@ pub(super) fn stage_plan(plan: &Plan, parts: Parts<'_>) -> Result<StagePlan, Run
                 .map(|store| Ok((store.path().to_path_buf(), fstat(store.held())?.st_ino)))
                 .transpose(),
         )?,
+        tools: plan.tools.clone(),
+        cache: cache.map(|cache| cache.tree.as_raw_fd()),
         sockets: opened
             .iter()
             .map(|one| (one.path.clone(), one.tree.as_raw_fd()))
@@ -131,7 +137,7 @@ pub(super) fn stage_plan(plan: &Plan, parts: Parts<'_>) -> Result<StagePlan, Run
         audit: keeps_host_network,
         dns,
         proxy_port: plan.proxy_port,
-        stdio: pipes.agents().map(|end| end.as_raw_fd()),
+        stdio: streams.agents().map(|ends| ends.map(|end| end.as_raw_fd())),
         workdir: plan.workdir.clone(),
         command: plan
             .command

@@ -30,7 +30,7 @@ pub(super) struct Pipes {
 
 /// The threads that copy the command's output to the caller.
 #[derive(Debug)]
-pub(super) struct Pumps {
+pub(super) struct PipePumps {
     output: Vec<JoinHandle<io::Result<u64>>>,
     streams: Vec<Shared>,
     /// The word that switches the runner's commands on again.
@@ -98,7 +98,7 @@ impl Pipes {
     ///
     /// # Errors
     /// If the kernel has no random bytes for the word.
-    pub(super) fn pump(self, obeyed: Obeyed, input: Input) -> io::Result<Pumps> {
+    pub(super) fn pump(self, obeyed: Obeyed, input: Input) -> io::Result<PipePumps> {
         let [feed, out, err] = self.ours;
         drop(self.agents);
         let stream = || {
@@ -138,7 +138,7 @@ impl Pipes {
             }),
             std::thread::spawn(move || copy(File::from(err), &second, io::stderr())),
         ];
-        Ok(Pumps {
+        Ok(PipePumps {
             output,
             streams,
             token,
@@ -160,7 +160,7 @@ fn is_one_file() -> io::Result<bool> {
     Ok((out.st_dev, out.st_ino) == (err.st_dev, err.st_ino))
 }
 
-impl Pumps {
+impl PipePumps {
     /// Waits until all output has been passed on. Call this function when no process of the command is left, so that
     /// the pipes have ended. Without this call, the runner's commands stay switched off.
     ///

@@ -5,7 +5,6 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use egress_sandbox::child::exec::exec_status;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -23,7 +22,8 @@ const TERM_GRACE: Duration = Duration::from_secs(5);
 /// Interval between two checks of the size of the receipts.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
-/// Blocks the signals that the supervisor reads from a descriptor, for all threads that start later.
+/// Blocks the signals that the supervisor reads from a descriptor, for all threads that start later, and the signals
+/// with which a terminal stops processes. A supervisor that is stopped could not record what the command does.
 ///
 /// # Order
 /// Call this first of all, while the process has a single thread.
@@ -31,7 +31,11 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// # Errors
 /// If the kernel rejects the mask.
 pub fn block_signals() -> std::io::Result<()> {
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&watched_signals()), None)?;
+    let mut blocked = watched_signals();
+    for signal in [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU] {
+        blocked.add(signal);
+    }
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&blocked), None)?;
     Ok(())
 }
 
@@ -42,6 +46,7 @@ fn watched_signals() -> SigSet {
         Signal::SIGTERM,
         Signal::SIGHUP,
         Signal::SIGQUIT,
+        Signal::SIGWINCH,
     ] {
         set.add(signal);
     }
@@ -84,8 +89,8 @@ impl Running {
             killed: false,
             live,
         };
-        let ending = match supervisor.live.command.not_executed {
-            Some(errno) => Ending::NotExecuted(exec_status(errno)),
+        let ending = match supervisor.live.command.not_executed.take() {
+            Some(why) => Ending::NotExecuted(why),
             // If the supervisor fails, the rest of the run is still ended in the usual order.
             None => supervisor
                 .watch()
@@ -216,15 +221,20 @@ impl Supervisor {
         }
     }
 
-    /// Passes the first signal on to the command. The second signal ends the command.
+    /// Passes the first signal on to the command. The second signal ends the command. A new window size is passed on to the
+    /// command's terminal.
     fn pass_signals(&mut self) -> Result<(), RunError> {
         while let Some(info) = system(
             "read a signal",
             self.signals.read_signal().map_err(Into::into),
         )? {
+            let number = i32::try_from(info.ssi_signo).unwrap_or(libc::SIGTERM);
+            if number == libc::SIGWINCH {
+                self.live.command.pumps.resize();
+                continue;
+            }
             self.signaled += 1;
             if self.signaled == 1 {
-                let number = i32::try_from(info.ssi_signo).unwrap_or(libc::SIGTERM);
                 self.live.boundary.init.signal(number);
             } else {
                 self.kill()?;

@@ -1,6 +1,6 @@
 //! Prepares the workspace at the start of a run: finds stored credentials, and makes the mount of the workspace.
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use egress_workspace::Access;
 use egress_workspace::apply::{self, Recovered};
@@ -38,10 +38,9 @@ pub(super) fn mount(plan: &Plan, run: &str, agent: u32) -> Result<MountedWorkspa
         "complete or undo the changes that a killed run left beside the workspace",
         apply::recover(&plan.workdir),
     )?;
-    let home = plan.environment.iter().find(|(name, _)| name == "HOME");
     let credentials = system(
         "search git's configuration for stored credentials",
-        git_search::find(&plan.workdir, home.map(|(_, home)| Path::new(home))),
+        git_search::find(&plan.workdir, plan.caller_home.as_deref()),
     )?;
     let (store, tree) = mounted(plan, run, agent, &credentials.redactions)?;
     Ok(MountedWorkspace {

@@ -6,6 +6,7 @@ mod environment;
 mod exploited_relay;
 mod file_view;
 mod filters;
+mod home;
 mod hostile;
 mod mediator_gate;
 mod poisoning;

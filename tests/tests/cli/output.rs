@@ -199,3 +199,21 @@ fn proxy_variables_name_the_explicit_port() {
         assert_eq!(run.stdout, format!("{wanted}\n200\n"), "{run}");
     }
 }
+
+#[test]
+fn command_begins_with_the_first_word_that_is_no_option() {
+    let world = World::new();
+    let words = ["--json", "--", "-x", "--timeout"];
+    let after = |run: egress_tests::Run<'_>| {
+        let run = words.iter().fold(run, |run, word| run.arg(*word)).run();
+        assert_eq!(run.status, Some(0), "{run}");
+        assert_eq!(run.stdout, "--json\n--\n-x\n--timeout\n", "{run}");
+    };
+    after(world.egress().allow(&[]).arg("printf").arg("%s\\n"));
+    let run = world.egress().allow(&[]).arg("--");
+    after(run.arg("printf").arg("%s\\n"));
+    // A name that begins with a dash needs the separator.
+    let run = world.egress().allow(&[]).arg("-x").run();
+    assert_eq!(run.status, Some(64), "{run}");
+    assert!(run.stderr.contains("use '-- -x'"), "{run}");
+}

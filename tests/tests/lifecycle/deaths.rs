@@ -201,11 +201,11 @@ fn stopped_process_lets_no_packet_out() {
     for (stage, reason) in [
         (
             "__relay",
-            "cannot end the relay: it did not end within 5s and was killed",
+            "cannot end the relay: it did not end within 5 seconds and was killed",
         ),
         (
             "__mediator",
-            "cannot end the mediator: it did not end within 5s and was killed",
+            "cannot end the mediator: it did not end within 5 seconds and was killed",
         ),
     ] {
         let world = World::builder().own_state().build();

@@ -1,7 +1,7 @@
 //! Exit statuses, which are a stable interface.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::time::Duration;
 
 use egress_tests::aftermath::until_ready;
@@ -43,15 +43,64 @@ fn status_of_the_agent_is_the_status_of_the_run() {
 #[test]
 fn command_that_cannot_run() {
     let world = World::new();
-    let run = world.egress().allow(&[]).command(["/nowhere/agent"]).run();
-    assert_eq!(run.status, Some(127), "{run}");
-    let run = world
-        .egress()
-        .allow(&[])
-        .file("plain.txt", "no program")
-        .command(["./plain.txt"])
-        .run();
-    assert_eq!(run.status, Some(126), "{run}");
+    let dir = tempfile::tempdir_in("/opt").unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let closed = dir.path().join("closed");
+    fs::create_dir_all(closed.join("bin")).unwrap();
+    fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
+    fs::copy("/bin/true", closed.join("bin/hidden")).unwrap();
+    let entered = format!("the command may not enter {}", closed.display());
+    let path = format!("{}/bin:/usr/bin:/bin", closed.display());
+    let absolute = closed.join("bin/hidden").display().to_string();
+    let cases: [(&str, &[&str], i32, &str); 8] = [
+        ("/bin", &["/nowhere/agent"], 127, "it was not found"),
+        ("/bin", &["missing"], 127, "it was not found"),
+        // A directory of PATH that the command may not enter is named, and does not change the status.
+        (&path, &["missing"], 127, &entered),
+        (&path, &["hidden"], 127, &entered),
+        ("/bin", &[&absolute], 127, &entered),
+        (
+            "/bin",
+            &["./plain.txt"],
+            126,
+            "plain.txt is not executable for all users",
+        ),
+        (
+            "/bin",
+            &["./script"],
+            126,
+            "script is not a program, and has no first line",
+        ),
+        (
+            "/bin",
+            &["./lost"],
+            127,
+            "lost exists, but /no/interpreter in its first line was not found",
+        ),
+    ];
+    for (path, command, status, text) in cases {
+        let run = world.egress().allow(&[]).env("PATH", path);
+        let run = run.file("plain.txt", "no program");
+        let run = run
+            .file("script", "echo RAN\n")
+            .file("lost", "#!/no/interpreter -x\n");
+        for name in ["script", "lost"] {
+            let executable = fs::Permissions::from_mode(0o755);
+            fs::set_permissions(run.directory().join(name), executable).unwrap();
+        }
+        let run = run.command(command.iter().copied()).run();
+        assert_eq!(run.status, Some(status), "{run}");
+        let errors = run.stderr.lines().filter(|line| line.starts_with("error:"));
+        let errors: Vec<&str> = errors.collect();
+        assert!(
+            errors.len() == 1 && errors[0].contains(text),
+            "{text}: {run}"
+        );
+    }
+    // A later directory of PATH that has the command is used.
+    let run = world.egress().allow(&[]).env("PATH", &path);
+    let run = run.command(["true"]).run();
+    assert_eq!(run.status, Some(0), "{run}");
 }
 
 #[test]

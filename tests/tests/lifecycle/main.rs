@@ -9,3 +9,4 @@ mod exits;
 mod killed;
 mod pipelock_faults;
 mod places;
+mod terminal;

@@ -52,7 +52,7 @@ fn pipelock_that_hangs_at_its_end_is_killed_and_the_packet_states_it() {
     let boundary = fs::read_to_string(packet.join("boundary.json")).unwrap();
     // As long as a Pipelock with sessions has an open request, the supervisor does not stop it.
     assert!(
-        boundary.contains("Pipelock did not end within 3s and was killed")
+        boundary.contains("Pipelock did not end within 3 seconds and was killed")
             || boundary.contains("requests, and was killed before it closed its session"),
         "{boundary}"
     );

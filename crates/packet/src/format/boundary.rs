@@ -283,6 +283,11 @@ documents! {
         left_out: Vec<LeftOut>,
         /// Paths that are covered by empty files or directories.
         masked: Vec<Name>,
+        /// Directories of programs in the caller's home that the command could read, although other users may not enter
+        /// the home.
+        home_tools: Vec<Name>,
+        /// The directory of `--cache`, in which earlier commands may have written. Null if there was none.
+        cache: Option<Name>,
     }
 
     /// A host mount that is not in the file view.

@@ -2,7 +2,7 @@
 //! waits for the supervisor's messages, starts the command, and reaps processes until the command
 //! ends.
 //!
-//! Claims: relay-only, abstract-sockets, table-ipc
+//! Claims: relay-only, abstract-sockets, table-ipc, terminal-apart
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use egress_common::names::{ADDRCONFIG_V4, ADDRCONFIG_V6, DNS_PORT, TRANSPARENT_PORT};
 use egress_sys::channel::Channel;
 use egress_sys::dir::hold;
-use egress_sys::{handover, netdev, process};
+use egress_sys::{handover, netdev, process, terminal};
 use egress_workspace::overlay::{mount_overlay, mount_overlay_inside};
 use nix::mount::{MsFlags, mount};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -83,6 +83,8 @@ fn run(plan_fd: RawFd, control: &Control) -> Result<(), StepError> {
         held,
         directories,
     } = step("build the file view", enter_view(&plan))?;
+    let made = plan.stdio.is_none().then(|| terminal::make(plan.agent));
+    let (master, terminal) = step("make the command's terminal", made.transpose())?.unzip();
     let entered = FromInit::Entered {
         ipv6: sockets
             .as_ref()
@@ -92,18 +94,20 @@ fn run(plan_fd: RawFd, control: &Control) -> Result<(), StepError> {
             .is_some_and(|sockets| sockets.dns.is_some()),
         left_out,
         held,
+        terminal: master.is_some(),
     };
     let fds: Vec<BorrowedFd<'_>> = sockets
         .iter()
         .flat_map(Sockets::order)
         .chain(&directories)
+        .chain(&master)
         .map(AsFd::as_fd)
         .collect();
     step(
         "pass the sockets to the supervisor",
         control.send_with(&entered, &fds),
     )?;
-    drop((sockets, directories));
+    drop((sockets, directories, master));
     let scene = wait_for(control, |message| match message {
         ToInit::Probe { scene } => Some(scene),
         ToInit::Go | ToInit::Signal { .. } => None,
@@ -112,7 +116,7 @@ fn run(plan_fd: RawFd, control: &Control) -> Result<(), StepError> {
     step("run the probes", run_probes(&plan, scene, control))?;
     let go = wait_for(control, |message| (message == ToInit::Go).then_some(()));
     step("wait for the supervisor", go)?;
-    let agent = step("start the command", start_agent(&plan, control))?;
+    let agent = step("start the command", start_agent(&plan, terminal, control))?;
     match agent {
         Some(agent) => step("wait for the command", reap(agent, control)),
         None => Ok(()),
@@ -207,6 +211,10 @@ fn enter_view(plan: &StagePlan) -> io::Result<Entered> {
     }
     let mut left_out = view.overlay_host(&plan.files, std::slice::from_ref(&plan.home))?;
     view.private_mounts(plan.limits, &plan.home, plan.agent)?;
+    view.show(&plan.tools)?;
+    if let Some(tree) = plan.cache {
+        view.cache(&plan.home, &handover::inherited(tree)?)?;
+    }
     let mut held: Vec<PathBuf> = SCRATCH.iter().map(PathBuf::from).collect();
     held.push(plan.home.clone());
     if !plan.command_files.is_empty() {
@@ -343,64 +351,57 @@ fn run_probes(plan: &StagePlan, scene: Option<Box<Scene>>, control: &Control) ->
 
 /// Starts the command. Returns `None` if the command could not be executed. That case is already
 /// reported.
-fn start_agent(plan: &StagePlan, control: &Control) -> io::Result<Option<Pid>> {
+fn start_agent(
+    plan: &StagePlan,
+    terminal: Option<OwnedFd>,
+    control: &Control,
+) -> io::Result<Option<Pid>> {
     let mut watched = SigSet::empty();
     watched.add(Signal::SIGCHLD);
     sigprocmask(SigmaskHow::SIG_BLOCK, Some(&watched), None)?;
-    // `execve` closes this pipe. If `execve` fails, the pipe carries the errno.
+    // `execve` closes this pipe. If the child cannot become the command, it sends a message and then
+    // a byte.
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let Some(agent) = process::fork()? else {
         drop(reader);
-        become_agent(plan, control, &writer);
+        become_agent(plan, terminal.as_ref(), control, &writer);
     };
-    drop(writer);
-    for end in plan.stdio {
+    drop((writer, terminal));
+    for end in plan.stdio.into_iter().flatten() {
         drop(handover::inherited(end)?);
     }
-    let mut errno = [0; 4];
-    match nix::unistd::read(&reader, &mut errno)? {
-        0 => {
-            control.send(&FromInit::Started)?;
-            Ok(Some(agent))
-        }
-        4 => {
-            waitpid(agent, None)?;
-            let errno = i32::from_ne_bytes(errno);
-            // If a step before `execve` failed, the child has sent `Failed` itself and writes 0 to
-            // the pipe.
-            if errno != 0 {
-                control.send(&FromInit::NotExecuted { errno })?;
-            }
-            Ok(None)
-        }
-        _ => Err(io::Error::other(
-            "the command's status pipe ended in the middle of the errno",
-        )),
+    if nix::unistd::read(&reader, &mut [0])? == 0 {
+        control.send(&FromInit::Started)?;
+        return Ok(Some(agent));
     }
+    waitpid(agent, None)?;
+    Ok(None)
 }
 
-fn become_agent(plan: &StagePlan, control: &Control, status: &OwnedFd) -> ! {
-    let outcome = Staged::begin(plan)
+fn become_agent(
+    plan: &StagePlan,
+    terminal: Option<&OwnedFd>,
+    control: &Control,
+    status: &OwnedFd,
+) -> ! {
+    let outcome = Staged::begin(plan, terminal)
         .and_then(|staged| staged.drop_privileges(plan))
         .and_then(|dropped| {
             control.send(&FromInit::Dropped(dropped.enforced().clone()))?;
             Ok(dropped)
         });
-    let errno = match outcome {
+    let failed = match outcome {
         Ok(dropped) => match dropped.exec(plan) {
-            Err(errno) => errno as i32,
+            Err(why) => FromInit::NotExecuted(why),
         },
-        Err(error) => {
-            let step = String::from("drop the command's privileges");
-            let failed = FromInit::Failed {
-                step,
-                error: error.to_string(),
-            };
-            drop(control.send(&failed));
-            0
-        }
+        Err(error) => FromInit::Failed {
+            step: String::from("drop the command's privileges"),
+            error: error.to_string(),
+        },
     };
-    let is_sent = nix::unistd::write(status, &errno.to_ne_bytes()).is_ok();
+    // If sending fails, the supervisor is dead.
+    drop(control.send(&failed));
+    let is_sent = nix::unistd::write(status, b"x").is_ok();
     process::exit_now(if is_sent { 127 } else { 126 })
 }
 

@@ -1,13 +1,15 @@
 //! The process of the command: it drops every privilege and then becomes the command.
 //!
-//! `Staged --drop_privileges--> Dropped --exec--> Result<Infallible, Errno>`: each step consumes
+//! `Staged --drop_privileges--> Dropped --exec--> Result<Infallible, NotExecuted>`: each step consumes
 //! the previous value, so no step can be skipped.
 //!
 //! Claims: not-root, setuid, table-signals, table-real-time, table-processes
 use std::convert::Infallible;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use egress_sys::privileges::Enforced;
 use egress_sys::{fd, handover, privileges, process};
@@ -17,6 +19,7 @@ use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::unistd::Pid;
 
 use super::protocol::{Resources, StagePlan};
+use super::refused::NotExecuted;
 use super::seccomp;
 use crate::layers::Layer;
 
@@ -33,16 +36,21 @@ pub struct Dropped {
 }
 
 impl Staged {
-    /// Sets the command's limits, standard streams and working directory, and starts a new session.
+    /// Sets the command's limits, standard streams and working directory, and starts a new session. A
+    /// `terminal` becomes its standard streams and its controlling terminal.
     ///
     /// # Errors
     /// Returns the error of the first system call that fails.
-    pub fn begin(plan: &StagePlan) -> io::Result<Self> {
+    pub fn begin(plan: &StagePlan, terminal: Option<&OwnedFd>) -> io::Result<Self> {
         go_before_init()?;
         limit(&plan.resources)?;
         nix::unistd::setsid()?;
-        for (number, inherited) in (0..).zip(plan.stdio) {
+        for (number, inherited) in (0..).zip(plan.stdio.into_iter().flatten()) {
             process::redirect(&handover::inherited(inherited)?, number)?;
+        }
+        if let Some(terminal) = terminal {
+            egress_sys::terminal::control(terminal)?;
+            (0..3).try_for_each(|number| process::redirect(terminal, number))?;
         }
         std::env::set_current_dir(&plan.workdir)?;
         process::disable_core_dumps();
@@ -134,29 +142,30 @@ impl Dropped {
         &self.enforced
     }
 
-    /// Becomes the command. Returns only if no candidate could be executed. As in execvp(3),
-    /// `EACCES` takes precedence over `ENOENT`.
+    /// Becomes the command. Returns only if no candidate could be executed.
     ///
     /// # Errors
-    /// Returns the error of `execve`, or of the steps that prepare it.
-    pub fn exec(self, plan: &StagePlan) -> Result<Infallible, Errno> {
-        // Rust ignores SIGPIPE, but shell pipelines expect the default.
-        process::default_signal(Signal::SIGPIPE)?;
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
-        if fd::cloexec_from(3).is_err() {
-            return Err(Errno::EBADF);
+    /// Returns why not.
+    pub fn exec(self, plan: &StagePlan) -> Result<Infallible, NotExecuted> {
+        let Self { enforced: _ } = self;
+        let [argv, envp, candidates] = prepared(plan).map_err(NotExecuted::before)?;
+        let mut why = NotExecuted::NotFound { closed: Vec::new() };
+        for candidate in candidates {
+            let Err(errno) = nix::unistd::execve(&candidate, &argv, &envp);
+            why.add(Path::new(OsStr::from_bytes(candidate.as_bytes())), errno);
         }
-        let argv = c_strings(&plan.command)?;
-        let envp = c_strings(&plan.environment)?;
-        let mut outcome = Errno::ENOENT;
-        for candidate in candidates(plan)? {
-            let Err(error) = nix::unistd::execve(&candidate, &argv, &envp);
-            if !matches!(error, Errno::ENOENT | Errno::ENOTDIR) {
-                outcome = error;
-            }
-        }
-        Err(outcome)
+        Err(why)
     }
+}
+
+/// Returns the arguments, the environment, and the paths to try.
+fn prepared(plan: &StagePlan) -> Result<[Vec<CString>; 3], Errno> {
+    // Rust ignores SIGPIPE, but shell pipelines expect the default.
+    process::default_signal(Signal::SIGPIPE)?;
+    sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;
+    fd::cloexec_from(3).or(Err(Errno::EBADF))?;
+    let (argv, envp) = (c_strings(&plan.command)?, c_strings(&plan.environment)?);
+    Ok([argv, envp, candidates(plan)?])
 }
 
 fn c_strings(bytes: &[Vec<u8>]) -> Result<Vec<CString>, Errno> {
@@ -182,23 +191,13 @@ fn candidates(plan: &StagePlan) -> Result<Vec<CString>, Errno> {
         .filter(|dir| !dir.is_empty())
         .map(|dir| {
             as_c(
-                std::path::Path::new(std::ffi::OsStr::from_bytes(dir))
-                    .join(std::ffi::OsStr::from_bytes(name))
+                Path::new(OsStr::from_bytes(dir))
+                    .join(OsStr::from_bytes(name))
                     .as_os_str()
                     .as_bytes(),
             )
         })
         .collect()
-}
-
-/// Returns the exit status for a command that could not be executed, as in shells (POSIX, "Exit
-/// Status for Commands"): 127 if it was not found, 126 otherwise.
-pub fn exec_status(errno: i32) -> i32 {
-    if errno == libc::ENOENT || errno == libc::ENOTDIR {
-        127
-    } else {
-        126
-    }
 }
 
 /// Returns the description of an `errno`.

@@ -4,4 +4,5 @@
 pub mod enter;
 pub mod exec;
 pub mod protocol;
+pub mod refused;
 pub mod seccomp;

@@ -6,6 +6,7 @@ use egress_sys::privileges::Enforced;
 use egress_workspace::credentials::Shown;
 use serde::{Deserialize, Serialize};
 
+use super::refused::NotExecuted;
 use crate::layers::Layers;
 use crate::probe::Found;
 use crate::probe::scene::Scene;
@@ -36,6 +37,11 @@ pub struct StagePlan {
     /// The directory for the workspace's changes, and its inode. If present, the workspace is an
     /// overlay whose lower layer is the mount in `workspace`.
     pub store: Option<(PathBuf, u64)>,
+    /// Directories of the caller's home that the command may read, although other users
+    /// may not enter the home.
+    pub tools: Vec<PathBuf>,
+    /// The number of the inherited mount of the cache in the command's home.
+    pub cache: Option<i32>,
     /// Host sockets that the command may use: the path, and the descriptor number of the inherited
     /// mount.
     pub sockets: Vec<(PathBuf, i32)>,
@@ -54,8 +60,9 @@ pub struct StagePlan {
     pub dns: bool,
     /// Port of the explicit proxy.
     pub proxy_port: u16,
-    /// Descriptor numbers for the command's standard streams.
-    pub stdio: [i32; 3],
+    /// Descriptor numbers for the command's standard streams. Without them, init makes a
+    /// pseudoterminal for the command.
+    pub stdio: Option<[i32; 3]>,
     /// The command's working directory.
     pub workdir: PathBuf,
     /// Command and arguments, byte for byte as the caller typed them.
@@ -84,7 +91,8 @@ pub struct Resources {
 #[serde(tag = "say", rename_all = "snake_case", deny_unknown_fields)]
 pub enum FromInit {
     /// The file view and the sockets are ready. The message carries the descriptors of the sockets
-    /// in the order of [`Sockets::order`]. The descriptors of the directories in `held` follow.
+    /// in the order of [`Sockets::order`], followed by those of the directories in `held`, and by
+    /// the master of the command's terminal.
     Entered {
         /// Whether a socket could be bound to `::1`.
         ipv6: bool,
@@ -94,6 +102,8 @@ pub enum FromInit {
         left_out: Vec<LeftOut>,
         /// Directories of the file view whose descriptors are passed to the supervisor.
         held: Vec<PathBuf>,
+        /// Whether the master of the command's terminal is among the descriptors.
+        terminal: bool,
     },
     /// The probes have run.
     Probed {
@@ -106,10 +116,7 @@ pub enum FromInit {
     /// The command is running.
     Started,
     /// The command could not be executed.
-    NotExecuted {
-        /// The `errno` of the last `execve`.
-        errno: i32,
-    },
+    NotExecuted(NotExecuted),
     /// The command has ended.
     Exited {
         /// Exit status, or 128 + signal number.
@@ -132,7 +139,7 @@ impl FromInit {
             Self::Probed { .. } => "probed",
             Self::Dropped(_) => "dropped",
             Self::Started => "started",
-            Self::NotExecuted { .. } => "not_executed",
+            Self::NotExecuted(_) => "not_executed",
             Self::Exited { .. } => "exited",
             Self::Failed { .. } => "failed",
         }
@@ -218,6 +225,18 @@ pub enum Sequence {
 }
 
 impl Sequence {
+    /// The name of the state, for errors.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fresh => "its start",
+            Self::Entered => "entered",
+            Self::Probed => "probed",
+            Self::Dropped => "dropped",
+            Self::Started => "started",
+            Self::Ended => "the end",
+        }
+    }
+
     /// Checks that `message` is permitted in this state, and returns the next state.
     ///
     /// # Errors
@@ -228,15 +247,16 @@ impl Sequence {
             (Self::Entered, FromInit::Probed { .. }) => Ok(Self::Probed),
             (Self::Probed, FromInit::Dropped(_)) => Ok(Self::Dropped),
             (Self::Dropped, FromInit::Started) => Ok(Self::Started),
-            (Self::Dropped, FromInit::NotExecuted { .. })
+            (Self::Dropped, FromInit::NotExecuted(_))
             | (Self::Started, FromInit::Exited { .. })
             | (
                 Self::Fresh | Self::Entered | Self::Probed | Self::Dropped,
                 FromInit::Failed { .. },
             ) => Ok(Self::Ended),
             (state, message) => Err(io::Error::other(format!(
-                "the boundary's init sent an unexpected message in state {state:?}: {}",
-                message.name()
+                "the boundary's init sent an unexpected message: {} after {}",
+                message.name(),
+                state.name()
             ))),
         }
     }
@@ -261,6 +281,7 @@ mod tests {
             dns: true,
             left_out: Vec::new(),
             held: Vec::new(),
+            terminal: false,
         };
         let dropped = FromInit::Dropped(enforced);
         let state = Sequence::Fresh.accept(&entered).unwrap();
@@ -272,7 +293,8 @@ mod tests {
         let state = state.accept(&dropped).unwrap();
         assert!(state.accept(&FromInit::Exited { status: 0 }).is_err());
         let state = state.accept(&FromInit::Started).unwrap();
-        assert!(state.accept(&FromInit::NotExecuted { errno: 2 }).is_err());
+        let missing = NotExecuted::NotFound { closed: Vec::new() };
+        assert!(state.accept(&FromInit::NotExecuted(missing)).is_err());
         assert_eq!(
             state.accept(&FromInit::Exited { status: 3 }).unwrap(),
             Sequence::Ended

@@ -11,12 +11,15 @@ use crate::cli::sudo_driver::DrivenArgs;
 use crate::cli::variables::Variables;
 use crate::run::plan::{DnsMode, Mode, WorkspaceMode};
 
+use super::home::HomeArgs;
+use super::tty::Tty;
+
 use super::super::heading::{EVIDENCE, LIMITS, MEDIATOR, NETWORK, WORKSPACE};
 
 /// An example, the policy, and the exit statuses, for `--help`.
 const HELP: &str = "\
 Example:
-  egress run --config policy.yaml --signer-private-key signer.key -- ./agent.sh
+  egress run --config policy.yaml --signer-private-key signer.key ./agent.sh
 
 Policy (Pipelock YAML):
   version: 1
@@ -50,6 +53,8 @@ pub struct RunArgs {
     /// How the command sees the workspace, and what happens to its changes
     #[arg(long, value_enum, default_value_t = WorkspaceMode::Apply, help_heading = WORKSPACE)]
     pub(super) workspace: WorkspaceMode,
+    #[command(flatten)]
+    pub(super) homes: HomeArgs,
     /// With --workspace apply, do not apply changes to this path or below it; repeatable
     #[arg(long = "protect", value_name = "PATH", help_heading = WORKSPACE)]
     pub(super) protected: Vec<PathBuf>,
@@ -116,6 +121,10 @@ pub struct RunArgs {
     /// Continue even if this probe fails or is inconclusive (recorded in the packet; repeatable)
     #[arg(long = "accept-risk", value_name = "PROBE")]
     pub(super) accepted_risks: Vec<String>,
+    /// Whether the command gets a terminal [bare --tty: always]
+    #[arg(short = 't', long, value_name = "WHEN", value_enum, num_args = 0..=1, require_equals = true,
+          default_value_t = Tty::Auto, default_missing_value = "always")]
+    pub(super) tty: Tty,
     /// Run this script with bash. It must be in the working directory
     #[arg(long, value_name = "FILE")]
     pub(super) script: Option<PathBuf>,
@@ -127,9 +136,10 @@ pub struct RunArgs {
     pub(super) json: bool,
     #[command(flatten)]
     pub(super) driven: DrivenArgs,
-    /// The command and its arguments; with --script, the arguments of the script
+    /// The command and its arguments; with --script, the arguments of the script. Put -- before a command that begins
+    /// with a dash
     #[arg(
-        last = true,
+        trailing_var_arg = true,
         value_name = "COMMAND",
         required_unless_present = "script"
     )]

@@ -1,0 +1,59 @@
+//! Explains why the command could not be executed.
+use egress_sandbox::child::exec::describe;
+use pipelock_receipts::findings::visible;
+
+use crate::run::ending::NotExecuted;
+
+/// Returns the reason, and what to do.
+pub(super) fn text(why: &NotExecuted) -> (String, &'static str) {
+    match why {
+        NotExecuted::NotFound { closed } if closed.is_empty() => (
+            String::from("it was not found"),
+            "inside the boundary, /tmp and /run are empty; put the file into the working directory, or its directory into PATH",
+        ),
+        NotExecuted::NotFound { closed } => {
+            let mut closed: Vec<String> = closed.iter().map(|dir| visible(dir)).collect();
+            closed.dedup();
+            (
+                format!(
+                    "it was not found, and the command may not enter {}",
+                    closed.join(", ")
+                ),
+                "if it is there, let all users enter that directory (chmod o+x), or install the program elsewhere, \
+                 such as in /usr/local/bin",
+            )
+        }
+        NotExecuted::NoInterpreter { path, interpreter } => {
+            let interpreter = match interpreter {
+                Some(interpreter) => format!("{} in its first line", visible(interpreter)),
+                None => String::from("its dynamic loader"),
+            };
+            (
+                format!("{} exists, but {interpreter} was not found", visible(path)),
+                "install the interpreter, or name another one before the file: bash FILE",
+            )
+        }
+        NotExecuted::NoFirstLine { path } => (
+            format!(
+                "{} is not a program, and has no first line that names an interpreter",
+                visible(path)
+            ),
+            "write #!/bin/sh or another interpreter into its first line, or name one before the file: bash FILE",
+        ),
+        NotExecuted::Refused { path, errno } if *errno == libc::EACCES => (
+            format!("{} is not executable for all users", visible(path)),
+            "make it executable for all users (chmod 755), or name its interpreter before the file: bash FILE",
+        ),
+        NotExecuted::Refused { path, errno } => {
+            let path = if path.is_empty() {
+                "the kernel refused"
+            } else {
+                path
+            };
+            (
+                format!("{}: {}", visible(path), describe(*errno)),
+                "check that the file is a program for this machine",
+            )
+        }
+    }
+}

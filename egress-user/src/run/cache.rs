@@ -1,0 +1,138 @@
+//! The cache of package managers that a caller keeps between runs (`--cache`).
+//!
+//! The directory has a tag and the directory `files`, which alone is mounted for the command. The tag shows that the
+//! directory was made for this purpose, because everything in `files` belongs to commands.
+//!
+//! Claims: cache-apart
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use egress_sandbox::view::home::CACHES;
+use egress_sys::dir;
+use egress_workspace::{Access, mapped};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag, openat};
+use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
+use nix::unistd::{Gid, Uid, fchown};
+
+/// Name of the tag (<https://bford.info/cachedir/>).
+const TAG: &str = "CACHEDIR.TAG";
+/// Content of the tag. The first line is that of every such tag.
+const TAGGED: &[u8] =
+    b"Signature: 8a477f597d28d172789f06886806bc55\n# This directory was made by egress run --cache.\n";
+/// Name of the directory that is mounted.
+const FILES: &str = "files";
+
+/// The cache of a run. It is locked until this value is dropped.
+#[derive(Debug)]
+pub(super) struct Cache {
+    /// The mount, which is not attached anywhere yet.
+    pub(super) tree: OwnedFd,
+    _lock: Flock<File>,
+}
+
+/// Locks the cache at `path`, makes what is missing in it, and makes its mount for `agent`.
+///
+/// # Order
+/// Call this while the process has a single thread.
+///
+/// # Errors
+/// If the directory is not empty and has no tag, another run uses it, or its file system supports no idmapped mounts.
+pub(super) fn open(path: &Path, agent: u32) -> io::Result<Cache> {
+    let held = dir::hold(path)?;
+    let lock =
+        Flock::lock(tag(&held)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+            if errno == Errno::EWOULDBLOCK {
+                io::Error::other("another run uses it")
+            } else {
+                errno.into()
+            }
+        })?;
+    let owner = fstat(&held)?;
+    let owner = (Uid::from_raw(owner.st_uid), Gid::from_raw(owner.st_gid));
+    // No command runs with this cache now, so nothing replaces a directory between these steps.
+    let files = directory(&held, FILES, owner)?;
+    for (_, name) in CACHES {
+        match directory(&files, name, owner) {
+            // What else has this name is the command's matter.
+            Ok(_) | Err(Errno::ELOOP | Errno::ENOTDIR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(Cache {
+        tree: mapped(&path.join(FILES), agent, Access::ReadWrite)?,
+        _lock: lock,
+    })
+}
+
+/// Opens the tag. An empty directory gets one.
+fn tag(held: &OwnedFd) -> io::Result<File> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    match openat(held, TAG, flags | OFlag::O_RDONLY, Mode::empty()) {
+        Err(Errno::ENOENT) => {
+            if !dir::list(held)?.is_empty() {
+                return Err(io::Error::other(
+                    "it is not empty, and was not made by egress; name a new directory",
+                ));
+            }
+            let create = flags | OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
+            let mode = Mode::from_bits_truncate(0o644);
+            let mut file = File::from(openat(held, TAG, create, mode)?);
+            file.write_all(TAGGED)?;
+            Ok(file)
+        }
+        opened => {
+            let file = File::from(opened?);
+            let mut text = Vec::new();
+            let is_tag = file.metadata()?.is_file()
+                && (&file).take(1 << 10).read_to_end(&mut text).is_ok()
+                && text == TAGGED;
+            if is_tag {
+                Ok(file)
+            } else {
+                Err(io::Error::other(
+                    "its CACHEDIR.TAG was not made by egress; name a new directory",
+                ))
+            }
+        }
+    }
+}
+
+/// Opens the directory `name`, which is made if it does not exist.
+fn directory(within: &OwnedFd, name: &str, (uid, gid): (Uid, Gid)) -> Result<OwnedFd, Errno> {
+    let made = mkdirat(within, name, Mode::S_IRWXU);
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    match made {
+        Err(errno) if errno != Errno::EEXIST => Err(errno),
+        made => {
+            let opened = openat(within, name, flags, Mode::empty())?;
+            if made.is_ok() {
+                fchown(&opened, Some(uid), Some(gid))?;
+                fchmod(&opened, Mode::from_bits_truncate(0o755))?;
+            }
+            Ok(opened)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_empty_or_tagged_directory_is_a_cache() {
+        let dir = tempfile::tempdir().unwrap();
+        let held = dir::hold(dir.path()).unwrap();
+        tag(&held).unwrap();
+        std::fs::create_dir(dir.path().join(FILES)).unwrap();
+        tag(&held).unwrap();
+        std::fs::write(dir.path().join(TAG), "other").unwrap();
+        assert!(tag(&held).is_err());
+        std::fs::remove_file(dir.path().join(TAG)).unwrap();
+        assert!(tag(&held).is_err());
+        std::os::unix::fs::symlink("/dev/null", dir.path().join(TAG)).unwrap();
+        assert!(tag(&held).is_err());
+    }
+}
