@@ -89,13 +89,16 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
 
 /// Writes the schemas of the formats and the tables of their members. With `is_check`, fails if the files differ.
 pub(crate) fn schemas(layout: &Layout, is_check: bool) -> Result<()> {
-    run_program(
-        in_root(layout)
-            .args(["run", "--locked", "--quiet", "--package", "audit-packet"])
-            .args(["--features", "schema", "--example", "schemas"])
-            .args(["--", "docs"])
-            .args(is_check.then_some("--check")),
-    )
+    for (package, example) in [("audit-packet", "schemas"), ("egress-policy", "schema")] {
+        run_program(
+            in_root(layout)
+                .args(["run", "--locked", "--quiet", "--package", package])
+                .args(["--features", "schema", "--example", example])
+                .args(["--", "docs"])
+                .args(is_check.then_some("--check")),
+        )?;
+    }
+    Ok(())
 }
 
 /// Builds `egress verify` for other systems, because reviewers may use them.

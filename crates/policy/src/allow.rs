@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use thiserror::Error;
 
 use super::host::{Host, HostError};
+use super::natural;
 
 /// Exact hosts and `*.` patterns. A host that matches neither is denied.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,25 +29,6 @@ pub enum EntryError {
     /// A malformed host.
     #[error(transparent)]
     Host(#[from] HostError),
-}
-
-impl EntryError {
-    /// Returns the text that follows the key's name in an error message.
-    #[cfg(feature = "yaml")]
-    pub(super) fn reason(self) -> &'static str {
-        match self {
-            Self::Wildcard => "must be a name, an address, or `*.` followed by a name",
-            Self::WildcardAddress => "must not put `*.` before an address",
-            Self::NotAHost => "must be only a host, without a scheme, port, path, or prefix length",
-            Self::Host(HostError::Empty) => "must not be empty",
-            Self::Host(HostError::TooLong) => "is longer than a DNS name can be",
-            Self::Host(HostError::Character) => {
-                "contains a character that is not allowed in a host name (write an international name in its xn-- form)"
-            }
-            Self::Host(HostError::Label) => "has an empty or malformed label",
-            Self::Host(HostError::AddressSpelling) => "is a non-standard spelling of an IP address",
-        }
-    }
 }
 
 impl AllowList {
@@ -95,6 +77,15 @@ impl AllowList {
             };
             rest = parent;
         }
+    }
+
+    /// The entries as a policy writes them, in natural order.
+    pub fn entries(&self) -> Vec<String> {
+        let exact = self.exact.iter().map(Host::plain);
+        let wild = self.parents.iter().map(|parent| format!("*.{parent}"));
+        let mut entries: Vec<String> = exact.chain(wild).collect();
+        entries.sort_by(|a, b| natural::compare(a, b));
+        entries
     }
 
     /// Whether the list is empty.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Error as YamlError, Spanned};
 
+use super::advice;
 use super::error::PolicyError;
 
 /// The longest accepted document, in bytes.
@@ -88,7 +89,16 @@ impl Node {
         }
     }
 
-    /// Returns the value, if it is an integer above zero.
+    /// The nodes, if the value is a list.
+    pub fn as_list(&self) -> Option<&[Self]> {
+        if let Value::List(nodes) = &self.value {
+            Some(nodes)
+        } else {
+            None
+        }
+    }
+
+    /// The value, if it is an integer above zero.
     pub fn as_count(&self) -> Option<u64> {
         if let Value::Int(number) = self.value {
             u64::try_from(number).ok().filter(|number| *number > 0)
@@ -134,20 +144,15 @@ impl MappingEntry {
 /// error names the line and, for a duplicate, the key. The error never contains a value.
 pub fn read(text: &str) -> Result<Vec<MappingEntry>, PolicyError> {
     if text.len() > MAX_DOCUMENT_BYTES {
-        return Err(PolicyError::Syntax {
-            line: 0,
-            what: "the document is longer than 1 MiB",
-        });
+        return Err(PolicyError::syntax(0, "the document is longer than 1 MiB"));
     }
-    let node: Node =
-        serde_saphyr::from_str_with_options(text, options()).map_err(|error| explain(&error))?;
+    let node: Node = serde_saphyr::from_str_with_options(text, options())
+        .map_err(|error| explain(&error, text))?;
     if let Value::Map(entries) = node.value {
         return Ok(entries);
     }
-    Err(PolicyError::Syntax {
-        line: node.line,
-        what: "the document is not a mapping of keys",
-    })
+    let what = "the document is not a mapping of keys";
+    Err(PolicyError::syntax(node.line, what))
 }
 
 /// Writes a mapping as a YAML document and checks that it reads back unchanged.
@@ -186,9 +191,9 @@ fn options() -> serde_saphyr::Options {
     }
 }
 
-/// Reduces the parser's error to a line and a fixed sentence, because the parser's own text may
+/// Reduces the parser's error to a line and a sentence of this crate, because the parser's own text may
 /// quote the document.
-fn explain(error: &YamlError) -> PolicyError {
+fn explain(error: &YamlError, text: &str) -> PolicyError {
     let line = error.location().map_or(0, |location| location.line());
     let mut cause = error.without_snippet();
     while let YamlError::AliasError { error, .. } = cause {
@@ -217,7 +222,14 @@ fn explain(error: &YamlError) -> PolicyError {
         YamlError::UnknownAnchor { .. } => "an alias refers to an anchor that is not defined",
         _ => "not valid YAML for a policy",
     };
-    PolicyError::Syntax { line, what }
+    let is_about_layout = !matches!(
+        cause,
+        YamlError::MultipleDocuments { .. } | YamlError::Budget { .. }
+    );
+    if is_about_layout && let Some((line, what)) = advice::layout(text, line) {
+        return PolicyError::syntax(line, what);
+    }
+    PolicyError::syntax(line, what)
 }
 
 impl<'de> Deserialize<'de> for Node {

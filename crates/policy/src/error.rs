@@ -1,9 +1,13 @@
 //! Errors in a policy document.
 use thiserror::Error;
 
+use super::advice;
+use super::document::Value;
+
 /// Why the built-in mediator cannot use a document as its policy.
 ///
-/// Lines count from 1. Line 0 stands for an unknown line. Errors show key names and never values.
+/// Lines count from 1; line 0 means that the place is unknown. An error shows a value only if its key
+/// belongs to the policy language, and then without user information and query.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PolicyError {
     /// The text is not exactly one valid YAML document.
@@ -11,8 +15,8 @@ pub enum PolicyError {
     Syntax {
         /// The line at which the parser stopped.
         line: u64,
-        /// The part of the text that the parser rejected.
-        what: &'static str,
+        /// What the parser rejected.
+        what: String,
     },
     /// A mapping contains the same key twice.
     #[error("policy line {line}: duplicate key `{key}`")]
@@ -23,12 +27,16 @@ pub enum PolicyError {
         key: String,
     },
     /// No Pipelock has this key.
-    #[error("policy line {line}: unknown key `{key}`")]
+    #[error("policy line {line}: unknown key `{key}`{}", suggestion(nearest.as_deref(), known))]
     UnknownKey {
         /// Line of the key.
         line: u64,
         /// The key's full name.
         key: String,
+        /// The full name of the key that was probably meant.
+        nearest: Option<String>,
+        /// The full names of the keys that the built-in mediator implements at this place.
+        known: Vec<String>,
     },
     /// Pipelock has this key, but the built-in mediator does not implement it.
     #[error(
@@ -47,8 +55,8 @@ pub enum PolicyError {
         line: u64,
         /// The key's full name, with the index for an item of a list.
         key: String,
-        /// A text that states the form that the value must have.
-        reason: &'static str,
+        /// What the value must be, and what it is.
+        reason: String,
     },
     /// The written document does not parse to the same content. This is a bug in egress.
     #[error(
@@ -57,9 +65,39 @@ pub enum PolicyError {
     NotFaithful,
 }
 
+/// The text that follows an unknown key.
+fn suggestion(nearest: Option<&str>, known: &[String]) -> String {
+    match nearest {
+        Some(nearest) => format!("; did you mean `{nearest}`?"),
+        None => format!("; the keys here are {}", known.join(", ")),
+    }
+}
+
 impl PolicyError {
-    /// Returns the key's name for an error message. A text that does not look like a key is left
-    /// out.
+    /// An error about a document that is not valid YAML for a policy.
+    pub(super) fn syntax(line: u64, what: impl Into<String>) -> Self {
+        Self::Syntax {
+            line,
+            what: what.into(),
+        }
+    }
+
+    /// An error about a section that is not a mapping.
+    pub(super) fn not_a_section(line: u64, key: &str, value: &Value) -> Self {
+        let must = "must be a mapping of keys";
+        let reason = if *value == Value::Null {
+            format!("{must}; indent its keys by two spaces more than its name")
+        } else {
+            format!("{must}, not {}", advice::shown(value))
+        };
+        Self::Invalid {
+            line,
+            key: key.to_owned(),
+            reason,
+        }
+    }
+
+    /// The key's name for an error message. A text that does not look like a key is not repeated.
     pub(super) fn shown(key: &str) -> String {
         let plain = !key.is_empty()
             && key.len() <= 96

@@ -6,10 +6,14 @@
 //! for a real Pipelock, which interprets its own keys. [`hide`] removes a document's values from
 //! messages.
 //!
-//! Nothing here reads a file, a clock or the network. No error repeats a value of the document,
-//! because the file may not be a policy and may hold secrets.
+//! Nothing here reads a file, a clock or the network. The file may not be a policy at all and may hold
+//! secrets, so an error repeats a value only if its key belongs to the policy language.
+#[cfg(feature = "yaml")]
+mod advice;
 pub mod allow;
 pub mod allowed;
+#[cfg(feature = "yaml")]
+pub mod check;
 #[cfg(feature = "yaml")]
 pub mod document;
 #[cfg(feature = "yaml")]
@@ -21,6 +25,7 @@ pub mod host;
 mod keys;
 #[cfg(feature = "yaml")]
 pub mod model;
+pub mod natural;
 #[cfg(feature = "yaml")]
 pub mod notices;
 #[cfg(feature = "yaml")]
@@ -32,6 +37,8 @@ pub mod pipelock;
 pub mod redact;
 #[cfg(feature = "yaml")]
 pub mod runtime;
+#[cfg(feature = "schema")]
+pub mod schema;
 pub mod ssrf;
 
 pub use allow::AllowList;

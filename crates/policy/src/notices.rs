@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::document::{MappingEntry, Node, Value};
+use super::document::{self, MappingEntry, Node, Value};
+use super::host::is_localhost;
 
 /// A notice about one key.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -129,6 +130,60 @@ fn get<'a>(entries: &'a [MappingEntry], key: &str) -> Option<&'a Node> {
         .map(|entry| &entry.value)
 }
 
+/// Second labels under which the registries of countries sell names, as in `co.uk`.
+const REGISTRIES: [&str; 12] = [
+    "ac", "co", "com", "edu", "go", "gob", "gov", "ne", "net", "or", "org", "gouv",
+];
+
+/// Checks the hosts of a document: wildcards over everything that a registry sells, and names that lead
+/// nowhere.
+pub(super) fn hosts(entries: &[MappingEntry]) -> Vec<Notice> {
+    let mut notices = Vec::new();
+    for key in ["api_allowlist", "trusted_domains"] {
+        let list = get(entries, key);
+        let mut note = |is_meant: fn(&str) -> bool, effect| {
+            if texts(list).any(is_meant) {
+                notices.push(Notice {
+                    key: key.to_owned(),
+                    effect,
+                });
+            }
+        };
+        note(
+            is_wide,
+            "has a wildcard over a whole top-level domain or registry, such as *.com, so anybody can register a name that it covers",
+        );
+        note(
+            |host| is_localhost(&host.to_ascii_lowercase()),
+            "has localhost, which is the command's own loopback and never leaves the boundary; --allow-unix opens a socket of the host",
+        );
+    }
+    notices
+}
+
+/// Checks the hosts of a caller's text. A text that is not a policy has no notices.
+pub fn of_hosts(text: &str) -> Vec<Notice> {
+    document::read(text).map_or_else(|_error| Vec::new(), |entries| hosts(&entries))
+}
+
+/// Whether an entry is a wildcard over a public suffix that can be recognized without a list of them.
+fn is_wide(entry: &str) -> bool {
+    let Some(parent) = entry.strip_prefix("*.") else {
+        return false;
+    };
+    let parent = parent.trim_end_matches('.').to_ascii_lowercase();
+    match parent.split_once('.') {
+        None => !parent.is_empty(),
+        Some((second, top)) => top.len() == 2 && REGISTRIES.contains(&second),
+    }
+}
+
+/// The texts of a list.
+pub(super) fn texts(list: Option<&Node>) -> impl Iterator<Item = &str> {
+    let items = list.and_then(Node::as_list).unwrap_or_default();
+    items.iter().filter_map(Node::as_text)
+}
+
 fn is_empty(node: &Node) -> bool {
     match &node.value {
         Value::Null => true,
@@ -174,18 +229,7 @@ impl Prefix {
 }
 
 fn prefixes(node: &Node) -> Vec<Prefix> {
-    let list = match &node.value {
-        Value::List(list) => list.as_slice(),
-        Value::Null
-        | Value::Bool(_)
-        | Value::Int(_)
-        | Value::Float(_)
-        | Value::Text(_)
-        | Value::Map(_) => &[],
-    };
-    list.iter()
-        .filter_map(|item| prefix(item.as_text()?))
-        .collect()
+    texts(Some(node)).filter_map(prefix).collect()
 }
 
 fn prefix(text: &str) -> Option<Prefix> {
@@ -207,12 +251,33 @@ fn prefix(text: &str) -> Option<Prefix> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::document;
     use super::*;
 
     fn keys(yaml: &str) -> Vec<String> {
         let entries = document::read(yaml).unwrap();
         of(&entries).into_iter().map(|notice| notice.key).collect()
+    }
+
+    #[test]
+    fn wide_wildcards_and_localhost_are_named() {
+        for (entry, is_named) in [
+            ("*.com", true),
+            ("*.COM.", true),
+            ("*.co.uk", true),
+            ("*.internal", true),
+            ("localhost", true),
+            ("a.localhost", true),
+            ("com", false),
+            ("*.example.com", false),
+            ("*.example.uk", false),
+            ("*.co.example", false),
+            ("*.", false),
+        ] {
+            let text = format!("api_allowlist: ['{entry}', '*.example.org']");
+            assert_eq!(of_hosts(&text).len(), usize::from(is_named), "{entry}");
+        }
+        assert_eq!(of_hosts("trusted_domains: ['*.com']").len(), 1);
+        assert!(of_hosts("[").is_empty() && of_hosts("api_allowlist: '*.com'").is_empty());
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Finds which non-public addresses a caller's policy opens, for the kernel programs on the
-//! mediator's cgroup. Both mediators use the same two keys. Each mediator itself rejects invalid
-//! values before it starts.
-use super::document::{self, MappingEntry, Node, Value};
+//! mediator's cgroup. Both mediators use the same two keys. A mediator rejects invalid values
+//! itself before it starts.
+use super::document::{self, MappingEntry, Node};
+use super::notices::texts;
 use super::ssrf::Cidr;
 
 /// Non-public addresses that a policy opens.
@@ -31,19 +32,6 @@ impl Opened {
 fn get<'a>(entries: &'a [MappingEntry], key: &str) -> Option<&'a Node> {
     let entry = entries.iter().find(|entry| entry.key == key);
     entry.map(|entry| &entry.value)
-}
-
-fn texts(list: Option<&Node>) -> impl Iterator<Item = &str> {
-    let items = list.and_then(|list| match &list.value {
-        Value::List(items) => Some(items.as_slice()),
-        Value::Null
-        | Value::Bool(_)
-        | Value::Int(_)
-        | Value::Float(_)
-        | Value::Text(_)
-        | Value::Map(_) => None,
-    });
-    items.unwrap_or_default().iter().filter_map(Node::as_text)
 }
 
 #[cfg(test)]

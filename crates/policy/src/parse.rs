@@ -5,7 +5,8 @@
 //! mode enforces the allow-list. A document without `mode` is read as strict.
 use std::time::Duration;
 
-use super::allow::{AllowList, EntryError};
+use super::advice;
+use super::allow::AllowList;
 use super::document::{self, MappingEntry, Node, Value};
 use super::error::PolicyError;
 use super::keys::NOT_IMPLEMENTED;
@@ -15,7 +16,7 @@ use super::ssrf::{Cidr, SsrfGuard};
 /// Reads a policy document.
 ///
 /// # Errors
-/// Returns [`PolicyError`] with the key and its line. The document's values are not repeated.
+/// Returns [`PolicyError`] with the key, its line, and its value.
 pub fn parse(text: &str) -> Result<Policy, PolicyError> {
     from_entries(&document::read(text)?)
 }
@@ -231,7 +232,7 @@ fn host_list(field: Option<Field<'_>>) -> Result<AllowList, PolicyError> {
     };
     for item in field.list()? {
         list.insert(item.text()?)
-            .map_err(|error: EntryError| item.invalid(error.reason()))?;
+            .map_err(|error| item.error(advice::entry(item.text().unwrap_or_default(), error)))?;
     }
     Ok(list)
 }
@@ -252,6 +253,8 @@ fn identity(field: &Field<'_>) -> Result<String, PolicyError> {
 struct Section<'a> {
     path: String,
     left: Vec<&'a MappingEntry>,
+    /// The keys that were read or would have been read.
+    known: Vec<String>,
 }
 
 /// A value and the key name that error messages use for it.
@@ -265,6 +268,7 @@ impl<'a> Section<'a> {
         Self {
             path,
             left: entries.iter().collect(),
+            known: Vec::new(),
         }
     }
 
@@ -277,6 +281,7 @@ impl<'a> Section<'a> {
     }
 
     fn take(&mut self, key: &str) -> Option<Field<'a>> {
+        self.known.push(self.path(key));
         let at = self.left.iter().position(|entry| entry.key == key)?;
         let entry = self.left.remove(at);
         Some(Field {
@@ -295,15 +300,20 @@ impl<'a> Section<'a> {
         if NOT_IMPLEMENTED.contains(&path.as_str()) {
             return Err(PolicyError::NotImplemented { line, key: path });
         }
+        let below = |name: &&str| self.path.is_empty() || name.starts_with(&self.path);
+        let names = self.known.iter().map(String::as_str);
+        let names = names.chain(NOT_IMPLEMENTED.iter().copied().filter(below));
         Err(PolicyError::UnknownKey {
             line,
+            nearest: advice::nearest(&path, names).map(str::to_owned),
             key: PolicyError::shown(&path),
+            known: self.known,
         })
     }
 }
 
 impl<'a> Field<'a> {
-    fn invalid(&self, reason: &'static str) -> PolicyError {
+    fn error(&self, reason: String) -> PolicyError {
         PolicyError::Invalid {
             line: self.node.line,
             key: self.name.clone(),
@@ -311,12 +321,26 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// `reason` starts with what the value must be. The value itself follows, before a colon.
+    fn invalid(&self, reason: &'static str) -> PolicyError {
+        let found = advice::shown(&self.node.value);
+        self.error(match reason.split_once(": ") {
+            Some((must, why)) => format!("{must}, not {found}: {why}"),
+            None => format!("{reason}, not {found}"),
+        })
+    }
+
     fn only(&self, value: &Value, reason: &'static str) -> Result<(), PolicyError> {
         if self.node.value == *value {
-            Ok(())
-        } else {
-            Err(self.invalid(reason))
+            return Ok(());
         }
+        if let (Value::Text(word), Value::Text(found)) = (value, &self.node.value)
+            && let Some(why) = advice::word(found, word)
+        {
+            let found = advice::shown(&self.node.value);
+            return Err(self.error(format!("must be {word}, not {found}; {why}")));
+        }
+        Err(self.invalid(reason))
     }
 
     fn boolean(&self) -> Result<bool, PolicyError> {
@@ -376,10 +400,10 @@ impl<'a> Field<'a> {
 
     fn section(self) -> Result<Section<'a>, PolicyError> {
         if let Value::Map(entries) = &self.node.value {
-            Ok(Section::new(self.name, entries))
-        } else {
-            Err(self.invalid("must be a mapping of keys"))
+            return Ok(Section::new(self.name, entries));
         }
+        let (line, value) = (self.node.line, &self.node.value);
+        Err(PolicyError::not_a_section(line, &self.name, value))
     }
 }
 

@@ -254,14 +254,12 @@ fn mapping_for<'a, 'b>(
     for section in sections.split('.').filter(|section| !section.is_empty()) {
         set_default(fields, section, Node::of(Value::Map(Vec::new())));
         let entry = fields.iter_mut().find(|entry| entry.key == section);
-        let line = entry.as_ref().map_or(0, |entry| entry.line);
+        let not_a_section = entry.as_ref().map_or(PolicyError::NotFaithful, |entry| {
+            PolicyError::not_a_section(entry.line, section, &entry.value.value)
+        });
         fields = entry
             .and_then(|entry| entry.value.as_map_mut())
-            .ok_or_else(|| PolicyError::Invalid {
-                line,
-                key: section.to_owned(),
-                reason: "must be a mapping of keys",
-            })?;
+            .ok_or(not_a_section)?;
     }
     Ok((fields, key))
 }

@@ -122,11 +122,8 @@ fn check_sections(entries: &[MappingEntry]) -> Result<(), PolicyError> {
     for entry in entries {
         let is_map = matches!(entry.value.value, Value::Map(_));
         if OWNED_SECTIONS.contains(&entry.key.as_str()) && !is_map {
-            return Err(PolicyError::Invalid {
-                line: entry.line,
-                key: entry.key.clone(),
-                reason: "must be a mapping of keys",
-            });
+            let value = &entry.value.value;
+            return Err(PolicyError::not_a_section(entry.line, &entry.key, value));
         }
     }
     Ok(())

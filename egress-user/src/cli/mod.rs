@@ -64,7 +64,7 @@ enum Command {
         #[arg(value_enum)]
         step: action::Step,
     },
-    /// Make a policy from the packet of a run
+    /// Make a policy from the packet of a run, or check one
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     /// Make a signing key

@@ -1,4 +1,5 @@
-//! `egress policy suggest`: prints the allow-list that a run needed, from its packet.
+//! `egress policy`: makes, checks, and describes policies. `suggest` prints the allow-list that a run needed, from its
+//! packet.
 use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -12,6 +13,10 @@ use super::failure::{self, Form};
 use super::files::Folder;
 use crate::ci_commands::{harmless, harmless_json};
 use crate::suggest::suggest;
+
+mod check;
+
+pub use check::CheckArgs;
 
 /// Exit statuses, for `--help`.
 const HELP: &str = "\
@@ -30,6 +35,10 @@ Exit status:
 pub enum PolicyCommand {
     /// Print the smallest allow-list that permits everything a run connected to
     Suggest(SuggestArgs),
+    /// Check a policy without a run, and print what it allows
+    Check(CheckArgs),
+    /// Print the JSON Schema of policies, for editors
+    Schema,
 }
 
 /// Arguments of `egress policy suggest`.
@@ -46,7 +55,14 @@ pub struct SuggestArgs {
 
 /// Executes the subcommand and returns the exit status.
 pub fn run(command: &PolicyCommand) -> u8 {
-    let PolicyCommand::Suggest(args) = command;
+    match command {
+        PolicyCommand::Suggest(args) => suggested(args),
+        PolicyCommand::Check(args) => check::run(args),
+        PolicyCommand::Schema => check::schema(),
+    }
+}
+
+fn suggested(args: &SuggestArgs) -> u8 {
     let fail = |error: &anyhow::Error, status| {
         failure::report(Form::of(args.json), error.as_ref(), None, status)
     };

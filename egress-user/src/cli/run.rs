@@ -13,7 +13,7 @@ use super::exit;
 use super::failure::{self, Form};
 use super::route::route;
 use super::sudo_driver::ResultFile;
-use super::{keys_and_policy, pipelock, print};
+use super::{keys_and_policy, pipelock, print, variables};
 use crate::ci_commands::Obeyed;
 use crate::run::emit::Emitted;
 use crate::run::error::RunError;
@@ -77,6 +77,15 @@ fn execute(args: RunArgs, inherited: Vec<String>) -> Result<Emitted, Failure> {
         MediatorChoice::Builtin if plan.policy.path.is_none() => print::no_policy(),
         MediatorChoice::Builtin => {}
         MediatorChoice::Pipelock(_) => pipelock::warn(&plan.policy),
+    }
+    let text = plan.policy.text.as_deref().unwrap_or_default();
+    for notice in egress_policy::notices::of_hosts(text) {
+        print::warning(&notice.to_string());
+    }
+    if plan.mode == Mode::Enforce
+        && let Some(warning) = variables::ignored_proxies(&plan.environment)
+    {
+        print::warning(&warning);
     }
     // The signals are blocked before any thread starts, so that every thread inherits the signal mask.
     block_signals().map_err(|error| Failure(error.into(), None, exit::FAILED))?;

@@ -1,0 +1,242 @@
+//! Words for mistakes in a policy: the value that was found, and how to write it instead.
+use super::allow::{AllowList, EntryError};
+use super::document::Value;
+use super::host::{Host, HostError};
+
+/// The longest value that an error shows, in characters.
+const MAX_SHOWN: usize = 64;
+/// The longest word for which a similar one is searched.
+const MAX_WORD: usize = 96;
+
+/// The value of a key that belongs to the policy language, shortened and escaped. The user
+/// information and the query of a URL are left out, because they may hold secrets.
+pub(super) fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => String::from("nothing"),
+        Value::Bool(value) => value.to_string(),
+        Value::Int(value) => value.to_string(),
+        Value::Float(value) => value.to_string(),
+        Value::Text(text) => quoted(text),
+        Value::List(_) => String::from("a list"),
+        Value::Map(_) => String::from("a mapping"),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    let end = text.find(['?', '#']).unwrap_or(text.len());
+    let (kept, query) = text.split_at(end);
+    let whole = match kept.rsplit_once('@') {
+        Some((_user, rest)) => format!("***@{rest}"),
+        None => kept.to_owned(),
+    };
+    let cut: String = whole.chars().take(MAX_SHOWN).collect();
+    let is_cut = cut.len() < whole.len() || !query.is_empty();
+    let more = if is_cut { "…" } else { "" };
+    format!("\"{}{more}\"", cut.escape_debug())
+}
+
+/// The name most similar to `word`, if it is similar enough to be meant.
+pub(super) fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    if word.len() > MAX_WORD {
+        return None;
+    }
+    let plain = |text: &str| text.to_ascii_lowercase().replace(['-', '_'], "");
+    let wanted = plain(word);
+    let most = wanted.len().div_euclid(4).clamp(1, 3);
+    let distance = |name: &str| strsim::osa_distance(&wanted, &plain(name));
+    names
+        .map(|name| (distance(name), name))
+        .filter(|(distance, _)| *distance <= most)
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// Why `found` is not the word that was expected, if it is that word in another spelling.
+pub(super) fn word(found: &str, expected: &str) -> Option<String> {
+    if found.eq_ignore_ascii_case(expected) {
+        return Some(String::from("write it in lower case"));
+    }
+    let meant = nearest(found, std::iter::once(expected))?;
+    Some(format!("did you mean {meant}?"))
+}
+
+/// What is wrong with an entry of a list of hosts, and what to write instead.
+pub(super) fn entry(text: &str, error: EntryError) -> String {
+    let found = quoted(text);
+    if let Some(what) = range_or_url(text) {
+        return format!("is {found}, {what}");
+    }
+    if text.contains(char::is_whitespace) {
+        return if text.contains(" - ") {
+            format!(
+                "is {found}, which looks like several items; indent all items of a list by the same number of spaces"
+            )
+        } else {
+            format!("is {found}, which contains a space; write one host per item")
+        };
+    }
+    match error {
+        EntryError::Wildcard if matches!(text, "*" | "*." | "*.*" | "**") => format!(
+            "is {found}, which would allow every host; list the hosts, or write \"*.example.org\" for a name and all below it"
+        ),
+        EntryError::Wildcard => {
+            let parent = text.rsplit('*').next().unwrap_or_default();
+            let parent = parent.trim_start_matches(['.', '-', '_']);
+            let instead = match Host::parse(parent) {
+                Ok(Host::Name(name)) if name.contains('.') => format!("*.{name}"),
+                Ok(_) | Err(_) => String::from("*.example.org"),
+            };
+            format!(
+                "is {found}, but `*` can stand only for all of the first labels; write \"{instead}\""
+            )
+        }
+        EntryError::WildcardAddress => {
+            format!("is {found}, but an address has no subdomains; write the address alone")
+        }
+        EntryError::NotAHost | EntryError::Host(HostError::Character) => {
+            match international(text) {
+                Some(name) => format!("is {found}, an international name; write {name}"),
+                None => format!(
+                    "is {found}, which contains a character that is not allowed in a host name"
+                ),
+            }
+        }
+        EntryError::Host(HostError::Empty) => {
+            String::from("is empty; write a host, or remove the item")
+        }
+        EntryError::Host(HostError::TooLong) => {
+            format!("is {found}, which is longer than a DNS name can be")
+        }
+        EntryError::Host(HostError::Label) => {
+            format!("is {found}, which has an empty or malformed label between its dots")
+        }
+        EntryError::Host(HostError::AddressSpelling) => format!(
+            "is {found}, a non-standard spelling of an IP address; write all four numbers in decimal, without leading zeros"
+        ),
+    }
+}
+
+/// What is wrong with an entry that is more than a host: a range, or a URL or a part of one.
+fn range_or_url(text: &str) -> Option<String> {
+    if super::ssrf::Cidr::parse(text).is_some() {
+        return Some(String::from(
+            "a range of addresses; list single addresses here, and put the range into ssrf.ip_allowlist if names lead into it",
+        ));
+    }
+    let (scheme, rest) = match text.split_once("://") {
+        Some((scheme, rest)) => (Some(scheme), rest),
+        None => (None, text),
+    };
+    let (authority, path) = match rest.find(['/', '?', '#']) {
+        Some(at) => (rest.get(..at)?, rest.get(at..)?),
+        None => (rest, ""),
+    };
+    let authority = authority.rsplit('@').next().unwrap_or_default();
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !host.contains(':') || host.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let kind = match (scheme, path, port) {
+        (Some(_), ..) => "a URL",
+        (None, path, _) if !path.is_empty() => "a host with a path",
+        (None, _, Some(_)) => "a host with a port",
+        (None, _, None) => return None,
+    };
+    let host = international(host).unwrap_or_else(|| host.to_owned());
+    if AllowList::default().insert(&host).is_err() {
+        return Some(format!("{kind}; write only a host name or an address"));
+    }
+    let host = if host.starts_with('*') {
+        format!("\"{host}\"")
+    } else {
+        host
+    };
+    Some(match port.and_then(|port| port.parse::<u16>().ok()) {
+        Some(port @ (80 | 443)) => {
+            format!("{kind}; write {host}, because port {port} is always open")
+        }
+        Some(port) => format!("{kind}; write {host}, and add --allow-port {port} to egress run"),
+        None => format!("{kind}; write {host}"),
+    })
+}
+
+/// The `xn--` form of an international name or wildcard, if the text is one.
+fn international(text: &str) -> Option<String> {
+    let (star, name) = match text.strip_prefix("*.") {
+        Some(name) => ("*.", name),
+        None => ("", text),
+    };
+    if name.is_ascii() {
+        return None;
+    }
+    let ascii = idna::domain_to_ascii(name).ok()?;
+    Host::parse(&ascii).ok()?;
+    Some(format!("{star}{ascii}"))
+}
+
+/// The text for a `*` that YAML reads as an alias, because it is not quoted. An alias in a policy can
+/// only be meant if its name has no dot.
+fn unquoted_wildcard(source: &str) -> Option<String> {
+    let is_host = |byte: char| byte.is_ascii_alphanumeric() || "*._-".contains(byte);
+    let wildcards = source.match_indices('*').filter_map(|(at, _)| {
+        let (before, rest) = source.split_at_checked(at)?;
+        if !before.ends_with([' ', '[', ',', '\t']) {
+            return None;
+        }
+        let end = rest.find(|letter| !is_host(letter)).unwrap_or(rest.len());
+        rest.get(..end)
+    });
+    let mut wildcards = wildcards.filter(|word| *word == "*" || word.contains('.'));
+    let wildcard = wildcards.next()?;
+    Some(format!(
+        "an unquoted `*` is a YAML alias; quote the entry: \"{wildcard}\""
+    ))
+}
+
+/// The line and the text for what the parser stopped at: a tab, an indentation, or an unquoted `*`.
+pub(super) fn layout(text: &str, stopped: u64) -> Option<(u64, String)> {
+    let mut levels: Vec<usize> = vec![0];
+    let mut above = "";
+    for (number, source) in numbered(text) {
+        if stopped > 0 && number > stopped {
+            break;
+        }
+        let content = source.trim_start();
+        let indentation = source.len().saturating_sub(content.len());
+        if source
+            .get(..indentation)
+            .is_some_and(|start| start.contains('\t'))
+        {
+            let what = "the line starts with a tab; indent with spaces";
+            return Some((number, what.to_owned()));
+        }
+        if content.is_empty() || content.starts_with('#') {
+            continue;
+        }
+        if number == stopped {
+            if let Some(what) = unquoted_wildcard(source) {
+                return Some((number, what));
+            }
+            let deepest = levels.last().copied().unwrap_or_default();
+            let opens = above.trim_end().ends_with(':') || above.is_empty();
+            let fits = if indentation > deepest {
+                opens
+            } else {
+                levels.contains(&indentation)
+            };
+            if !fits {
+                let what = "the indentation fits no line above it; indent keys and items of one level by the same number of spaces";
+                return Some((number, what.to_owned()));
+            }
+        }
+        levels.retain(|level| *level < indentation);
+        levels.push(indentation);
+        above = content;
+    }
+    None
+}
+
+/// The lines of a document with their numbers.
+fn numbered(text: &str) -> impl Iterator<Item = (u64, &str)> {
+    (1..).zip(text.lines())
+}

@@ -1,0 +1,273 @@
+//! The JSON Schema of the policy, for editors.
+//!
+//! A unit test compares these types with the keys that [`super::parse`] reads. The schema also has the
+//! keys that only Pipelock implements, without their values, because only Pipelock checks them.
+use schemars::JsonSchema;
+use schemars::generate::SchemaSettings;
+use schemars::transform::{RecursiveTransform, Transform as _};
+use serde_json::{Map, Value, json};
+
+use super::keys::NOT_IMPLEMENTED;
+
+macro_rules! sections {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$of:meta])* $key:ident: $type:ty,)+ })+) => {$(
+        $(#[$doc])*
+        #[derive(Debug, Default, JsonSchema)]
+        #[schemars(default, deny_unknown_fields)]
+        pub struct $name { $($(#[$of])* pub $key: $type,)+ }
+    )+};
+}
+
+sections! {
+    /// A policy of egress, in Pipelock's language
+    PolicyFile {
+        /// Version of the language.
+        #[schemars(extend("const" = 1))]
+        version: u64,
+        /// What happens to a host that is not in `api_allowlist`.
+        mode: Mode,
+        /// Whether the policy is enforced. The built-in mediator accepts only `true`.
+        enforce: bool,
+        /// Hosts that the command may reach.
+        api_allowlist: Vec<HostEntry>,
+        /// Names that may lead to private networks.
+        trusted_domains: Vec<HostEntry>,
+        /// Which addresses names may lead to.
+        ssrf: Ssrf,
+        /// Actor in the receipts. A run sets it.
+        default_agent_identity: String,
+        /// Whether a client's own identity is ignored. A run sets it.
+        bind_default_agent_identity: bool,
+        /// Plain HTTP requests.
+        fetch_proxy: FetchProxy,
+        /// Tunnels.
+        forward_proxy: ForwardProxy,
+        /// WebSocket connections.
+        websocket_proxy: WebsocketProxy,
+        /// Receipts.
+        flight_recorder: FlightRecorder,
+        /// Accepted without effect, because the receipts are the log.
+        logging: Logging,
+    }
+
+    /// Which addresses names may lead to.
+    Ssrf {
+        /// Ranges that names may lead to although they are not public, such as `10.20.0.0/16`.
+        ip_allowlist: Vec<Range>,
+    }
+
+    /// Plain HTTP requests.
+    FetchProxy {
+        /// Listening address. A run sets it.
+        listen: String,
+        /// How long to wait for the head of a response.
+        timeout_seconds: Count,
+        /// Longest response, in MiB.
+        max_response_mb: Count,
+    }
+
+    /// Tunnels.
+    ForwardProxy {
+        /// Whether tunnels are allowed. A run sets it.
+        enabled: bool,
+        /// Longest life of a tunnel.
+        max_tunnel_seconds: Count,
+        /// Longest time without a byte.
+        idle_timeout_seconds: Count,
+        /// Whether the name in the `ClientHello` must be the requested one.
+        sni_verification: bool,
+        /// Whether a tunnel must carry TLS. The built-in mediator accepts only `true`.
+        sni_require_tls: bool,
+    }
+
+    /// WebSocket connections.
+    WebsocketProxy {
+        /// Whether they are allowed. A run sets it.
+        enabled: bool,
+        /// Longest life of a connection.
+        max_connection_seconds: Count,
+        /// Longest time without a byte.
+        idle_timeout_seconds: Count,
+        /// Most connections at a time.
+        max_concurrent_connections: Count,
+        /// The built-in mediator accepts only `true`.
+        allow_binary_frames: bool,
+        /// The built-in mediator accepts only `true`.
+        forward_cookies: bool,
+    }
+
+    /// Receipts.
+    FlightRecorder {
+        /// A run sets it.
+        enabled: bool,
+        /// Directory of the evidence. A run sets it.
+        dir: String,
+        /// File of the signing key. A run sets it.
+        signing_key_path: String,
+        /// A run sets it.
+        sign_checkpoints: bool,
+        /// Whether Pipelock redacts what it records. A run with the built-in mediator sets it.
+        redact: bool,
+        /// The built-in mediator accepts only `true`.
+        require_receipts: bool,
+        /// Entries between two signed checkpoints.
+        checkpoint_interval: Count,
+        /// Lines after which a new file starts.
+        max_entries_per_file: Count,
+        /// What proves that receipts are complete.
+        completeness: Completeness,
+    }
+
+    /// What proves that receipts are complete.
+    Completeness {
+        /// Time between two heartbeats, such as `60s` or `1m30s`.
+        heartbeat_interval: String,
+    }
+
+    /// Accepted without effect, because the receipts are the log.
+    Logging {
+        /// No effect.
+        format: String,
+        /// No effect.
+        output: String,
+        /// No effect.
+        include_allowed: bool,
+        /// No effect.
+        include_blocked: bool,
+    }
+}
+
+/// What happens to a host that is not in `api_allowlist`.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+pub enum Mode {
+    /// It is denied. The built-in mediator has no other mode.
+    #[default]
+    Strict,
+    /// Pipelock allows it, and scans what it carries.
+    Balanced,
+    /// Pipelock allows it, and only records what it would deny.
+    Audit,
+}
+
+/// A name, an address, or `*.` and a name, which covers the name and every name below it. No URL and no port.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(transparent)]
+pub struct HostEntry(
+    #[schemars(regex(
+        pattern = r"^((\*\.)?[A-Za-z0-9_.-]+|\[?[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\]?)$"
+    ))]
+    pub String,
+);
+
+/// A range of addresses, `ADDRESS/BITS`.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(transparent)]
+pub struct Range(#[schemars(regex(pattern = r"^[0-9A-Fa-f:.]+/[0-9]{1,3}$"))] pub String);
+
+/// A whole number of at least 1.
+#[derive(Debug, Default, JsonSchema)]
+#[schemars(transparent)]
+pub struct Count(#[schemars(range(min = 1))] pub u64);
+
+/// Returns the schema.
+pub fn schema() -> Value {
+    let settings = SchemaSettings::draft07();
+    let mut schema = settings
+        .into_generator()
+        .into_root_schema_for::<PolicyFile>();
+    RecursiveTransform(|part: &mut schemars::Schema| {
+        // The value of an absent key depends on the mediator, and integers have no format in JSON.
+        part.remove("default");
+        part.remove("format");
+    })
+    .transform(&mut schema);
+    let mut schema = schema.to_value();
+    for path in NOT_IMPLEMENTED {
+        let (section, key) = path.split_once('.').unwrap_or(("", path));
+        if let Some(keys) = properties(&mut schema, section) {
+            let what = "Only Pipelock implements this key: use --mediator pipelock.";
+            keys.insert(key.to_owned(), json!({"description": what}));
+        }
+    }
+    schema
+}
+
+/// The keys of a section. The type of a section has the name of its key in camel case.
+fn properties<'s>(schema: &'s mut Value, section: &str) -> Option<&'s mut Map<String, Value>> {
+    if section.is_empty() {
+        return schema.get_mut("properties")?.as_object_mut();
+    }
+    let reference = schema.pointer(&format!("/properties/{section}"))?;
+    let reference = reference
+        .get("$ref")
+        .or_else(|| reference.pointer("/allOf/0/$ref"));
+    let pointer = reference?.as_str()?.strip_prefix('#')?.to_owned();
+    let of_type = schema.pointer_mut(&pointer)?;
+    of_type.get_mut("properties")?.as_object_mut()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{PolicyError, parse::parse};
+
+    /// The keys that the parser reads in a section, and those that only Pipelock has.
+    fn keys_of_parser(section: &str) -> Vec<String> {
+        let prefix = if section.is_empty() {
+            String::new()
+        } else {
+            format!("{section}.")
+        };
+        let text = section
+            .split('.')
+            .rev()
+            .filter(|name| !name.is_empty())
+            .fold(String::from("{qqqqqqqqqq: 1}"), |inner, name| {
+                format!("{{{name}: {inner}}}")
+            });
+        let error = parse(&text).unwrap_err();
+        let PolicyError::UnknownKey { known, nearest, .. } = error else {
+            panic!("{section}: {error}");
+        };
+        assert_eq!(nearest, None);
+        let only_pipelock = NOT_IMPLEMENTED.iter().map(|key| (*key).to_owned());
+        let all = known.into_iter().chain(only_pipelock);
+        let here = all.filter_map(|key| Some(key.strip_prefix(&prefix)?.to_owned()));
+        let mut keys: Vec<String> = here.filter(|key| !key.contains('.')).collect();
+        keys.sort();
+        keys
+    }
+
+    #[test]
+    fn the_schema_has_the_keys_of_the_parser() {
+        let mut schema = schema();
+        let sections = [
+            "",
+            "ssrf",
+            "fetch_proxy",
+            "forward_proxy",
+            "websocket_proxy",
+            "flight_recorder",
+            "logging",
+        ];
+        for section in sections {
+            let mut keys: Vec<String> = properties(&mut schema, section)
+                .unwrap()
+                .keys()
+                .cloned()
+                .collect();
+            keys.sort();
+            assert_eq!(keys, keys_of_parser(section), "{section}");
+        }
+        let completeness = schema
+            .pointer("/definitions/Completeness/properties")
+            .unwrap();
+        let keys: Vec<&String> = completeness.as_object().unwrap().keys().collect();
+        assert_eq!(keys, ["heartbeat_interval"]);
+        assert_eq!(
+            keys_of_parser("flight_recorder.completeness"),
+            ["heartbeat_interval"]
+        );
+    }
+}
