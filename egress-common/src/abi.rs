@@ -84,7 +84,7 @@ pub struct Config {
 }
 
 /// Version of the layouts in this module. Increase it with every change of a layout.
-pub const ABI_VERSION: u32 = 4;
+pub const ABI_VERSION: u32 = 5;
 
 impl Config {
     /// Creates settings without a mediator. The relay's hooks then deny everything.

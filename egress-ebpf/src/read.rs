@@ -21,7 +21,10 @@ use egress_common::abi::{
     Config, DNS_ANSWER_BYTES, DnsAnswer, SLOT_EMPTY, Slot, Traffic, UnixEvent,
 };
 use egress_common::decide::{Attempt, mapped};
+pub use listener::is_listening;
 use zerocopy::IntoBytes;
+
+mod listener;
 
 /// `AF_INET`.
 pub const AF_INET: u32 = 2;

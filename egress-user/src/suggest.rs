@@ -6,11 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::net::IpAddr;
 
+use audit_packet::denied::Denied;
 use audit_packet::flows::check_flows;
 use audit_packet::format::rows::{DnsAnswerRow, RelayRow};
 use audit_packet::format::{self, RelayVerdict, Tried};
-use egress_policy::Host;
+use audit_packet::hint::{Hint, Settings};
 use egress_policy::ssrf::SsrfGuard;
+use egress_policy::{Host, natural};
 use pipelock_receipts::findings::Finding;
 use serde::Serialize;
 
@@ -26,13 +28,16 @@ const MAX_LEFT_OUT: usize = 256;
 const MAX_PROCESSES: usize = 16;
 /// Ports that need no option.
 const USUAL_PORTS: [u16; 2] = [80, 443];
-/// Protocols of the relay's rows about requests to a mediator.
-const MEDIATED: [&str; 4] = ["connect", "http", "tls", "websocket"];
 
 /// Reason for an address without a known name.
 const ADDRESS: &str = "address_without_name";
 /// Reason for a query to another resolver.
 const DNS: &str = "dns_to_other_resolver";
+
+/// Reason for a connection to loopback that nothing listened for.
+const NOTHING_LISTENS: &str = "nothing_listens";
+/// Reason for a connection to the host's loopback.
+const LOOPBACK: &str = "loopback";
 
 /// The reason why there is no suggestion.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +95,8 @@ pub struct LeftOut {
     /// The attempt.
     #[serde(flatten)]
     pub attempt: Attempt,
+    /// What would let it through, or why nothing does. Empty if that is not a matter of settings.
+    pub hint: String,
     /// Number of uses, and their processes.
     #[serde(flatten)]
     pub uses: Uses,
@@ -136,12 +143,17 @@ impl Uses {
     }
 }
 
-/// Suggests a list from the flow log of a run, with or without `--mode audit`.
+/// Suggests a list from the flow log of a run, with or without `--mode audit`. `settings` are those of the run. In an
+/// audit, loopback is the host's, and what listens there is out of reach behind a boundary.
 ///
 /// # Errors
 /// If the log cannot be read, its chain is broken, or the list would be too long.
-pub fn suggest(mut flows: impl Read) -> Result<Suggestion, SuggestError> {
-    let mut seen = Seen::default();
+pub fn suggest(
+    mut flows: impl Read,
+    settings: Settings<'_>,
+    is_audit: bool,
+) -> Result<Suggestion, SuggestError> {
+    let mut seen = Seen::with(settings, is_audit);
     let report = check_flows(&mut flows, &mut |row| seen.row(&format::Row::read(row)))
         .map_err(SuggestError::Read)?;
     if let Some(finding) = report.findings.into_iter().next() {
@@ -160,8 +172,12 @@ struct Need {
 }
 
 /// The facts collected from the rows.
-#[derive(Debug, Default)]
-struct Seen {
+#[derive(Debug)]
+struct Seen<'s> {
+    settings: Settings<'s>,
+    is_audit: bool,
+    /// Ports of loopback at which something listened.
+    served: BTreeSet<u16>,
     /// Names by address, from answers of the caller's own name servers.
     names: BTreeMap<IpAddr, BTreeSet<String>>,
     servers: BTreeSet<IpAddr>,
@@ -172,7 +188,20 @@ struct Seen {
     left_out: BTreeMap<Attempt, Uses>,
 }
 
-impl Seen {
+impl<'s> Seen<'s> {
+    fn with(settings: Settings<'s>, is_audit: bool) -> Self {
+        Self {
+            settings,
+            is_audit,
+            served: BTreeSet::new(),
+            names: BTreeMap::new(),
+            servers: BTreeSet::new(),
+            connects: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            left_out: BTreeMap::new(),
+        }
+    }
+
     fn row(&mut self, row: &format::Row) {
         if let format::Row::DnsAnswer(row) = row {
             self.answer(row);
@@ -210,6 +239,16 @@ impl Seen {
                 let uses = self.connects.entry((to, tried.port)).or_default();
                 uses.add(tried.process, tried.count);
             }
+            ("local", Some(_)) if tried.protocol == "tcp" && tried.port != 0 => {
+                let is_refused = reason == NOTHING_LISTENS;
+                if !is_refused {
+                    self.served.insert(tried.port);
+                }
+                if is_refused != self.is_audit {
+                    let reason = if is_refused { reason } else { LOOPBACK };
+                    self.leave_out(tried, dst, reason);
+                }
+            }
             ("would_redirect", None) => self.leave_out(tried, dst, "malformed"),
             // Attempts that the kernel denied, or would have denied.
             ("would_deny" | "denied" | "unreachable", _) => {
@@ -246,14 +285,20 @@ impl Seen {
             | RelayVerdict::Failed
             | RelayVerdict::Unknown(_) => false,
         };
-        let by_list = reason == "allowlist" || reason.starts_with("allowlist:");
-        let by_port = reason == "port_not_allowed" && MEDIATED.contains(&row.protocol.as_str());
+        let hint = self.hint(&Attempt {
+            reason: row.denial().unwrap_or_else(|| reason.to_owned()),
+            protocol: row.protocol.to_string(),
+            target: named.to_owned(),
+            port: row.port.unwrap_or_default(),
+        });
+        // An address that is not public needs more than a line of the list.
+        let by_list = hint.trusted.is_none() && (hint.host.is_some() || hint.port.is_some());
         let host = match (Host::parse(named), went_through) {
             // An address can only be allowed by a row of the policy.
             (Ok(Host::Ip(address)), true) => address.to_string(),
             (Ok(Host::Name(name)), true) => name,
-            (Ok(Host::Name(name)), _) if by_list || by_port => name,
-            (Ok(Host::Ip(address)), _) if by_list || by_port => {
+            (Ok(Host::Name(name)), _) if by_list => name,
+            (Ok(Host::Ip(address)), _) if by_list => {
                 return self.leave_out(tried, &address.to_string(), ADDRESS);
             }
             _ => {
@@ -270,6 +315,17 @@ impl Seen {
         let need = self.hosts.entry(host).or_default();
         need.ports.extend(row.port);
         need.uses.add(tried.process, tried.count);
+    }
+
+    fn hint(&self, attempt: &Attempt) -> Hint {
+        let denied = Denied {
+            destination: attempt.target.clone(),
+            port: attempt.port,
+            protocol: attempt.protocol.clone(),
+            reason: attempt.reason.clone(),
+            process: String::new(),
+        };
+        Hint::of(&denied, self.settings)
     }
 
     fn leave_out(&mut self, tried: Tried<'_>, target: &str, reason: &str) {
@@ -290,10 +346,13 @@ impl Seen {
             return Err(most("hosts", MAX_HOSTS));
         }
         // Queries to the caller's own name servers are not needed, because the boundary has its own resolver.
-        let servers = self.servers;
+        let servers = std::mem::take(&mut self.servers);
+        let served = std::mem::take(&mut self.served);
         self.left_out.retain(|attempt, _| {
             let is_dns = attempt.reason == DNS;
-            !(is_dns && address(&attempt.target).is_some_and(|at| servers.contains(&at)))
+            let is_served = attempt.reason == NOTHING_LISTENS && served.contains(&attempt.port);
+            let is_own = is_dns && address(&attempt.target).is_some_and(|at| servers.contains(&at));
+            !is_own && !is_served
         });
         let ports = self.hosts.values().flat_map(|need| need.ports.iter());
         let allow_ports: BTreeSet<u16> = ports
@@ -303,25 +362,40 @@ impl Seen {
         if allow_ports.len() > MAX_PORTS {
             return Err(most("ports", MAX_PORTS));
         }
-        let rows = self.hosts.into_iter().map(|(host, need)| Row {
-            host,
-            ports: need.ports,
-            shares_address: need.shares_address,
-            internal_address: need.internal_address,
-            uses: need.uses,
+        let left_out: Vec<_> = std::mem::take(&mut self.left_out).into_iter().collect();
+        let (left_out, more) = left_out.split_at(left_out.len().min(MAX_LEFT_OUT));
+        let mut left_out: Vec<LeftOut> = left_out
+            .iter()
+            .map(|(attempt, uses)| LeftOut {
+                hint: self.hint(attempt).in_words(),
+                attempt: attempt.clone(),
+                uses: uses.clone(),
+            })
+            .collect();
+        left_out.sort_by(|LeftOut { attempt: a, .. }, LeftOut { attempt: b, .. }| {
+            let by_reason = a.reason.cmp(&b.reason);
+            by_reason
+                .then_with(|| natural::compare(&a.target, &b.target))
+                .then_with(|| a.cmp(b))
         });
-        let mut left_out = self.left_out.into_iter();
+        let mut rows: Vec<Row> = self
+            .hosts
+            .into_iter()
+            .map(|(host, need)| Row {
+                host,
+                ports: need.ports,
+                shares_address: need.shares_address,
+                internal_address: need.internal_address,
+                uses: need.uses,
+            })
+            .collect();
+        rows.sort_by(|a, b| natural::compare(&a.host, &b.host));
+        let more = more.iter().map(|(_, uses)| uses.count);
         Ok(Suggestion {
-            rows: rows.collect(),
+            rows,
             allow_ports,
-            left_out: left_out
-                .by_ref()
-                .take(MAX_LEFT_OUT)
-                .map(|(attempt, uses)| LeftOut { attempt, uses })
-                .collect(),
-            more_left_out: left_out
-                .map(|(_, uses)| uses.count)
-                .fold(0, u64::saturating_add),
+            left_out,
+            more_left_out: more.fold(0, u64::saturating_add),
         })
     }
 

@@ -59,6 +59,8 @@ pub struct BoundaryReport {
     pub is_identity_signed: bool,
     /// Comparison of the flow log with the receipts, if there is a flow log.
     pub reconciliation: Option<Reconciliation>,
+    /// The hosts that the policy of the packet allows.
+    pub allowed: Allowed,
     /// Check of the flow log, if there is one.
     pub flows: Option<FlowReport>,
     /// All findings, including the findings in the flow log.
@@ -171,6 +173,7 @@ pub fn judge(
         is_attested,
         is_identity_signed,
         reconciliation,
+        allowed,
         flows,
         findings: all,
     }

@@ -1,8 +1,12 @@
 //! Denied attempts, as `boundary.json`, the summary, and the report list them.
+use egress_policy::natural;
 use serde::{Deserialize, Serialize};
 
 use super::format::rows::RelayRow;
 use super::format::words::{RelayVerdict, Transport};
+
+/// The reason of a name without an address, in Pipelock's words.
+pub(super) const NOT_RESOLVED: &str = "ssrf:name_not_resolved";
 
 /// Destination of attempts that are counted together because there are too many kinds of them.
 pub const OTHERS: &str = "(others)";
@@ -56,22 +60,27 @@ impl Denied {
         }
     }
 
-    /// Returns the protocol and the reason.
+    /// Returns the protocol and the reason. The guard against private addresses also finds names that have no address,
+    /// which is another matter.
     pub fn why(&self) -> String {
-        format!("{} {}", self.protocol, self.reason)
+        let reason = match self.reason.as_str() {
+            NOT_RESOLVED => "name_not_resolved",
+            reason => reason,
+        };
+        format!("{} {reason}", self.protocol)
     }
+}
 
-    /// Returns the setting that would allow the attempt, if there is one.
-    pub fn remedy(&self) -> Option<String> {
-        // An origin may have written the answer, but a denial by the mediator is more likely.
-        match self.claimed().unwrap_or(&self.reason) {
-            "allowlist:not_in_allowlist" => {
-                Some(format!("api_allowlist: [\"{}\"]", self.destination))
-            }
-            "port_not_allowed" => Some(format!("--allow-port {}", self.port)),
-            _ => None,
-        }
-    }
+/// Puts the most frequent attempts first, and equally frequent ones in natural order, for people. `boundary.json` has the
+/// order of [`sort`].
+pub fn in_natural_order<T>(rows: &mut [T], of: impl Fn(&T) -> (&Denied, u64)) {
+    rows.sort_by(|a, b| {
+        let ((a, a_count), (b, b_count)) = (of(a), of(b));
+        let by_count = b_count.cmp(&a_count);
+        by_count
+            .then_with(|| natural::compare(&a.destination, &b.destination))
+            .then_with(|| a.cmp(b))
+    });
 }
 
 /// Attempts with their numbers.
@@ -144,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_claimed_denial_has_its_remedy() {
+    fn a_claimed_denial_names_its_layer() {
         let denied = Denied {
             destination: String::from("a.test"),
             port: 80,
@@ -154,8 +163,23 @@ mod tests {
         };
         assert_eq!(denied.answered_with(), Some(403));
         assert!(denied.claims("allowlist"));
-        let remedy = denied.remedy();
-        assert_eq!(remedy.as_deref(), Some("api_allowlist: [\"a.test\"]"));
+    }
+
+    #[test]
+    fn people_read_numbers_as_numbers() {
+        let named = |destination: &str| Denied {
+            destination: destination.to_owned(),
+            ..Denied::default()
+        };
+        let mut rows: Attempts = ["h10.test", "h2.test", "h1.test", "z.test"]
+            .map(|name| (named(name), u64::from(name == "z.test")))
+            .into();
+        in_natural_order(&mut rows, |(denied, count)| (denied, *count));
+        let names: Vec<&str> = rows
+            .iter()
+            .map(|(one, _)| one.destination.as_str())
+            .collect();
+        assert_eq!(names, ["z.test", "h1.test", "h2.test", "h10.test"]);
     }
 
     fn row(verdict: RelayVerdict, reason: &str, up: u64, down: u64) -> RelayRow {

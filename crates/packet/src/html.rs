@@ -11,8 +11,9 @@ use serde_json::Value;
 use super::residual::{Residual, Through};
 use sha2::{Digest, Sha256};
 
+use super::hint::Block;
 use super::model::Packet;
-use super::summary::{ANSWERED, ANSWERED_NOTE, Shown};
+use super::summary::{ANSWERED, ANSWERED_NOTE, Shown, allowed_in_order, hinted, in_order};
 
 const MAX_ROWS: usize = 500;
 const MAX_CHARACTERS: usize = 300;
@@ -34,27 +35,52 @@ pub fn render(shown: &Shown<'_>) -> String {
     out.list("Why the boundary is not graded higher", reasons);
     out.list("The record is incomplete", &boundary_document.incomplete);
     out.list("Notices", &boundary_document.notices);
+    let denied = hinted(boundary_document, shown.allowed);
     out.table(
         shown.denied_title(),
         &["Destination", "Process", "Count", "Why", "To allow it"],
-        boundary_document.denied.iter().map(|row| {
+        denied.iter().map(|(row, hint)| {
             let attempt = &row.attempt;
-            let remedy = attempt.remedy().unwrap_or_default();
+            let settings = hint.settings().unwrap_or_default();
+            let hint = [&settings, hint.note.unwrap_or_default()].join(" ");
             let process = attempt.process.clone();
             let count = row.count.to_string();
-            [attempt.target(), process, count, attempt.why(), remedy]
+            [
+                attempt.target(),
+                process,
+                count,
+                attempt.why(),
+                hint.trim().to_owned(),
+            ]
         }),
         boundary_document.denied_left_out,
     );
+    if let Some(block) = Block::of(denied.iter().map(|(_, hint)| hint)) {
+        out.raw("<p>");
+        out.text("To allow them all:");
+        out.raw("</p>\n");
+        for text in [block.policy.trim_end(), &block.options] {
+            if !text.is_empty() {
+                out.raw("<pre>");
+                for line in text.lines() {
+                    out.text(line);
+                    out.raw("\n");
+                }
+                out.raw("</pre>\n");
+            }
+        }
+    }
     if !boundary_document.answered.is_empty() {
         out.table(
             ANSWERED,
             &["Destination", "Process", "Count", "Answer"],
-            boundary_document.answered.iter().map(|row| {
-                let attempt = &row.attempt;
-                let (process, count) = (attempt.process.clone(), row.count.to_string());
-                [attempt.target(), process, count, attempt.why()]
-            }),
+            in_order(&boundary_document.answered)
+                .into_iter()
+                .map(|row| {
+                    let attempt = &row.attempt;
+                    let (process, count) = (attempt.process.clone(), row.count.to_string());
+                    [attempt.target(), process, count, attempt.why()]
+                }),
             boundary_document.answered_left_out,
         );
         out.raw("<p>");
@@ -64,9 +90,8 @@ pub fn render(shown: &Shown<'_>) -> String {
     out.table(
         "Allowed",
         &["Destination", "Count"],
-        boundary_document
-            .allowed
-            .iter()
+        allowed_in_order(boundary_document)
+            .into_iter()
             .map(|row| [format!("{}:{}", row.host, row.port), row.count.to_string()]),
         boundary_document.allowed_left_out,
     );

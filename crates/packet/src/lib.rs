@@ -16,6 +16,7 @@ mod display;
 pub mod flows;
 pub mod format;
 pub mod grade;
+pub mod hint;
 pub mod html;
 pub mod identity;
 mod inline;

@@ -67,6 +67,7 @@ pub fn render(source: &Source<'_>) -> Pages {
         report,
         boundary_document: boundary.boundary_document.as_ref().unwrap_or(&nothing),
         graded: &boundary.as_written,
+        allowed: &boundary.allowed,
         packet_sha256,
     };
     let mut findings: Vec<Finding> = report.findings.clone();

@@ -5,11 +5,15 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 
+use egress_policy::allowed::Allowed;
+use egress_policy::natural;
 use pipelock_receipts::findings::visible;
 use pipelock_receipts::report::{End, EvidenceReport};
 
-use super::format::boundary::BoundaryDocument;
+use super::denied::in_natural_order;
+use super::format::boundary::{AllowedRow, BoundaryDocument, DeniedRow};
 use super::grade::Graded;
+use super::hint::{Block, Hint, Settings};
 use super::model::{AUDIT_ENFORCEMENT, Packet};
 
 const MAX_ROWS: usize = 100;
@@ -30,6 +34,8 @@ pub struct Shown<'a> {
     pub boundary_document: &'a BoundaryDocument,
     /// The grade of the boundary.
     pub graded: &'a Graded,
+    /// The hosts that the policy allows.
+    pub allowed: &'a Allowed,
     /// SHA-256 of `packet.json`, lowercase hex.
     pub packet_sha256: &'a str,
 }
@@ -122,7 +128,7 @@ fn write(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
     optional(out, "Root hash", verifier.root_hash.as_deref())?;
     optional(out, "Error", verifier.error.as_deref())?;
     row(out, "SHA-256 of packet.json", shown.packet_sha256)?;
-    denied(out, shown.denied_title(), boundary_document)?;
+    denied(out, shown.denied_title(), boundary_document, shown.allowed)?;
     answered(out, boundary_document)?;
     allowed(out, boundary_document)?;
     list(
@@ -130,7 +136,8 @@ fn write(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
         "Why the boundary is not graded higher",
         &graded.reasons,
     )?;
-    let domains: Vec<String> = counts.domains.iter().cloned().collect();
+    let mut domains: Vec<String> = counts.domains.iter().cloned().collect();
+    domains.sort_by(|a, b| natural::compare(a, b));
     list(out, "Destinations in the receipts", &domains)?;
     map(out, "Receipts by transport", &counts.transports)?;
     map(out, "Denied by layer", &counts.layers)?;
@@ -146,8 +153,46 @@ fn write(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
     )
 }
 
-fn denied(out: &mut String, title: &str, boundary_document: &BoundaryDocument) -> std::fmt::Result {
-    let rows = &boundary_document.denied;
+/// Returns the denied attempts for people, each with its hint.
+pub(super) fn hinted<'d>(
+    boundary_document: &'d BoundaryDocument,
+    allowed: &Allowed,
+) -> Vec<(&'d DeniedRow, Hint)> {
+    let settings = Settings {
+        allowed,
+        ports: &boundary_document.allowed_ports,
+    };
+    let rows = in_order(&boundary_document.denied).into_iter();
+    rows.map(|row| (row, Hint::of(&row.attempt, settings)))
+        .collect()
+}
+
+/// Returns the rows in natural order.
+pub(super) fn in_order(rows: &[DeniedRow]) -> Vec<&DeniedRow> {
+    let mut rows: Vec<&DeniedRow> = rows.iter().collect();
+    in_natural_order(&mut rows, |row| (&row.attempt, row.count));
+    rows
+}
+
+/// Returns the allowed destinations in natural order, the most frequent first.
+pub(super) fn allowed_in_order(boundary_document: &BoundaryDocument) -> Vec<&AllowedRow> {
+    let mut rows: Vec<&AllowedRow> = boundary_document.allowed.iter().collect();
+    rows.sort_by(|a, b| {
+        let by_count = b.count.cmp(&a.count);
+        by_count
+            .then_with(|| natural::compare(&a.host, &b.host))
+            .then_with(|| a.port.cmp(&b.port))
+    });
+    rows
+}
+
+fn denied(
+    out: &mut String,
+    title: &str,
+    boundary_document: &BoundaryDocument,
+    allowed: &Allowed,
+) -> std::fmt::Result {
+    let rows = hinted(boundary_document, allowed);
     if rows.is_empty() {
         return Ok(());
     }
@@ -155,23 +200,36 @@ fn denied(out: &mut String, title: &str, boundary_document: &BoundaryDocument) -
     out.push_str(
         "\n| Destination | Process | Count | Why | To allow it |\n|---|---|---|---|---|\n",
     );
-    for row in rows.iter().take(MAX_ROWS) {
+    for (row, hint) in rows.iter().take(MAX_ROWS) {
         let attempt = &row.attempt;
-        let remedy = attempt.remedy().as_deref().map(code).unwrap_or_default();
+        let settings = hint.settings().as_deref().map(code).unwrap_or_default();
+        // A note is a constant of this program.
+        let note = hint.note.unwrap_or_default();
         writeln!(
             out,
-            "| {} | {} | {} | {} | {remedy} |",
+            "| {} | {} | {} | {} | {} |",
             code(&attempt.target()),
             code(&attempt.process),
             row.count,
-            code(&attempt.why())
+            code(&attempt.why()),
+            [settings.as_str(), note].join(" ").trim()
         )?;
     }
-    more(out, rows.len(), boundary_document.denied_left_out)
+    more(out, rows.len(), boundary_document.denied_left_out)?;
+    let Some(block) = Block::of(rows.iter().map(|(_, hint)| hint)) else {
+        return Ok(());
+    };
+    out.push_str("\nTo allow them all:\n");
+    for (language, text) in [("yaml", block.policy.trim_end()), ("text", &block.options)] {
+        if !text.is_empty() {
+            write!(out, "\n```{language}\n{text}\n```\n")?;
+        }
+    }
+    Ok(())
 }
 
 fn answered(out: &mut String, boundary_document: &BoundaryDocument) -> std::fmt::Result {
-    let rows = &boundary_document.answered;
+    let rows = in_order(&boundary_document.answered);
     if rows.is_empty() {
         return Ok(());
     }
@@ -192,7 +250,7 @@ fn answered(out: &mut String, boundary_document: &BoundaryDocument) -> std::fmt:
 }
 
 fn allowed(out: &mut String, boundary_document: &BoundaryDocument) -> std::fmt::Result {
-    let rows = &boundary_document.allowed;
+    let rows = allowed_in_order(boundary_document);
     if rows.is_empty() {
         return Ok(());
     }
@@ -313,7 +371,6 @@ fn code(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::denied::Denied;
-    use super::super::format::boundary::{AllowedRow, DeniedRow};
     use super::*;
 
     #[test]
@@ -324,6 +381,36 @@ mod tests {
             "```` ``` \\| <img> \\u{a}@me ````"
         );
         assert_eq!(code(&"x".repeat(300)).chars().count(), MAX_CHARACTERS + 5);
+    }
+
+    #[test]
+    fn many_denials_end_in_one_block() {
+        let row = |destination: &str, process: &str| DeniedRow {
+            count: 1,
+            attempt: Denied {
+                destination: destination.into(),
+                port: 443,
+                protocol: String::from("connect"),
+                reason: String::from("mediator_403"),
+                process: process.into(),
+            },
+        };
+        let boundary_document = BoundaryDocument {
+            denied: vec![
+                row("h10.test", "curl"),
+                row("h2.test", "curl"),
+                row("```\n# x", "git"),
+            ],
+            allowed_ports: vec![80, 443],
+            ..BoundaryDocument::default()
+        };
+        let mut out = String::new();
+        let policy = Allowed::strict(egress_policy::AllowList::default());
+        denied(&mut out, "Denied", &boundary_document, &policy).unwrap();
+        let block = "\nTo allow them all:\n\n```yaml\napi_allowlist:\n  - \"h2.test\"\n  - \"h10.test\"\n```\n";
+        assert!(out.ends_with(block), "{out}");
+        let row = "| ` h2.test:443 ` | ` curl ` | 1 | ` connect mediator_403 ` | ` api_allowlist: [\"h2.test\"] ` |";
+        assert!(out.contains(row), "{out}");
     }
 
     #[test]
@@ -348,7 +435,7 @@ mod tests {
             ..BoundaryDocument::default()
         };
         let mut out = String::new();
-        denied(&mut out, "Denied", &boundary_document).unwrap();
+        denied(&mut out, "Denied", &boundary_document, &Allowed::default()).unwrap();
         allowed(&mut out, &boundary_document).unwrap();
         assert_eq!(out.matches("\n## ").count(), 2, "{out}");
         assert!(!out.contains(['\u{202e}', '\u{200b}']), "{out}");

@@ -13,6 +13,13 @@ pub struct Allowed {
 }
 
 impl Allowed {
+    /// A policy that is not known, which keeps no host out.
+    pub const UNKNOWN: Self = Self {
+        mode: None,
+        redacts: false,
+        list: None,
+    };
+
     /// Returns a policy in mode `strict` that denies every host that is not on `list`.
     pub fn strict(list: AllowList) -> Self {
         Self {

@@ -5,9 +5,9 @@
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use egress_common::abi::{SLOT_LOCAL, SLOT_PROXY, SLOT_REDIRECTED, Slot};
-use egress_common::decide::{self, Attempt, Wire, mapped};
+use egress_common::decide::{self, Attempt, IPPROTO_TCP, Wire, mapped};
 use egress_common::names::TRANSPARENT_PORT;
-use egress_common::verdict::{Hook, Verdict};
+use egress_common::verdict::{Hook, Reason, Verdict};
 
 use crate::error::{Error, answer, diagnose};
 use crate::event;
@@ -62,7 +62,11 @@ fn judge(
     let config = config()?;
     let mut event = event::begin(read::cookie(ctx), hook, family, attempt);
     let slot = read::stored(&STORAGE, read::socket_of(ctx), true).ok_or(Error::Storage)?;
-    let decision = decide::enacted(decide::connect(attempt, &config), &config);
+    let mut decision = decide::enacted(decide::connect(attempt, &config), &config);
+    let is_local_tcp = decision.0 == Verdict::Local && attempt.protocol == IPPROTO_TCP;
+    if is_local_tcp && !read::is_listening(ctx, attempt) {
+        decision.1 = Reason::NothingListens;
+    }
     let kind = match decision.0 {
         Verdict::Redirect => SLOT_REDIRECTED,
         Verdict::Proxy => SLOT_PROXY,

@@ -5,12 +5,16 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
-use audit_packet::FLOWS_FILE;
+use audit_packet::format::boundary::BoundaryDocument;
+use audit_packet::hint::Settings;
+use audit_packet::{BOUNDARY_FILE, FLOWS_FILE, POLICY_FILE};
 use clap::{Args, Subcommand};
+use egress_policy::allowed::Allowed;
+use pipelock_receipts::check::MAX_DOCUMENT_BYTES;
 
 use super::exit;
 use super::failure::{self, Form};
-use super::files::Folder;
+use super::files::{Folder, read_all};
 use crate::ci_commands::{harmless, harmless_json};
 use crate::suggest::suggest;
 
@@ -66,11 +70,15 @@ fn suggested(args: &SuggestArgs) -> u8 {
     let fail = |error: &anyhow::Error, status| {
         failure::report(Form::of(args.json), error.as_ref(), None, status)
     };
-    let flows = match flow_log(&args.packet) {
-        Ok(flows) => flows,
+    let (flows, allowed, ports, is_audit) = match read(&args.packet) {
+        Ok(read) => read,
         Err(error) => return fail(&error, exit::CANNOT_READ),
     };
-    let found = match suggest(flows) {
+    let settings = Settings {
+        allowed: &allowed,
+        ports: &ports,
+    };
+    let found = match suggest(flows, settings, is_audit) {
         Ok(found) => found,
         Err(error) => return fail(&error.into(), exit::INVALID),
     };
@@ -87,8 +95,20 @@ fn suggested(args: &SuggestArgs) -> u8 {
     }
 }
 
-fn flow_log(packet: &Path) -> anyhow::Result<File> {
-    Folder::hold(packet)
-        .and_then(|folder| folder.open(FLOWS_FILE, u64::MAX))
-        .with_context(|| format!("cannot read {} of packet {}", FLOWS_FILE, packet.display()))
+/// Returns the flow log of a packet, its policy, its open ports, and whether it is that of an audit. A packet may lack all
+/// but the first, because they only make hints better.
+fn read(packet: &Path) -> anyhow::Result<(File, Allowed, Vec<u16>, bool)> {
+    let what = || format!("cannot read {} of packet {}", FLOWS_FILE, packet.display());
+    let folder = Folder::hold(packet).with_context(what)?;
+    let flows = folder.open(FLOWS_FILE, u64::MAX).with_context(what)?;
+    let bytes = |name| {
+        let file = folder.open(name, MAX_DOCUMENT_BYTES).ok()?;
+        read_all(file, MAX_DOCUMENT_BYTES).ok()
+    };
+    let policy = bytes(POLICY_FILE).and_then(|bytes| String::from_utf8(bytes).ok());
+    let allowed = policy.and_then(|text| Allowed::read(&text).ok());
+    let document = bytes(BOUNDARY_FILE).and_then(|bytes| BoundaryDocument::read(&bytes).ok());
+    let is_audit = document.as_ref().is_some_and(BoundaryDocument::is_audit);
+    let ports = document.map_or_else(|| vec![80, 443], |document| document.allowed_ports);
+    Ok((flows, allowed.unwrap_or_default(), ports, is_audit))
 }

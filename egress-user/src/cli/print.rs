@@ -3,7 +3,8 @@
 //! Claims: read-own-lines
 use std::io::{IsTerminal, Write};
 
-use audit_packet::denied::Denied;
+use audit_packet::denied::{Attempts, Denied, in_natural_order};
+use audit_packet::hint::{Block, Hint, Settings};
 use egress_workspace::apply::Recovered;
 use egress_workspace::apply::judge::Reason;
 use egress_workspace::apply::model::{Change, ChangeOutcome};
@@ -154,8 +155,9 @@ pub fn run_result(run: &Emitted, as_json: bool) {
         Mode::Enforce => "denied   ",
         Mode::Audit => "would deny",
     };
-    for (denied, count) in run.denied.iter().take(SHOWN) {
-        eprintln!("egress: {word} {}", denied_text(denied, *count));
+    let denied = hinted(run, &run.denied);
+    for (denied, count, hint) in denied.iter().take(SHOWN) {
+        eprintln!("egress: {word} {}", denied_text(denied, *count, hint));
     }
     if run.denied.len() > SHOWN {
         eprintln!(
@@ -163,8 +165,9 @@ pub fn run_result(run: &Emitted, as_json: bool) {
             run.denied.len() - SHOWN
         );
     }
-    for (answer, count) in run.answered.iter().take(SHOWN) {
-        let text = denied_text(answer, *count);
+    let answered = hinted(run, &run.answered);
+    for (answer, count, hint) in answered.iter().take(SHOWN) {
+        let text = denied_text(answer, *count, hint);
         eprintln!("egress: answered  {text}, without a receipt that denies it");
     }
     if run.answered.len() > SHOWN {
@@ -172,6 +175,9 @@ pub fn run_result(run: &Emitted, as_json: bool) {
             "egress: answered  {} more, in flows.jsonl",
             run.answered.len() - SHOWN
         );
+    }
+    if let Some(block) = Block::of(denied.iter().chain(&answered).map(|(_, _, hint)| hint)) {
+        allow_all(&block);
     }
     workspace(run);
     if let Some(stamp) = &run.stamp {
@@ -266,19 +272,48 @@ fn not_executed(run: &Emitted) -> Option<(String, &'static str)> {
     Some((format!("cannot run {}: {why}", visible(&run.command)), hint))
 }
 
-/// Returns the line for one denied destination, with the policy line that would allow it.
-fn denied_text(denied: &Denied, count: u64) -> String {
-    let remedy = denied.remedy();
-    let remedy = remedy.map_or_else(String::new, |line| {
-        format!("; allow it: {}", visible(&line))
-    });
+/// Returns attempts in natural order, each with its hint.
+fn hinted<'r>(run: &'r Emitted, attempts: &'r Attempts) -> Vec<(&'r Denied, u64, Hint)> {
+    let settings = Settings {
+        allowed: &run.allowed,
+        ports: &run.open_ports,
+    };
+    let mut rows: Vec<_> = attempts
+        .iter()
+        .map(|(denied, count)| (denied, *count, Hint::of(denied, settings)))
+        .collect();
+    in_natural_order(&mut rows, |(denied, count, _)| (*denied, *count));
+    rows
+}
+
+/// Returns the line for one denied destination, with what would let it through.
+fn denied_text(denied: &Denied, count: u64, hint: &Hint) -> String {
+    let hint = match hint.in_words().as_str() {
+        "" => String::new(),
+        words => format!("; {}", visible(words)),
+    };
     format!(
-        "{count} x {} by {} ({} {}){remedy}",
+        "{count} x {} by {} ({}){hint}",
         visible(&denied.target()),
         visible(&denied.process),
-        visible(&denied.protocol),
-        visible(&denied.reason)
+        visible(&denied.why()),
     )
+}
+
+/// Prints the settings that let everything through, so that they can be pasted.
+fn allow_all(block: &Block) {
+    if !block.policy.is_empty() {
+        eprintln!("egress: to allow them all, add to the policy:");
+        for line in block.policy.lines() {
+            eprintln!("{}", visible(line));
+        }
+    }
+    if !block.options.is_empty() {
+        eprintln!(
+            "egress: to allow them all, add the options {}",
+            visible(&block.options)
+        );
+    }
 }
 
 fn result_json(run: &Emitted, failure: Option<&(String, &str)>) {
@@ -297,11 +332,10 @@ pub fn whole_result(run: &Emitted) -> Value {
 
 fn result(run: &Emitted, failure: Option<&(String, &str)>) -> Value {
     let status = run.ending.status();
-    let denied: Vec<_> = run
-        .denied
+    let denied: Vec<_> = hinted(run, &run.denied)
         .iter()
-        .map(|(denied, count)| {
-            let text = denied_text(denied, *count);
+        .map(|(denied, count, hint)| {
+            let text = denied_text(denied, *count, hint);
             json!({"attempt": denied, "count": count, "text": text})
         })
         .collect();

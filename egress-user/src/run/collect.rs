@@ -123,6 +123,7 @@ impl Ended {
             flow_rows: flows.head().1,
             denied: most_denied(&flows),
             answered: Attempts::new(),
+            unserved: flows.unserved().collect(),
             allowed: most_allowed(&flows),
             counters,
             programs: boundary.gates.programs().to_vec(),

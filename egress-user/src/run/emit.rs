@@ -71,6 +71,10 @@ pub struct Emitted {
     pub graded: Graded,
     /// The check of the evidence.
     pub report: EvidenceReport,
+    /// The hosts that the policy allows.
+    pub allowed: Allowed,
+    /// The ports that the run allows.
+    pub open_ports: Vec<u16>,
     /// Denied destinations with their counts.
     pub denied: Attempts,
     /// Answers that look like a denial and that no receipt confirms, with their counts.
@@ -213,6 +217,8 @@ impl Emission {
             summary,
             graded: boundary.graded,
             report: self.report.clone(),
+            allowed: boundary.allowed,
+            open_ports: context.plan.open_ports(),
             denied: std::mem::take(&mut run.denied),
             answered: std::mem::take(&mut run.answered),
             notices,

@@ -37,6 +37,8 @@ pub(super) struct RunFacts {
     pub(super) denied: Attempts,
     /// Answers that look like a denial and that no receipt confirms, in the same form.
     pub(super) answered: Attempts,
+    /// Connections to the boundary's loopback that nothing listened for, with their counts.
+    pub(super) unserved: Attempts,
     /// Host, port, and number of the connections that went through.
     pub(super) allowed: Vec<(String, u16, u64)>,
     pub(super) counters: Counters,

@@ -6,6 +6,7 @@ mod callers;
 mod dials;
 mod dns;
 mod log;
+mod loopback;
 mod seen;
 mod unix;
 mod witness;
@@ -19,6 +20,7 @@ use audit_packet::denied::{Denied, OTHERS};
 use audit_packet::format::rows::{AttemptRow, EndRow, RelayRow, RepeatsRow, ResolverRow};
 use audit_packet::format::{Exactly, Row};
 use callers::Caller;
+use egress_common::decide::IPPROTO_TCP;
 use egress_common::names::{SYNTHETIC_V4, SYNTHETIC_V6};
 use egress_common::verdict::{Hook, Reason, Verdict};
 use egress_pipelock::LetThrough;
@@ -71,6 +73,7 @@ impl FlowLog {
                 };
                 self.count_denied(denied);
             }
+            Verdict::Local if event.protocol == IPPROTO_TCP => self.loopback.count(event),
             Verdict::Local
             | Verdict::Probe
             | Verdict::Deny
@@ -255,6 +258,11 @@ impl FlowLog {
     /// Returns the denied destinations with their counts.
     pub(super) fn denied(&self) -> &BTreeMap<Denied, u64> {
         &self.denied
+    }
+
+    /// Returns the connections to the boundary's loopback that nothing ever listened for, with their counts.
+    pub(super) fn unserved(&self) -> impl Iterator<Item = (Denied, u64)> {
+        self.loopback.unserved()
     }
 
     /// Returns host, port, and number of the connections that went through.

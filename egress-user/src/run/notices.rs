@@ -1,7 +1,14 @@
 //! Notices for the caller that are not a part of the verdict, one per line.
+use audit_packet::denied::in_natural_order;
+use audit_packet::hint::{Hint, Settings};
+use egress_policy::allowed::Allowed;
+
 use super::ending::Ending;
 use super::facts::RunFacts;
 use super::plan::PlainHttp;
+
+/// Number of places of loopback that are named.
+const SHOWN: usize = 10;
 
 /// Returns the notices, for standard error and the summary.
 pub(super) fn of(run: &RunFacts) -> Vec<String> {
@@ -21,6 +28,7 @@ pub(super) fn of(run: &RunFacts) -> Vec<String> {
     lines.extend(run.context.timeline.clock.notice());
     lines.extend(run.mediator.notices.iter().cloned());
     lines.extend(limits(run));
+    lines.extend(unserved(run));
     if run.mediator.plain_http == PlainHttp::Tunnel {
         lines.push(String::from(
             "plain HTTP went through tunnels; Pipelock saw only host names and ports, and did not scan it",
@@ -67,6 +75,32 @@ pub(super) fn of(run: &RunFacts) -> Vec<String> {
         lines.push(format!(
             "{} bytes written to {}{keys} were not given to the runner",
             file.bytes, file.name
+        ));
+    }
+    lines
+}
+
+/// Returns a notice for each place of the boundary's loopback where the command found nothing. An audit has the host's
+/// loopback, so what is missing there is missing on the host.
+fn unserved(run: &RunFacts) -> Vec<String> {
+    if run.unverified.is_some() {
+        return Vec::new();
+    }
+    let mut rows = run.unserved.clone();
+    in_natural_order(&mut rows, |(denied, count)| (denied, *count));
+    let settings = Settings {
+        allowed: &Allowed::UNKNOWN,
+        ports: &[],
+    };
+    let shown = rows.iter().take(SHOWN).map(|(denied, count)| {
+        let (target, process) = (denied.target(), &denied.process);
+        let hint = Hint::of(denied, settings).in_words();
+        format!("nothing listens at {target}, where {process} connected {count} x; {hint}")
+    });
+    let mut lines: Vec<String> = shown.collect();
+    if let Some(more @ 1..) = rows.len().checked_sub(SHOWN) {
+        lines.push(format!(
+            "nothing listens at {more} more places of loopback, in flows.jsonl"
         ));
     }
     lines

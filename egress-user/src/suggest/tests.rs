@@ -1,8 +1,16 @@
 use audit_packet::flows::FlowChain;
+use egress_policy::AllowList;
+use egress_policy::allowed::Allowed;
 use egress_policy::parse::parse;
 use serde_json::{Value, json};
 
 use super::*;
+
+/// The settings of a packet without a policy.
+const NO_POLICY: Settings<'static> = Settings {
+    allowed: &Allowed::UNKNOWN,
+    ports: &[80, 443],
+};
 
 fn log(rows: &[Value]) -> Vec<u8> {
     let mut chain = FlowChain::new();
@@ -12,7 +20,7 @@ fn log(rows: &[Value]) -> Vec<u8> {
 }
 
 fn suggested(rows: &[Value]) -> Suggestion {
-    suggest(log(rows).as_slice()).unwrap()
+    suggest(log(rows).as_slice(), NO_POLICY, false).unwrap()
 }
 
 fn answer(name: &str, addresses: &[&str], trusted: bool) -> Value {
@@ -119,10 +127,10 @@ fn attempts_that_no_list_allows_are_comments_and_not_rows() {
     let text = found.as_yaml();
     for line in [
         "#   tcp to 198.51.100.20 port 2222, agent (1): has no known name",
-        "#   udp to 198.51.100.77 port 4433, agent (1): cannot be allowed, because UDP",
-        "#   udp to 198.51.100.54 port 53, agent (1): cannot be allowed, because the boundary",
-        "#   icmp, agent (1): cannot be allowed, because only TCP",
-        "#   unix to /run/docker.sock, docker (1): does not exist inside the boundary; --allow-unix",
+        "#   udp to 198.51.100.77 port 4433, agent (1): UDP does not leave",
+        "#   udp to 198.51.100.54 port 53, agent (1): the boundary has its own",
+        "#   icmp, agent (1): only TCP leaves",
+        "#   unix to /run/docker.sock, docker (1): allow it: --allow-unix /run/docker.sock, if the host has it",
         "#   tcp to 127.0.0.1 port 1, agent (1): not a matter of the allow-list: \"new\\u{a}reason\"",
     ] {
         assert!(text.contains(line), "{line}: {text}");
@@ -208,6 +216,70 @@ fn normal_run_is_what_went_through_and_what_the_list_refused() {
 }
 
 #[test]
+fn a_real_pipelock_names_no_list_so_the_list_is_asked() {
+    let mut list = AllowList::default();
+    list.insert("listed.test").unwrap();
+    let policy = Allowed::strict(list);
+    let settings = Settings {
+        allowed: &policy,
+        ports: &[80, 443],
+    };
+    let rows = [
+        relay("h10.test", 443, "connect", "refused", "mediator_403"),
+        relay("h2.test", 8443, "tls", "refused", "port_not_allowed"),
+        relay("listed.test", 443, "connect", "refused", "mediator_403"),
+        relay("db.test", 5432, "postgresql", "refused", "port_not_allowed"),
+        relay("pipe.test", 443, "tls", "blocked", "ssrf:ssrf_private_ip"),
+        relay(
+            "mirror.test",
+            80,
+            "http",
+            "blocked",
+            "ssrf:ssrf_internal_address",
+        ),
+        relay("gone.test", 443, "tls", "blocked", "ssrf:name_not_resolved"),
+    ];
+    let found = suggest(log(&rows).as_slice(), settings, false).unwrap();
+    allowed(&found, &["h2.test", "h10.test"]);
+    assert_eq!(found.allow_ports, BTreeSet::from([8443]));
+    let text = found.as_yaml();
+    for line in [
+        "#   connect to listed.test port 443, curl (1): not a matter of the allow-list: mediator_403",
+        "#   postgresql to db.test port 5432, curl (1): only TLS and HTTP leave the boundary; --allow-unix",
+        "#   http to mirror.test port 80, curl (1): allow it: api_allowlist: [\"mirror.test\"] and trusted_domains",
+        "#   tls to pipe.test port 443, curl (1): the name does not resolve, or leads to a private",
+        "#   tls to gone.test port 443, curl (1): the name does not resolve on this machine",
+    ] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+}
+
+#[test]
+fn loopback_of_the_host_is_out_of_reach() {
+    let local = |port: u16, reason: &str| {
+        json!({"source": "kernel", "verdict": "local", "reason": reason, "protocol": "tcp",
+               "dst": "127.0.0.1", "port": port, "process": "psql", "count": 1})
+    };
+    let rows = log(&[
+        local(5432, "nothing_listens"),
+        local(3000, "nothing_listens"),
+        local(3000, ""),
+    ]);
+    let hint = "psql (1): the command has its own loopback; --allow-unix opens";
+    // Behind the boundary, the port at which nothing ever listened; in an audit, the one at which the host's service did.
+    for (is_audit, port) in [(false, 5432), (true, 3000)] {
+        let found = suggest(rows.as_slice(), NO_POLICY, is_audit).unwrap();
+        let left: Vec<u16> = found
+            .left_out
+            .iter()
+            .map(|left| left.attempt.port)
+            .collect();
+        assert_eq!(left, [port]);
+        assert!(found.as_yaml().contains(hint), "{}", found.as_yaml());
+    }
+}
+
+#[test]
 fn hostile_names_add_no_rows_and_stay_in_their_comments() {
     let long = "x".repeat(70_000);
     let hostile = [
@@ -287,11 +359,20 @@ fn broken_log_suggests_nothing() {
         answer("a.test", &["198.51.100.10"], true),
         connect("198.51.100.10", 443, "curl"),
     ]);
-    assert_eq!(suggest(whole.as_slice()).unwrap().rows.len(), 1);
+    assert_eq!(
+        suggest(whole.as_slice(), NO_POLICY, false)
+            .unwrap()
+            .rows
+            .len(),
+        1
+    );
     let torn = whole.get(..whole.len() - 1).unwrap();
     let text = String::from_utf8(whole.clone()).unwrap();
     for broken in [torn, text.replace("a.test", "b.test").as_bytes()] {
-        assert!(matches!(suggest(broken), Err(SuggestError::Broken(_))));
+        assert!(matches!(
+            suggest(broken, NO_POLICY, false),
+            Err(SuggestError::Broken(_))
+        ));
     }
 }
 
@@ -303,8 +384,8 @@ fn everything_is_bounded() {
     let hosts = many(MAX_HOSTS + 1, &|number| {
         relay(&format!("h{number}.test"), 443, "tls", "forwarded", "")
     });
-    assert!(suggest(log(&hosts[1..]).as_slice()).is_ok());
-    let refused = suggest(log(&hosts).as_slice()).unwrap_err();
+    assert!(suggest(log(&hosts[1..]).as_slice(), NO_POLICY, false).is_ok());
+    let refused = suggest(log(&hosts).as_slice(), NO_POLICY, false).unwrap_err();
     assert!(matches!(
         refused,
         SuggestError::TooMany { what: "hosts", .. }
@@ -314,7 +395,7 @@ fn everything_is_bounded() {
         answer(&format!("h{number}.test"), &["198.51.100.10"], true)
     });
     names.push(connect("198.51.100.10", 443, "curl"));
-    let refused = suggest(log(&names).as_slice()).unwrap_err();
+    let refused = suggest(log(&names).as_slice(), NO_POLICY, false).unwrap_err();
     assert!(matches!(
         refused,
         SuggestError::TooMany { what: "hosts", .. }
@@ -328,7 +409,7 @@ fn everything_is_bounded() {
         )
     });
     ports.push(answer("a.test", &["198.51.100.10"], true));
-    let refused = suggest(log(&ports).as_slice()).unwrap_err();
+    let refused = suggest(log(&ports).as_slice(), NO_POLICY, false).unwrap_err();
     assert!(matches!(
         refused,
         SuggestError::TooMany { what: "ports", .. }
@@ -359,5 +440,5 @@ fn everything_is_bounded() {
         row
     });
     let text = suggested(&users).as_yaml();
-    assert!(text.contains("p15 (1), others (84): cannot"), "{text}");
+    assert!(text.contains("p15 (1), others (84): UDP"), "{text}");
 }

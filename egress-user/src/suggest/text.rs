@@ -1,7 +1,7 @@
 //! Formats a suggestion as a policy. Texts that the command chose are in comments, each in one line of ASCII.
 use std::fmt::{self, Write as _};
 
-use super::{ADDRESS, DNS, LeftOut, MAX_PROCESSES, Suggestion, Uses};
+use super::{ADDRESS, LeftOut, MAX_PROCESSES, Suggestion, Uses};
 
 /// Number of characters of a text that are shown.
 const MAX_TEXT: usize = 96;
@@ -58,7 +58,8 @@ impl Suggestion {
         if !self.left_out.is_empty() {
             lines.push(String::from("Not on the list:"));
         }
-        for LeftOut { attempt, uses } in &self.left_out {
+        for left_out in &self.left_out {
+            let LeftOut { attempt, uses, .. } = left_out;
             let port = match attempt.port {
                 0 => String::new(),
                 port => format!(" port {port}"),
@@ -68,7 +69,7 @@ impl Suggestion {
                 target => format!(" to {}", Shown(target)),
             };
             let protocol = Shown(&attempt.protocol);
-            let why = why(&attempt.reason);
+            let why = why(left_out);
             lines.push(format!("  {protocol}{target}{port}, {uses}: {why}"));
         }
         if self.more_left_out > 0 {
@@ -86,23 +87,15 @@ const HEADER: &str = "\
 # Allows everything that this run did, even what it should not have done. Read it before you use it.
 ";
 
-/// Describes a reason in words.
-fn why(reason: &str) -> String {
-    String::from(match reason {
-        ADDRESS => "has no known name; add the address itself to allow it",
-        DNS => "cannot be allowed, because the boundary has its own resolver",
-        "udp" => "cannot be allowed, because UDP does not leave the boundary",
-        "protocol" | "socket_type" | "not_loopback" => {
-            "cannot be allowed, because only TCP leaves the boundary"
+/// Describes in words why an attempt is not on the list.
+fn why(left_out: &LeftOut) -> String {
+    match left_out.attempt.reason.as_str() {
+        ADDRESS => String::from("has no known name; add the address itself to allow it"),
+        other if left_out.hint.is_empty() => {
+            format!("not a matter of the allow-list: {}", Shown(other))
         }
-        "not_tls_or_http" | "client_silent" | "port_not_allowed" => {
-            "cannot be allowed, because only TLS and HTTP leave the boundary"
-        }
-        "not_in_the_boundary" => {
-            "does not exist inside the boundary; --allow-unix opens a socket of the host"
-        }
-        other => return format!("not a matter of the allow-list: {}", Shown(other)),
-    })
+        _ => left_out.hint.clone(),
+    }
 }
 
 /// Formats uses as `curl (2), git (1)`.

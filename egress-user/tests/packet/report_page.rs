@@ -16,6 +16,7 @@ use audit_packet::rendered::{self, Found, Source, VERSION};
 use audit_packet::summary::Shown;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use egress_policy::allowed::Allowed;
 use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::{EvidenceFile, check_evidence};
 use pipelock_receipts::findings::Findings;
@@ -105,6 +106,7 @@ fn page_of(text: &str) -> String {
         report: &report,
         boundary_document: &boundary_document,
         graded: &graded,
+        allowed: &Allowed::default(),
         packet_sha256: text,
     })
 }
@@ -220,6 +222,7 @@ fn pages_are_compared_with_those_of_the_same_version() {
             is_attested: false,
             is_identity_signed: false,
             reconciliation: None,
+            allowed: Allowed::default(),
             flows: None,
             findings: Vec::new(),
         };

@@ -21,6 +21,7 @@ use audit_packet::{
     EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, POLICY_FILE, SUMMARY_FILE, VERIFIER_FILE, summary,
     verifier_text,
 };
+use egress_policy::allowed::Allowed;
 use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::{EvidenceFile, check_evidence};
 use pipelock_receipts::keys;
@@ -281,6 +282,7 @@ pub(crate) fn write_packet(directory: &Path, chain: &Chain) -> Packet {
         report: &report,
         boundary_document: &BoundaryDocument::default(),
         graded: &graded,
+        allowed: &Allowed::default(),
         packet_sha256: "",
     });
     let text = verifier_text::render(report.verdict, &report, &report.findings, None, None);

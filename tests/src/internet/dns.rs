@@ -172,6 +172,7 @@ fn lookup(name: &str, asked: impl FnOnce(&str) -> usize) -> Option<Addresses> {
         },
         // Public names that resolve to private addresses.
         "loopback.test" => only_v4(Ipv4Addr::LOCALHOST),
+        "private.test" => only_v4(Ipv4Addr::new(10, 77, 0, 1)),
         "metadata.test" => only_v4(INTERNET.metadata),
         // Names that resolve to a public address when the mediator judges them, and to a private one afterwards:
         // `any.rebind.test`.

@@ -1,6 +1,7 @@
 //! The command line: arguments, output, and `egress policy`.
 #![forbid(unsafe_code)]
 
+mod hints;
 mod input;
 mod output;
 mod policy;

@@ -58,7 +58,7 @@ socket.create_connection(('198.51.100.78', 2222), 5)\"
     assert!(rows.iter().all(|row| row.contains(" # curl (")), "{list}");
     for said in [
         "--allow-port 8080 # TLS or HTTP: two.denied.test\n",
-        "udp to 198.51.100.77 port 4433, python3 (1): cannot be allowed",
+        "udp to 198.51.100.77 port 4433, python3 (1): UDP does not leave the boundary",
         "tcp to 198.51.100.78 port 2222, python3 (1): has no known name",
     ] {
         assert!(list.contains(said), "{said}: {list}");

@@ -17,6 +17,7 @@ mod control_paths;
 mod ending;
 mod failures;
 mod grade;
+mod hints;
 mod honest;
 mod inspection;
 mod interception;

@@ -52,6 +52,8 @@ words! {
         NoIpv6 = "ipv6_unavailable",
         /// The network packet would have left by another interface.
         NotLoopback = "not_loopback",
+        /// Nothing listened at this place of the boundary's loopback, so the kernel refused the connection.
+        NothingListens = "nothing_listens",
         /// The kernel program could not read or store data that it needs.
         Internal = "internal",
     }

@@ -18,7 +18,8 @@ impl Joined {
         let has_reason = row.reason != KernelReason::None;
         let fits = match verdict {
             KernelVerdict::Denied | KernelVerdict::Probe => has_reason,
-            KernelVerdict::Local | KernelVerdict::Proxy | KernelVerdict::Redirected => !has_reason,
+            KernelVerdict::Local => !has_reason || row.reason == KernelReason::NothingListens,
+            KernelVerdict::Proxy | KernelVerdict::Redirected => !has_reason,
             KernelVerdict::WouldDeny | KernelVerdict::WouldRedirect | KernelVerdict::Unknown(_) => {
                 true
             }

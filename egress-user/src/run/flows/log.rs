@@ -14,6 +14,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 
 use super::callers::Callers;
+use super::loopback::Loopback;
 use super::seen::{Answers, Dials, FoldKey, Repeats, UnixUses, Witness};
 use crate::run::agent_root::AgentRoot;
 
@@ -43,6 +44,7 @@ pub(in crate::run) struct FlowLog {
     pub(super) unix: UnixUses,
     pub(super) witness: Witness,
     pub(super) dials: Dials,
+    pub(super) loopback: Loopback,
     pub(super) agent_root: Option<AgentRoot>,
     pub(super) answers: Answers,
     pub(super) denied: BTreeMap<Denied, u64>,
@@ -76,6 +78,7 @@ impl FlowLog {
             unix: UnixUses::new(),
             witness: Witness::default(),
             dials: Dials::default(),
+            loopback: Loopback::default(),
             agent_root,
             answers: Answers::default(),
             denied: BTreeMap::new(),
