@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from receipts import Receipt
-from targets import Target, normal_host, read_row_target, read_url, receipt_host
+from targets import Target, read_row_target, read_url
 from times import time_or_none
 
-FATES = ("through", "opened", "agreed", "denied", "answered", "other")
+FATES = ("through", "opened", "agreed", "denied", "failed", "answered", "other")
 LET_THROUGH = ("through", "opened", "agreed")
 ENDINGS = ("denied", "denied_later", "not_reached", "not_answered", "cut", "cut_silent", "open", "complete")
 MOST_SIZES = 4096
 CLOSE_FRAME = 131
 MAX_SUM = 2**64 - 1
-_FRAME_LAYERS = frozenset({"ws_protocol", "dlp", "response_scan"})
+FRAME_LAYERS = frozenset({"ws_protocol", "dlp", "response_scan"})
 
 
 def milliseconds(text: Any) -> int | None:
@@ -111,6 +111,8 @@ def _fate(row: dict[str, Any]) -> str:
     if verdict in ("failed", "unfinished"):
         is_open = 101 <= status < 400 if status is not None else row.get("bytes_down", 0) > 0
         fate = "opened" if is_open else "other"
+    if verdict == "failed" and status == 502 and row.get("reason") in ("upstream_failed", "mediator_502"):
+        fate = "failed"
     is_silent = row.get("transport") == "websocket" and row.get("bytes_down", 0) <= CLOSE_FRAME
     return "agreed" if is_silent and fate in ("through", "opened") else fate
 
@@ -212,8 +214,8 @@ class Actions:
 
     groups: dict[Target, Group] = field(default_factory=dict)
     hidden: dict[str, Group] = field(default_factory=dict)
-    frames: Counter[str] = field(default_factory=Counter)
-    frames_denied: Counter[str] = field(default_factory=Counter)
+    frames: Counter[Target | None] = field(default_factory=Counter)
+    frames_denied: Counter[Target | None] = field(default_factory=Counter)
     denied_by_list: Counter[str] = field(default_factory=Counter)
     reused_id: int = 0
     repeated: int = 0
@@ -233,17 +235,18 @@ def outcome_words(receipt: Receipt) -> dict[str, str]:
     return words
 
 
-def _count_outcome(words: dict[str, str], actions: Actions) -> None:
+def _count_outcome(pattern: str, words: dict[str, str], actions: Actions) -> None:
     """Count an outcome that no mediator writes, or else one that leaves out a number."""
     status, size = read_number(words.get("status", ""), 16), read_number(words.get("bytes", ""), 64)
     reason = words.get("reason", "")
     numbers = (("status", status), ("bytes", size))
-    is_readable = all(number is not None or words.get(name) == "unknown" for name, number in numbers)
+    stated = " ".join(f"{name}={'unknown' if number is None else number}" for name, number in numbers)
+    is_exact = pattern == f"{stated} reason={reason}"
     if status is None:
         has_its_numbers = size is None and reason == "incomplete"
     else:
         has_its_numbers = size is not None or reason != "complete"
-    if not (is_readable and has_its_numbers and reason):
+    if not (is_exact and has_its_numbers and reason):
         actions.impossible_outcomes += 1
     elif status is None or size is None:
         actions.outcomes_without_numbers += 1
@@ -252,10 +255,10 @@ def _count_outcome(words: dict[str, str], actions: Actions) -> None:
 def _read_one(by_id: dict[str, Action], receipt: Receipt, actions: Actions) -> None:
     layer, transport = receipt.text("layer"), receipt.record["transport"]
     is_denial = receipt.record["verdict"].strip().lower() in ("block", "ask")
-    if transport == "websocket" and layer in _FRAME_LAYERS:
-        host = receipt_host(receipt.record["target"]) or ""
-        actions.frames[normal_host(host)] += 1
-        actions.frames_denied[normal_host(host)] += is_denial
+    if transport == "websocket" and layer in FRAME_LAYERS:
+        socket = read_url(transport, receipt.text("method"), receipt.record["target"])
+        actions.frames[socket] += 1
+        actions.frames_denied[socket] += is_denial
         return
     is_close = transport == "websocket" and layer == "session_close"
     named = (transport, receipt.record["target"], receipt.text("method"))
@@ -293,7 +296,7 @@ def _read_one(by_id: dict[str, Action], receipt: Receipt, actions: Actions) -> N
     if phase == "outcome":
         action.outcome = outcome_words(receipt)
         action.has_ended = True
-        _count_outcome(action.outcome, actions)
+        _count_outcome(receipt.text("pattern"), action.outcome, actions)
         action.close = {"policy_blocked": True, "complete": False}.get(action.outcome.get("reason", ""))
     if time is not None:
         action.first = time if action.first is None else min(action.first, time)

@@ -12,8 +12,9 @@ from actions import (
 from boundary import Boundary
 from evidence import Evidence
 from flows import FlowLog
+from receipt_forms import has_form, is_of_writer, is_session
 from receipts import Receipt
-from targets import HIDDEN, Target, is_address, is_listed, may_be_same, target_names_user
+from targets import HIDDEN, Target, is_address, is_listed, may_be_same
 from wires import compare_command, compare_mediator
 
 RECORDED_WITHIN = 15_000
@@ -22,7 +23,7 @@ IN_BUFFERS = 16 * 1024 * 1024
 TUNNEL_SLACK = 16 * 1024
 
 _UNSIGNED_BY_2 = "cut, or agreed to before the dial"
-_NOT_OPENED = ("denied", "answered", "other")
+_NOT_OPENED = ("denied", "failed", "answered", "other")
 _ANSWERED = "denied denied_later cut complete cut_silent not_answered not_reached open".split()
 _OTHER = "not_reached not_answered cut_silent cut open denied_later denied complete".split()
 _BUILTIN = {
@@ -30,6 +31,7 @@ _BUILTIN = {
     "opened": "cut complete open cut_silent not_answered".split(),
     "agreed": "complete cut open".split(),
     "denied": ["denied"],
+    "failed": "not_reached not_answered cut cut_silent open".split(),
     "answered": _ANSWERED,
     "other": _OTHER,
 }
@@ -42,6 +44,7 @@ _FITTING = {
         "opened": _OPENED_3,
         "agreed": _AGREED_3,
         "denied": "denied denied_later not_reached cut cut_silent".split(),
+        "failed": _OTHER,
         "answered": _ANSWERED,
         "other": _OTHER,
     },
@@ -50,16 +53,12 @@ _FITTING = {
         "opened": _OPENED_3,
         "agreed": _AGREED_3,
         "denied": ["denied"],
+        "failed": _OTHER,
         "answered": _ANSWERED,
         "other": _OTHER,
     },
 }
 _VERDICTS = frozenset({"allow", "ask", "block", "forward", "redirect", "strip", "warn"})
-# Action type, side effects, and reversibility by method.
-_CLASSES = {
-    **dict.fromkeys(("CONNECT", "GET", "HEAD", "OPTIONS", "TRACE"), ("read", "external_read", "full")),
-    **dict.fromkeys(("DELETE", "PATCH", "POST", "PUT", "QUERY"), ("write", "external_write", "compensatable")),
-}
 
 
 @dataclass
@@ -115,7 +114,7 @@ class _Comparer:
             if not receipt.is_session_record:
                 self._words(receipt)
             else:
-                self.differ["other_form"] += not _is_session(receipt, self.writer == "builtin")
+                self.differ["other_form"] += not is_session(receipt, self.writer == "builtin")
         self._open_ends()
         self._frames()
         self._policy()
@@ -197,7 +196,9 @@ class _Comparer:
             number = min(requests.total(), actions.total())
             went = min(number, sum(requests.left[fate] for fate in LET_THROUGH))
             self.differ["through_but_denied"] += went
-            self.differ["denied_but_allowed"] += number - went
+            denied = min(number - went, requests.left["denied"])
+            self.differ["denied_but_allowed"] += denied
+            self.differ["failed_otherwise"] += number - went - denied
             self.numbers["receipted"] += number
             requests.take(number, FATES)
             actions.take(number, ENDINGS)
@@ -333,8 +334,8 @@ class _Comparer:
                 self.result.without_receipt[_UNSIGNED_BY_2] += sum(left[fate] for fate in LET_THROUGH) - unsigned
             else:
                 self.numbers["unsigned"] += sum(left[fate] for fate in LET_THROUGH)
-                self.differ["denial_unsigned"] += left["denied"]
-            self._without_receipt(group, left["denied"] + left["answered"] + left["other"])
+                self.differ["denial_unsigned"] += left["denied"] + left["failed"]
+            self._without_receipt(group, sum(left[fate] for fate in _NOT_OPENED))
         for actions in (*self.actions.groups.values(), *self.actions.hidden.values()):
             self.numbers["unasked"] += actions.total()
 
@@ -347,31 +348,24 @@ class _Comparer:
     # Receipts alone
 
     def _frames(self) -> None:
-        sockets: Counter[str] = Counter()
-        for target, group in self.requests.groups.items():
-            if target.transport == "websocket":
-                sockets[target.host] += group.total()
-        for host, number in self.actions.frames.items():
-            if self.writer == "builtin" or not sockets[host]:
+        for socket, number in self.actions.frames.items():
+            opened = 0
+            for target, group in self.requests.groups.items():
+                is_partial = socket is not None and (target.is_partial or socket.is_partial)
+                if target == socket or (is_partial and may_be_same(target, socket)):
+                    opened += group.total()
+            if self.writer == "builtin" or not opened:
                 self.differ["frames"] += number
             else:
-                self.differ["frames"] += max(self.actions.frames_denied[host] - sockets[host], 0)
+                self.differ["frames"] += max(self.actions.frames_denied[socket] - opened, 0)
 
     def _words(self, receipt: Receipt) -> None:
         """Check the members of one receipt that have few possible values, or that depend on other members."""
-        record, is_builtin = receipt.record, self.writer == "builtin"
-        verdict = record["verdict"]
-        self.differ["unknown_verdict"] += verdict not in _VERDICTS
+        self.differ["unknown_verdict"] += receipt.record["verdict"] not in _VERDICTS
         if not receipt.text("action_type"):
             return
-        form = _CLASSES.get(receipt.text("method"), ("unclassified", "none", "unknown"))
-        said = (receipt.text("action_type"), receipt.text("side_effect_class"))
-        is_classified = said == form[:2] or (receipt.text("method") == "QUERY" and said == ("unclassified", "none"))
-        fits = is_classified or record["transport"] not in ("forward", "connect")
-        self.differ["other_form"] += not (fits and _has_method(receipt))
-        if is_builtin:
-            is_whole = is_classified and receipt.text("reversibility") == form[2]
-            self.differ["other_form"] += not (is_whole and _is_builtin(receipt))
+        self.differ["other_form"] += not has_form(receipt)
+        self.differ["other_form"] += not is_of_writer(receipt, self.writer)
 
     def _open_ends(self) -> None:
         """Check that a closed session of the built-in mediator has signed how every action ended."""
@@ -397,16 +391,32 @@ class _Comparer:
             self.differ["twins_differ"] = len(signed) if self.writer == "3.x" else 0
             return
         difference: Counter[tuple[str, ...]] = Counter()
+        times: dict[tuple[str, ...], tuple[list[int], list[int]]] = {}
         for receipt in signed:
-            record = receipt.record
-            difference[(record["transport"], record["target"], record["verdict"], receipt.text("pattern"))] += 1
+            record, transport = receipt.record, receipt.record["transport"]
+            action = "websocket_frame" if transport == "websocket" else "http_request"
+            source = "kill_switch" if receipt.text("layer") == "kill_switch" else "scanner"
+            key = (transport, record["target"], record["verdict"], receipt.text("pattern"),
+                   receipt.text("policy_hash"), action, source)
+            difference[key] += 1
+            times.setdefault(key, ([], []))[0].append(milliseconds(record["timestamp"]) or 0)
         for decision in self.evidence.decisions:
-            payload = decision.payload
-            key = (payload["transport"], payload["target"], payload["verdict"], payload.get("rule_id", ""))
+            said = decision.payload
+            key = (said["transport"], said["target"], said["verdict"], said.get("rule_id", ""),
+                   decision.detail["policy_hash"].removeprefix("sha256:"), said["action_type"], said["winning_source"])
             difference[key] -= 1
+            times.setdefault(key, ([], []))[1].append(milliseconds(decision.detail["timestamp"]) or 0)
         over = sum(number for number in difference.values() if number > 0)
         under = -sum(number for number in difference.values() if number < 0)
-        self.differ["twins_differ"] = max(over, under) if self.evidence.is_closed else under
+        apart = max(over, under) if self.evidence.is_closed else under
+        self.differ["twins_differ"] = apart + sum(self._are_apart(*both) for both in times.values() if all(both))
+
+    def _are_apart(self, first: list[int], second: list[int]) -> bool:
+        """Whether two ranges of times do not fit into each other."""
+        slack = RECORDED_WITHIN + self.clock_set
+        begins, ends = min(second) - min(first), max(second) - max(first)
+        is_within = begins >= -slack and ends <= slack
+        return not (is_within and (not self.evidence.is_closed or (begins <= slack and ends >= -slack)))
 
     def _times(self) -> None:
         signed = [
@@ -416,6 +426,9 @@ class _Comparer:
         logged = [milliseconds(row.get("ts")) for row in self.log.rows if row["source"] in ("relay", "supervisor")]
         receipts = [time for time in signed if time is not None]
         rows = [time for time in logged if time is not None]
+        apart = self.evidence.entry_apart
+        if apart > RECORDED_WITHIN + self.clock_set:
+            self.differ["entry_time"] = max(apart // 1000, 1)
         slack = UNNOTICED if self.writer == "builtin" else RECORDED_WITHIN
         back = _most_back(receipts)
         if back > slack + max(self.clock_set, _most_back(rows)):
@@ -443,40 +456,3 @@ def _most_back(times: list[int]) -> int:
             most = max(most, latest - time)
         latest = time if latest is None else max(latest, time)
     return most
-
-
-def _has_method(receipt: Receipt) -> bool:
-    """Whether the method is the one that every mediator writes for this transport."""
-    method, transport = receipt.text("method"), receipt.record["transport"]
-    if transport == "websocket" and receipt.record["verdict"] == "allow":
-        return method == "WS"
-    return transport != "connect" or method == "CONNECT"
-
-
-def _is_builtin(receipt: Receipt) -> bool:
-    """Whether the built-in mediator writes intents, outcomes, or denials of this form."""
-    phase, layer, method = (receipt.text(name) for name in ("decision_phase", "layer", "method"))
-    verdict, transport = receipt.record["verdict"], receipt.record["transport"]
-    if (phase, verdict) == ("intent", "allow"):
-        fits = not layer
-    elif (phase, verdict) == ("outcome", "allow"):
-        fits = layer == "outcome"
-    else:
-        fits = (phase, verdict) == ("", "block") and layer not in ("", "session_close")
-    methods = {"connect": "CONNECT", "websocket": "WS"}
-    has_method = method == methods.get(transport, method)
-    is_whole = receipt.text("principal") == "local" and bool(receipt.text("policy_hash"))
-    return fits and has_method and is_whole and not target_names_user(receipt.record["target"])
-
-
-def _is_session(receipt: Receipt, is_builtin: bool) -> bool:
-    """Whether a mediator writes session records of this form."""
-    kind = receipt.record["session_control"].get("kind", "").removeprefix("session_")
-    expected = {"verdict": "allow", "transport": "receipt_session", "target": f"pipelock://session/{kind}"}
-    if is_builtin:
-        expected |= {
-            "action_type": "unclassified", "side_effect_class": "none", "reversibility": "unknown",
-            "principal": "local", "actor": "pipelock",
-        }
-    fits = all(receipt.text(name) == text for name, text in expected.items())
-    return fits and (not is_builtin or bool(receipt.text("policy_hash")))

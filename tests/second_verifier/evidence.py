@@ -12,7 +12,7 @@ import strictjson
 from errors import Findings, FormError
 from receipts import Receipt, ReceiptChain, read_receipt
 from receipts2 import DecisionChain, DecisionReceipt
-from times import is_normal
+from times import is_normal, time_or_none
 
 MAX_LINE = 1024 * 1024
 _WHITE_SPACE = (
@@ -56,6 +56,7 @@ class Evidence:
     signers: list[str] = field(default_factory=list)
     opens: list[dict[str, Any]] = field(default_factory=list)
     is_closed: bool = False
+    entry_apart: int = 0
     rewritten: int = 0
 
 
@@ -225,16 +226,26 @@ class EvidenceReader:
             known = len(self.findings.errors)
             receipt = read_receipt(detail, source, entry["session_id"], self.findings)
             if receipt:
+                self._check_time(entry, receipt.record)
                 self.chain.add(receipt)
                 self._check_text(entry, receipt)
             elif any(rule == "receipt.rewritten" for rule, _ in self.findings.errors[known:]):
                 self.result.rewritten += 1
         elif kind == "evidence_receipt":
+            known = len(self.decisions.receipts)
             self.decisions.add(detail)
+            if len(self.decisions.receipts) > known:
+                self._check_time(entry, detail)
         elif kind == "checkpoint":
             self._check_checkpoint(entry, detail)
         elif kind == "transcript_root":
             self._check_root(entry, detail)
+
+    def _check_time(self, entry: dict[str, Any], receipt: dict[str, Any]) -> None:
+        times = [time_or_none(entry["ts"]), time_or_none(receipt["timestamp"])]
+        if None not in times:
+            written, signed = (time // 1_000_000 for time in times)
+            self.result.entry_apart = max(self.result.entry_apart, abs(written - signed))
 
     def _check_text(self, entry: dict[str, Any], receipt: Receipt) -> None:
         for name, other in (("transport", "transport"), ("event_kind", "action_type")):

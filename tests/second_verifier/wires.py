@@ -13,8 +13,9 @@ _IN_BUFFERS = 16 * 1024 * 1024
 _HEAD = 128 * 1024
 _CHUNK_FRAMING = 5
 _DNS_PORT = 53
-_CONNECTED = ("complete", "cut", "cut_silent", "open", "not_answered")
-_UNSIGNED_BY_2 = ("opened", "agreed", "answered", "other")
+_NEEDED = ("complete", "cut", "not_answered")
+_CONNECTED = (*_NEEDED, "cut_silent", "open")
+_UNSIGNED_BY_2 = ("opened", "agreed", "failed", "answered", "other")
 
 
 def _minus(a: int, b: int) -> int:
@@ -39,11 +40,11 @@ def compare_mediator(
     differ["more_than_kernel"] = _minus(signed_bytes, carried_all + _IN_BUFFERS * max(connections, 1))
     if writer == "builtin":
         by_port = _by_port(actions.groups, _CONNECTED)
-        complete = _by_port(actions.groups, ("complete",))
+        needed = _by_port(actions.groups, _NEEDED)
         differ["more_connections"] = sum(
             _minus(number, by_port[port]) for port, number in established.items() if port != _DNS_PORT
         )
-        differ["no_connection"] = sum(_minus(number, established[port]) for port, number in complete.items())
+        differ["no_connection"] = sum(_minus(number, established[port]) for port, number in needed.items())
     else:
         for counter in (established, carried):
             del counter[_DNS_PORT]

@@ -1,5 +1,5 @@
 //! The input of a check, and the receipts that it passes to a visitor.
-use super::json::Node;
+use super::json::{Node, Value};
 
 /// One evidence file that is held in memory.
 #[derive(Debug, Clone, Copy)]
@@ -26,12 +26,32 @@ pub struct Seen<'a> {
     /// Hash of the receipt, if it matches the schema.
     pub hash: Option<&'a str>,
     pub(super) record: &'a Node<'a>,
+    /// The entry that contains the receipt.
+    pub(super) entry: &'a Node<'a>,
 }
 
 impl<'a> Seen<'a> {
     /// Returns the string member `name` of the record, or "" if there is none.
     pub fn text(&self, name: &str) -> &'a str {
         self.record.member_text(name)
+    }
+
+    /// Whether the record has the member `name`, and it is not `null`.
+    pub fn has(&self, name: &str) -> bool {
+        let member = self.record.member(name);
+        member.is_some_and(|node| !matches!(node.value, Value::Null))
+    }
+
+    /// Returns a string member that both versions of a receipt have, such as `timestamp`, or "" if
+    /// there is none.
+    pub fn of_receipt(&self, name: &str) -> &'a str {
+        let detail = self.entry.member("detail").filter(|_| self.is_twin);
+        detail.unwrap_or(self.record).member_text(name)
+    }
+
+    /// Returns the time of the entry that contains the receipt.
+    pub fn entry_time(&self) -> &'a str {
+        self.entry.member_text("ts")
     }
 
     /// Returns `open`, `heartbeat`, or `close` for a session record, and "" for any other receipt.

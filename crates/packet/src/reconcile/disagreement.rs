@@ -8,8 +8,10 @@ pub enum Disagreement {
     ThroughButDenied,
     /// The mediator denied a request to the relay, but signed that it allowed the request.
     DeniedButAllowed,
-    /// The mediator denied a request and signed nothing.
+    /// The mediator denied a request, or answered that it failed, and signed nothing.
     DenialUnsigned,
+    /// The built-in mediator answered that a request failed, and signed that it was denied or complete.
+    FailedOtherwise,
     /// The built-in mediator signed one action as allowed and as denied, although it never signs
     /// both.
     AllowedAndDenied,
@@ -43,6 +45,8 @@ pub enum Disagreement {
     Repeated,
     /// A verdict is a word that no mediator uses.
     UnknownVerdict,
+    /// An entry of the evidence has another time than the receipt in it.
+    EntryTime,
     /// The two versions of a receipt differ.
     TwinsDiffer,
     /// A mediator that does not open TLS signed a request inside TLS.
@@ -73,10 +77,11 @@ pub enum Disagreement {
 
 impl Disagreement {
     /// All kinds of disagreements.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 33] = [
         Self::ThroughButDenied,
         Self::DeniedButAllowed,
         Self::DenialUnsigned,
+        Self::FailedOtherwise,
         Self::AllowedAndDenied,
         Self::OtherTarget,
         Self::OtherStatus,
@@ -92,6 +97,7 @@ impl Disagreement {
         Self::ReusedId,
         Self::Repeated,
         Self::UnknownVerdict,
+        Self::EntryTime,
         Self::TwinsDiffer,
         Self::Intercepted,
         Self::NotInPolicy,
@@ -113,6 +119,7 @@ impl Disagreement {
             Self::ThroughButDenied => "through_but_denied",
             Self::DeniedButAllowed => "denied_but_allowed",
             Self::DenialUnsigned => "denial_unsigned",
+            Self::FailedOtherwise => "failed_otherwise",
             Self::AllowedAndDenied => "allowed_and_denied",
             Self::OtherTarget => "other_target",
             Self::OtherStatus => "other_status",
@@ -128,6 +135,7 @@ impl Disagreement {
             Self::ReusedId => "reused_id",
             Self::Repeated => "repeated",
             Self::UnknownVerdict => "unknown_verdict",
+            Self::EntryTime => "entry_time",
             Self::TwinsDiffer => "twins_differ",
             Self::Intercepted => "intercepted",
             Self::NotInPolicy => "not_in_policy",
@@ -149,7 +157,12 @@ impl Disagreement {
         match self {
             Self::ThroughButDenied => "requests went through although the mediator signed a denial",
             Self::DeniedButAllowed => "requests that the mediator denied are signed as allowed",
-            Self::DenialUnsigned => "requests were denied by the mediator without a receipt",
+            Self::DenialUnsigned => {
+                "requests were denied by the mediator, or failed at it, without a receipt"
+            }
+            Self::FailedOtherwise => {
+                "requests that failed at the mediator are signed as denied or complete"
+            }
             Self::AllowedAndDenied => "actions are signed both as allowed and as denied",
             Self::OtherTarget => {
                 "receipts have another port, method, scheme, or path than the relay requested"
@@ -171,6 +184,7 @@ impl Disagreement {
             Self::ReusedId => "receipts use the action id of a different request",
             Self::Repeated => "receipts follow for actions that had already ended",
             Self::UnknownVerdict => "receipts have a verdict or an outcome that no mediator uses",
+            Self::EntryTime => "s is the largest time between a receipt and its entry",
             Self::TwinsDiffer => "receipts differ between versions 1 and 2, or have no version 2",
             Self::Intercepted => {
                 "receipts are for requests inside TLS, which this mediator did not open"

@@ -3,9 +3,9 @@ use pipelock_receipts::check::Seen;
 use pipelock_receipts::record::ActionType;
 
 use super::receipt::Receipt;
-use super::receipts::CLOSE_LAYER;
+use super::receipts::{CLOSE_LAYER, FRAME_LAYERS, OUTCOME_LAYER};
 
-/// The principal in receipts of the built-in mediator.
+/// The principal in receipts of every mediator.
 const PRINCIPAL: &str = "local";
 
 /// Whether the method belongs to the transport. Pipelock may also deny a WebSocket with the method of its handshake.
@@ -35,7 +35,7 @@ pub(super) fn is_builtin(receipt: &Receipt<'_>) -> bool {
         .is_some_and(|authority| authority.contains('@'));
     let fits = match (receipt.phase, receipt.verdict) {
         ("intent", "allow") => receipt.layer.is_empty(),
-        ("outcome", "allow") => receipt.layer == "outcome",
+        ("outcome", "allow") => receipt.layer == OUTCOME_LAYER,
         ("", "block") => !receipt.layer.is_empty() && receipt.layer != CLOSE_LAYER,
         _ => false,
     };
@@ -45,11 +45,36 @@ pub(super) fn is_builtin(receipt: &Receipt<'_>) -> bool {
     };
     let is_classified =
         is_classified(receipt) && receipt.reversibility == class(receipt).reversibility();
-    let is_whole = receipt.principal == PRINCIPAL && !receipt.policy_hash.is_empty();
+    let is_whole =
+        receipt.principal == PRINCIPAL && !receipt.policy_hash.is_empty() && !receipt.is_delegated;
     fits && has_method && is_classified && !has_user && is_whole
 }
 
-/// Whether a mediator writes session records of this form.
+/// Whether a Pipelock writes such a receipt. Pipelock before 3.0 does not support QUERY.
+pub(super) fn is_pipelock(receipt: &Receipt<'_>) -> bool {
+    let stated = receipt.reversibility;
+    let has_class = match receipt.method {
+        "DELETE" => stated == "irreversible",
+        "QUERY" => ["compensatable", "unknown"].contains(&stated),
+        _ => stated == class(receipt).reversibility(),
+    };
+    has_class && receipt.principal == PRINCIPAL && !receipt.is_delegated
+}
+
+/// Whether a Pipelock with sessions writes a receipt with this phase, verdict, and layer. Its other
+/// allowed receipts state why it changed or passed on an answer, or that a WebSocket ended.
+pub(super) fn is_of_sessions(receipt: &Receipt<'_>) -> bool {
+    let is_frame = receipt.transport == "websocket" && FRAME_LAYERS.contains(&receipt.layer);
+    match (receipt.phase, receipt.verdict) {
+        ("intent", "allow") => receipt.layer.is_empty(),
+        ("outcome", "allow") => receipt.layer == OUTCOME_LAYER,
+        ("", "allow") => !receipt.layer.is_empty() && !is_frame,
+        ("", "block") => !is_frame || receipt.method == "WS",
+        _ => false,
+    }
+}
+
+/// Whether a mediator writes such a session record.
 pub(super) fn is_session(seen: &Seen<'_>) -> bool {
     seen.text("verdict") == "allow"
         && seen.text("transport") == "receipt_session"
@@ -122,6 +147,64 @@ mod tests {
                 ..Receipt::default()
             };
             assert_eq!(has_method(&receipt), fits, "{transport} {verdict} {method}");
+        }
+    }
+
+    #[test]
+    fn a_pipelock_writes_few_words() {
+        let honest = Receipt {
+            transport: "forward",
+            method: "DELETE",
+            verdict: "allow",
+            phase: "intent",
+            reversibility: "irreversible",
+            principal: "local",
+            ..Receipt::default()
+        };
+        let judged = |receipt: &Receipt<'_>| [is_pipelock(receipt), is_of_sessions(receipt)];
+        assert_eq!(judged(&honest), [true, true]);
+        let (method, principal, is_delegated) = ("GET", "alice@example.com", true);
+        for receipt in [
+            Receipt { method, ..honest },
+            Receipt {
+                principal,
+                ..honest
+            },
+            Receipt {
+                is_delegated,
+                ..honest
+            },
+        ] {
+            assert_eq!(judged(&receipt), [false, true]);
+        }
+        for (transport, phase, verdict, layer, method, fits) in [
+            ("forward", "outcome", "allow", "outcome", "GET", true),
+            ("forward", "", "block", "allowlist", "GET", true),
+            ("websocket", "", "allow", "session_close", "WS", true),
+            ("websocket", "", "block", "dlp", "WS", true),
+            ("forward", "intent", "warn", "", "GET", false),
+            ("forward", "intent", "allow", "dlp", "GET", false),
+            ("forward", "outcome", "allow", "dlp", "GET", false),
+            ("forward", "other", "allow", "dlp", "GET", false),
+            ("forward", "", "allow", "", "GET", false),
+            ("forward", "", "ask", "allowlist", "GET", false),
+            ("websocket", "", "allow", "dlp", "WS", false),
+            ("websocket", "", "warn", "dlp", "WS", false),
+            ("websocket", "", "block", "dlp", "DELETE", false),
+        ] {
+            let receipt = Receipt {
+                transport,
+                phase,
+                verdict,
+                layer,
+                method,
+                ..honest
+            };
+            assert_eq!(
+                is_of_sessions(&receipt),
+                fits,
+                "{phase} {verdict} {layer} {method}"
+            );
         }
     }
 

@@ -10,6 +10,7 @@ mod circumstances;
 mod disagreement;
 mod form;
 mod kernel;
+mod numbers;
 mod outcome;
 mod pairing;
 mod receipt;
@@ -21,6 +22,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod times;
+mod twins;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -123,12 +125,14 @@ impl Reconciler {
         result.disagree(Disagreement::UnknownVerdict, receipts.unknown_verdicts);
         result.disagree(Disagreement::UnknownVerdict, receipts.impossible_outcomes);
         // Pipelock with sessions signs each decision in both versions.
-        let apart = match (receipts.twin_count, around.writer) {
-            (0, Writer::Pipelock) => receipts.decisions,
+        let apart = match (receipts.twins.count, around.writer) {
+            (0, Writer::Pipelock) => receipts.twins.decisions,
             (0, Writer::Builtin | Writer::OldPipelock) => 0,
-            _ => receipts.twins_apart(around.is_closed),
+            _ => receipts.twins.apart(around.is_closed, tolerance),
         };
         result.disagree(Disagreement::TwinsDiffer, apart);
+        let apart = tolerance.beyond((0, 0), (0, receipts.entry_apart));
+        result.disagree(Disagreement::EntryTime, apart);
         if let (Some(run), Some(signed)) = (self.times.range, receipts.times.range) {
             result.disagree(Disagreement::OutsideRun, tolerance.beyond(run, signed));
             let (of_receipts, of_rows) = (receipts.times.went_back, self.times.went_back);
@@ -168,7 +172,11 @@ impl Reconciler {
                 if around.is_closed { open } else { 0 },
             );
         }
+        if around.writer != Writer::Builtin {
+            result.disagree(Disagreement::OtherForm, receipts.unlike_pipelock);
+        }
         if around.writer == Writer::Pipelock {
+            result.disagree(Disagreement::OtherForm, receipts.unlike_sessions);
             result.disagree(Disagreement::OtherForm, receipts.without_intent);
         }
         frames(around, &asked, &receipts, &mut result);
@@ -245,12 +253,12 @@ fn compare_connections(
     let mut by_port: BTreeMap<u16, (u64, u64)> = BTreeMap::new();
     for (target, actions) in &receipts.actions {
         let count = |ending| actions.endings.get(&ending).copied().unwrap_or(0);
-        let needed = count(Ending::Complete);
-        let possible = needed
+        let needed = count(Ending::Complete)
             .saturating_add(count(Ending::Cut))
-            .saturating_add(count(Ending::CutSilent))
-            .saturating_add(count(Ending::Open))
             .saturating_add(count(Ending::NotAnswered));
+        let possible = needed
+            .saturating_add(count(Ending::CutSilent))
+            .saturating_add(count(Ending::Open));
         let port = by_port.entry(target.port.unwrap_or_default()).or_default();
         port.0 = port.0.saturating_add(needed);
         port.1 = port.1.saturating_add(possible);
@@ -316,18 +324,18 @@ fn outside_policy(asked: &Asked, receipts: &Receipts, allowed: &Allowed) -> u64 
 
 /// Checks that messages belong to a `WebSocket` that was requested.
 fn frames(around: Circumstances, asked: &Asked, receipts: &Receipts, result: &mut Reconciliation) {
-    for (host, count) in &receipts.frames {
-        let of_host = asked.requests.iter();
-        let opened = of_host
-            .filter(|(target, _)| target.transport == "websocket" && target.host == *host)
-            .fold(0_u64, |sum, (_, requests)| {
-                sum.saturating_add(requests.count())
-            });
+    for (socket, (count, denied)) in &receipts.frames {
+        let opened = asked.requests.iter().filter(|(target, _)| {
+            let socket = socket.as_ref();
+            socket.is_some_and(|socket| *target == socket || target.is_partial_of(socket))
+        });
+        let opened = opened.fold(0_u64, |sum, (_, requests)| {
+            sum.saturating_add(requests.count())
+        });
         if around.writer == Writer::Builtin || opened == 0 {
             result.disagree(Disagreement::Frames, *count);
         } else {
             // A denied message ends its WebSocket.
-            let denied = receipts.frames_denied.get(host).copied().unwrap_or(0);
             result.disagree(Disagreement::Frames, denied.saturating_sub(opened));
         }
     }

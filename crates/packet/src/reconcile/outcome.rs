@@ -15,8 +15,9 @@ pub(super) struct OutcomeReceipt {
     pub(super) status: Option<u16>,
     pub(super) bytes: Option<u64>,
     pub(super) reason: String,
-    /// Whether the status and the bytes are each a number or [`UNKNOWN`].
-    is_readable: bool,
+    /// Whether the pattern is exactly one outcome, and the status and the bytes are each a number or
+    /// [`UNKNOWN`].
+    is_exact: bool,
 }
 
 impl OutcomeReceipt {
@@ -25,15 +26,16 @@ impl OutcomeReceipt {
             let mut words = pattern.split(' ');
             words.find_map(|word| word.strip_prefix(name)?.strip_prefix('='))
         };
-        let [status_text, bytes_text] = ["status", "bytes"].map(word);
-        let status = status_text.and_then(|text| text.parse().ok());
-        let bytes = bytes_text.and_then(|text| text.parse().ok());
+        let status: Option<u16> = word("status").and_then(|text| text.parse().ok());
+        let bytes: Option<u64> = word("bytes").and_then(|text| text.parse().ok());
+        let reason = word("reason").unwrap_or_default();
+        let status_text = status.map_or_else(|| UNKNOWN.to_owned(), |status| status.to_string());
+        let bytes_text = bytes.map_or_else(|| UNKNOWN.to_owned(), |bytes| bytes.to_string());
         Self {
             status,
             bytes,
-            reason: word("reason").unwrap_or_default().to_owned(),
-            is_readable: (status.is_some() || status_text == Some(UNKNOWN))
-                && (bytes.is_some() || bytes_text == Some(UNKNOWN)),
+            reason: reason.to_owned(),
+            is_exact: pattern == format!("status={status_text} bytes={bytes_text} reason={reason}"),
         }
     }
 
@@ -48,7 +50,7 @@ impl OutcomeReceipt {
             (None, None) => self.reason == INCOMPLETE,
             (None, Some(_)) => false,
         };
-        let is_possible = self.is_readable && has_its_numbers && !self.reason.is_empty();
+        let is_possible = self.is_exact && has_its_numbers && !self.reason.is_empty();
         let has_numbers = self.status.is_some() && self.bytes.is_some();
         [!is_possible, is_possible && !has_numbers]
     }

@@ -3,21 +3,13 @@ use std::collections::BTreeMap;
 
 use super::circumstances::Writer;
 use super::disagreement::Disagreement;
-use super::kernel::IN_BUFFERS;
+use super::numbers::{compare, compare_signed};
 use super::receipts::{Actions, Ending};
 use super::requests::{Asked, Fate, Requests};
 use super::result::Reconciliation;
 use super::tally;
 use super::target::{Path, Target};
 use super::times::Tolerance;
-
-/// Bytes that the buffers between relay and mediator can hold when one side closes a tunnel abruptly.
-const TUNNEL_SLACK: u64 = 16 << 10;
-/// Status of a tunnel that was opened.
-const TUNNEL_OPEN: u16 = 200;
-/// Codes with which a Pipelock closes a WebSocket at its end, and because of a message or an address.
-const CLOSE_NORMAL: u16 = 1000;
-const CLOSE_BY_POLICY: u16 = 1008;
 
 impl Writer {
     /// Returns the possible endings of the action for a request with this fate, the most likely first.
@@ -56,6 +48,8 @@ impl Writer {
             }
             (Fate::Denied, Self::Builtin | Self::OldPipelock) => &[Denied],
             (Fate::Denied, Self::Pipelock) => &[Denied, DeniedLater, NotReached, Cut, CutSilent],
+            // The built-in mediator marks its own answers, so it connected or failed to.
+            (Fate::Failed, Self::Builtin) => &[NotReached, NotAnswered, Cut, CutSilent, Open],
             (Fate::Answered, _) => &[
                 Denied,
                 DeniedLater,
@@ -66,7 +60,7 @@ impl Writer {
                 NotReached,
                 Open,
             ],
-            (Fate::Other, _) => &[
+            (Fate::Other | Fate::Failed, _) => &[
                 NotReached,
                 NotAnswered,
                 CutSilent,
@@ -81,11 +75,12 @@ impl Writer {
 }
 
 /// The order in which requests are paired. Fates with the fewest possible endings come first.
-const ORDER: [Fate; 6] = [
+const ORDER: [Fate; 7] = [
     Fate::Through,
     Fate::Opened,
     Fate::Agreed,
     Fate::Denied,
+    Fate::Failed,
     Fate::Answered,
     Fate::Other,
 ];
@@ -131,15 +126,11 @@ impl Pairing<'_> {
             );
             let paired = settle(self.writer, &target.transport, &ORDER, requests, actions);
             self.result.receipted = self.result.receipted.saturating_add(paired);
-            let (through, others) = contradicted(requests, actions);
-            self.result
-                .disagree(Disagreement::ThroughButDenied, through);
-            self.result.disagree(Disagreement::DeniedButAllowed, others);
-            self.result.receipted = self
-                .result
-                .receipted
-                .saturating_add(through)
-                .saturating_add(others);
+            let contradicted = contradicted(requests, actions);
+            for (what, count) in contradicted {
+                self.result.disagree(what, count);
+                self.result.receipted = self.result.receipted.saturating_add(count);
+            }
         }
     }
 
@@ -157,7 +148,7 @@ impl Pairing<'_> {
                     if !may_leave_out(self.writer, self.redacts, signed) {
                         continue;
                     }
-                    if (target.is_partial() || signed.is_partial()) && target.may_be(signed) {
+                    if target.is_partial_of(signed) {
                         let paired =
                             settle(self.writer, &target.transport, verdicts, requests, actions);
                         self.result.receipted = self.result.receipted.saturating_add(paired);
@@ -274,9 +265,12 @@ impl Pairing<'_> {
                 }
             }
             result.unsigned = result.unsigned.saturating_add(through);
-            // These mediators sign every denial before they answer.
+            // These mediators sign every denial before they answer, and an intent before they connect.
             if self.writer != Writer::OldPipelock {
-                result.disagree(Disagreement::DenialUnsigned, requests.of(Fate::Denied));
+                let answered = requests
+                    .of(Fate::Denied)
+                    .saturating_add(requests.of(Fate::Failed));
+                result.disagree(Disagreement::DenialUnsigned, answered);
             }
             let mut others = requests.count().saturating_sub(requests.through());
             for (reason, count) in &requests.reasons {
@@ -327,16 +321,21 @@ fn settle(
     paired
 }
 
-/// Removes the remaining requests and actions of one target, because they do not match. Returns how
-/// many requests went through, and how many did not.
-fn contradicted(requests: &mut Requests, actions: &mut Actions) -> (u64, u64) {
+/// Removes the rest of one target from both sides, because it does not match. Returns what
+/// contradicts, and how often.
+fn contradicted(requests: &mut Requests, actions: &mut Actions) -> [(Disagreement, u64); 3] {
     let both = requests.count().min(actions.count());
     let through = requests.through().min(both);
-    take(&mut actions.endings, both);
+    let rest = both.saturating_sub(through);
     // The fates are in this order, so requests that went through are removed first.
-    let others = both.saturating_sub(through);
+    let denied = requests.of(Fate::Denied).min(rest);
+    take(&mut actions.endings, both);
     take(&mut requests.fates, both);
-    (through, others)
+    [
+        (Disagreement::ThroughButDenied, through),
+        (Disagreement::DeniedButAllowed, denied),
+        (Disagreement::FailedOtherwise, rest.saturating_sub(denied)),
+    ]
 }
 
 /// Subtracts `wanted` from the counts in their order.
@@ -346,150 +345,4 @@ pub(super) fn take<K>(counts: &mut BTreeMap<K, u64>, mut wanted: u64) {
         *count = count.saturating_sub(here);
         wanted = wanted.saturating_sub(here);
     }
-}
-
-/// Compares the status, the bytes, the layers, and the times of one target.
-fn compare(
-    writer: Writer,
-    target: &Target,
-    requests: &Requests,
-    actions: &Actions,
-    tolerance: Tolerance,
-    result: &mut Reconciliation,
-) {
-    compare_signed(writer, target, requests, actions, tolerance, result);
-    let connections = requests.count().max(actions.count());
-    if writer == Writer::Builtin {
-        let other = missing(&requests.layers, &actions.layers);
-        result.disagree(Disagreement::OtherLayer, other);
-    }
-    let (least, slack) = least_bytes(writer, target, requests);
-    if actions
-        .bytes
-        .saturating_add(slack.saturating_mul(connections))
-        < least
-    {
-        result.disagree(Disagreement::FewerBytes, 1);
-    }
-    let complete = actions.endings.get(&Ending::Complete).copied().unwrap_or(0);
-    let is_whole =
-        complete == requests.forwarded() && complete == connections && actions.sized == complete;
-    let apart = actions.bytes.abs_diff(requests.bytes);
-    if writer == Writer::Builtin
-        && matches!(target.transport.as_str(), "connect" | "websocket")
-        && is_whole
-        && apart > TUNNEL_SLACK.saturating_mul(connections)
-    {
-        result.disagree(Disagreement::OtherBytes, connections);
-    }
-}
-
-/// Compares what is signed for one target with requests that may include others than those that were signed.
-fn compare_signed(
-    writer: Writer,
-    target: &Target,
-    requests: &Requests,
-    actions: &Actions,
-    tolerance: Tolerance,
-    result: &mut Reconciliation,
-) {
-    if let (Some(asked), Some(mut signed), Some(decided)) =
-        (requests.times, actions.times, actions.decided)
-    {
-        // A busy Pipelock signs the receipts that follow a decision late. A busy Pipelock also
-        // continues to scan after the relay dropped a request.
-        signed.1 = match writer {
-            Writer::Builtin => signed.1,
-            Writer::Pipelock | Writer::OldPipelock if requests.given_up > 0 => asked.1,
-            Writer::Pipelock | Writer::OldPipelock => decided.1,
-        };
-        if !tolerance.contains(asked, signed) || !tolerance.allows_back(actions.went_back) {
-            result.disagree(Disagreement::OtherTime, 1);
-        }
-    }
-    let connections = requests.count().max(actions.count());
-    let most = IN_BUFFERS
-        .saturating_mul(connections)
-        .saturating_add(requests.bytes);
-    if actions.bytes > most {
-        result.disagree(Disagreement::MoreBytes, 1);
-    }
-    let other = other_statuses(writer, &target.transport, requests, actions);
-    result.disagree(Disagreement::OtherStatus, other);
-    let is_forward = target.transport == "forward";
-    if is_forward && let Some(sizes) = comparable_sizes(writer, requests) {
-        let not_through = requests.count().saturating_sub(requests.of(Fate::Through));
-        let other = missing(&actions.sizes, &sizes);
-        result.disagree(Disagreement::OtherBytes, other.saturating_sub(not_through));
-    }
-}
-
-/// Counts the signed statuses of one target that contradict the statuses of its requests.
-fn other_statuses(writer: Writer, transport: &str, requests: &Requests, actions: &Actions) -> u64 {
-    let except = |statuses: &BTreeMap<u16, u64>, expected: u16| {
-        let other = statuses.iter().filter(|(status, _)| **status != expected);
-        other.fold(0_u64, |sum, (_, count)| sum.saturating_add(*count))
-    };
-    let unseen = |statuses: &BTreeMap<u16, u64>| {
-        missing(statuses, &requests.statuses).saturating_sub(requests.without_status)
-    };
-    match (transport, writer) {
-        ("forward", _) | ("websocket", Writer::Builtin) => {
-            let mut statuses = actions.statuses.clone();
-            for (status, count) in &actions.cut_with {
-                tally::some(&mut statuses, *status, *count);
-            }
-            unseen(&statuses)
-        }
-        ("connect", _) => {
-            let opened = requests.statuses.get(&TUNNEL_OPEN).copied().unwrap_or(0);
-            let not_opened = requests.count().saturating_sub(opened);
-            let cut = except(&actions.cut_with, TUNNEL_OPEN).saturating_sub(not_opened);
-            except(&actions.statuses, TUNNEL_OPEN).saturating_add(cut)
-        }
-        // A Pipelock signs the code with which it closes the WebSocket.
-        ("websocket", Writer::Pipelock) => except(&actions.statuses, CLOSE_NORMAL)
-            .saturating_add(except(&actions.cut_with, CLOSE_BY_POLICY)),
-        // The status of a complete fetch is in the body of the answer.
-        ("fetch", Writer::Pipelock) => unseen(&actions.cut_with),
-        _ => 0,
-    }
-}
-
-/// Returns the minimum number of bytes that a mediator must have counted, and the tolerance for
-/// each connection. A mediator may not have read all of an upload, and Pipelock does not count all
-/// bytes of a tunnel.
-fn least_bytes(writer: Writer, target: &Target, requests: &Requests) -> (u64, u64) {
-    let (up, down) = requests.through_bytes;
-    let both = up.saturating_add(down);
-    match (writer, target.transport.as_str()) {
-        (Writer::Builtin, "connect" | "websocket") => (both, TUNNEL_SLACK),
-        (Writer::Builtin, "forward") if up > IN_BUFFERS => (both, IN_BUFFERS),
-        (Writer::Builtin | Writer::Pipelock, "forward") => (down, TUNNEL_SLACK),
-        _ => (0, 0),
-    }
-}
-
-/// Returns the sizes of the requests that went through, as the mediator counts them. The built-in
-/// mediator adds the bytes of both directions, and Pipelock counts the bytes of the answer. Returns
-/// `None` if the sizes are unknown.
-fn comparable_sizes(writer: Writer, requests: &Requests) -> Option<BTreeMap<u64, u64>> {
-    let mut sizes = BTreeMap::new();
-    for ((up, down), count) in &requests.sizes {
-        let size = match writer {
-            Writer::Builtin => up.saturating_add(*down),
-            Writer::Pipelock => *down,
-            Writer::OldPipelock => return None,
-        };
-        tally::some(&mut sizes, size, *count);
-    }
-    Some(sizes)
-}
-
-/// Counts the entries of `signed` that are not in `seen`.
-fn missing<K: Ord>(signed: &BTreeMap<K, u64>, seen: &BTreeMap<K, u64>) -> u64 {
-    signed.iter().fold(0_u64, |sum, (key, count)| {
-        let there = seen.get(key).copied().unwrap_or(0);
-        sum.saturating_add(count.saturating_sub(there))
-    })
 }

@@ -16,4 +16,6 @@ pub(super) struct Receipt<'a> {
     pub(super) reversibility: &'a str,
     pub(super) policy_hash: &'a str,
     pub(super) principal: &'a str,
+    /// Whether a delegation is signed. No mediator signs one.
+    pub(super) is_delegated: bool,
 }

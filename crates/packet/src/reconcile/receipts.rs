@@ -11,12 +11,15 @@ use super::receipt::Receipt;
 use super::tally;
 use super::target::Target;
 use super::times::{Span, millis, widen};
+use super::twins::Twins;
 
 const VERDICTS: [&str; 7] = [
     "allow", "ask", "block", "forward", "redirect", "strip", "warn",
 ];
 /// Layers of receipts for one message of a WebSocket. The WebSocket has its own action.
-const FRAME_LAYERS: [&str; 3] = ["ws_protocol", "dlp", "response_scan"];
+pub(super) const FRAME_LAYERS: [&str; 3] = ["ws_protocol", "dlp", "response_scan"];
+/// Layer of every outcome.
+pub(super) const OUTCOME_LAYER: &str = "outcome";
 /// Layer of a denial by the allow-list.
 pub(super) const ALLOW_LIST: &str = "allowlist";
 /// Layer of the receipt that Pipelock signs at the end of a WebSocket.
@@ -177,11 +180,13 @@ pub struct Receipts {
     pub(super) hidden: BTreeMap<String, Actions>,
     /// Denials by the allow-list, by host.
     off_list: BTreeMap<String, u64>,
-    pub(super) frames: BTreeMap<String, u64>,
-    /// Denied messages, by host. Each denied message ends its `WebSocket`.
-    pub(super) frames_denied: BTreeMap<String, u64>,
+    /// Messages and denied messages, by their `WebSocket`. Each denied message ends it.
+    pub(super) frames: BTreeMap<Option<Target>, (u64, u64)>,
     /// Number of receipts that the built-in mediator does not write.
     pub(super) unlike_builtin: u64,
+    /// Number of receipts that no Pipelock writes, and of others that no Pipelock with sessions writes.
+    pub(super) unlike_pipelock: u64,
+    pub(super) unlike_sessions: u64,
     /// Number of receipts whose action type or side effects do not belong to their method.
     pub(super) misclassified: u64,
     /// Number of ids that are used for two different actions.
@@ -200,16 +205,19 @@ pub struct Receipts {
     /// Number of actions with a second intent before their end.
     pub(super) second_intents: u64,
     pub(super) times: Span,
-    /// Number of version 1 receipts minus version 2 receipts, by the digest of the members that both have.
-    twins: HashMap<u128, i64>,
-    /// Two numbers: version 1 receipts of decisions, and version 2 receipts.
-    pub(super) decisions: u64,
-    pub(super) twin_count: u64,
+    /// The largest time between a receipt and the entry that contains it, in ms.
+    pub(super) entry_apart: i64,
+    pub(super) twins: Twins,
 }
 
 impl Receipts {
     /// Reads one receipt of either version.
     pub fn see(&mut self, seen: &Seen<'_>) {
+        let times = [seen.of_receipt("timestamp"), seen.entry_time()].map(millis);
+        if let [Some(signed), Some(written)] = times {
+            let apart = i64::try_from(signed.abs_diff(written)).unwrap_or(i64::MAX);
+            self.entry_apart = self.entry_apart.max(apart);
+        }
         if seen.is_session {
             if !seen.is_twin && !form::is_session(seen) {
                 self.misclassified = self.misclassified.saturating_add(1);
@@ -218,16 +226,14 @@ impl Receipts {
             }
             return;
         }
-        let [transport, target, verdict] =
-            ["transport", "target", "verdict"].map(|name| seen.text(name));
-        self.twin(transport, target, verdict, seen.rule(), seen.is_twin);
+        self.twins.see(seen);
         if seen.is_twin {
             return;
         }
         let receipt = Receipt {
-            transport,
-            target,
-            verdict,
+            transport: seen.text("transport"),
+            target: seen.text("target"),
+            verdict: seen.text("verdict"),
             id: seen.text("action_id"),
             layer: seen.text("layer"),
             phase: seen.text("decision_phase"),
@@ -239,28 +245,9 @@ impl Receipts {
             reversibility: seen.text("reversibility"),
             policy_hash: seen.text("policy_hash"),
             principal: seen.text("principal"),
+            is_delegated: seen.has("delegation_chain"),
         };
         self.add(&receipt);
-    }
-
-    /// Counts one receipt by the members that both versions have.
-    pub(super) fn twin(
-        &mut self,
-        transport: &str,
-        target: &str,
-        verdict: &str,
-        rule: &str,
-        is_twin: bool,
-    ) {
-        let said = digest(&[transport, target, verdict, rule]);
-        let rest = self.twins.entry(said).or_default();
-        if is_twin {
-            *rest = rest.saturating_sub(1);
-            self.twin_count = self.twin_count.saturating_add(1);
-        } else {
-            *rest = rest.saturating_add(1);
-            self.decisions = self.decisions.saturating_add(1);
-        }
     }
 
     pub(super) fn add(&mut self, receipt: &Receipt<'_>) {
@@ -278,11 +265,9 @@ impl Receipts {
             .any(|word| verdict.eq_ignore_ascii_case(word));
         self.form(receipt);
         if receipt.transport == "websocket" && FRAME_LAYERS.contains(&receipt.layer) {
-            let host = target.map_or_else(String::new, |target| target.host);
-            if is_denial {
-                tally::one(&mut self.frames_denied, host.clone());
-            }
-            tally::one(&mut self.frames, host);
+            let (count, denied) = self.frames.entry(target).or_default();
+            *count = count.saturating_add(1);
+            *denied = denied.saturating_add(u64::from(is_denial));
             return;
         }
         // A Pipelock without outcomes signs this receipt at the end of every open WebSocket. A
@@ -383,6 +368,11 @@ impl Receipts {
         if !form::is_builtin(receipt) {
             self.unlike_builtin = self.unlike_builtin.saturating_add(1);
         }
+        if !form::is_pipelock(receipt) {
+            self.unlike_pipelock = self.unlike_pipelock.saturating_add(1);
+        } else if !form::is_of_sessions(receipt) {
+            self.unlike_sessions = self.unlike_sessions.saturating_add(1);
+        }
         let has_class = matches!(receipt.transport, "forward" | "connect");
         if has_class && !form::is_classified(receipt) || !form::has_method(receipt) {
             self.misclassified = self.misclassified.saturating_add(1);
@@ -433,28 +423,11 @@ impl Receipts {
             self.fold(&action);
         }
     }
-
-    /// Counts the receipts of one version without an equal receipt of the other version. A killed
-    /// mediator may not have written the last receipts, so the numbers must only be equal if the
-    /// session `is_closed`.
-    pub(super) fn twins_apart(&self, is_closed: bool) -> u64 {
-        let of = |is: fn(&i64) -> bool| {
-            let rests = self.twins.values().filter(|rest| is(rest));
-            rests.fold(0_u64, |sum, rest| sum.saturating_add(rest.unsigned_abs()))
-        };
-        let without_first = of(|rest| *rest < 0);
-        let without_second = of(|rest| *rest > 0);
-        if is_closed {
-            without_first.max(without_second)
-        } else {
-            without_first
-        }
-    }
 }
 
 /// Returns the first half of the SHA-256 of texts. Half of it is long enough to make collisions
 /// infeasible.
-fn digest(texts: &[&str]) -> u128 {
+pub(super) fn digest(texts: &[&str]) -> u128 {
     let mut hasher = Sha256::new();
     for text in texts {
         hasher.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());

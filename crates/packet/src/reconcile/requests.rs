@@ -19,6 +19,9 @@ pub(super) enum Fate {
     Agreed,
     /// The mediator certainly denied the request.
     Denied,
+    /// The mediator answered that it has no answer of the origin. With a Pipelock, the origin may
+    /// have written this answer.
+    Failed,
     /// The answer looks like a denial.
     Answered,
     /// The request ended in any other way.
@@ -41,11 +44,17 @@ impl Fate {
         }
     }
 
+    fn is_bad_gateway(row: &RelayRow) -> bool {
+        let is_answer = ["upstream_failed", "mediator_502"].contains(&row.reason.as_str());
+        row.status == Some(502) && is_answer
+    }
+
     fn of_verdict(row: &RelayRow) -> Self {
         match row.verdict {
             RelayVerdict::Forwarded => Self::Through,
             RelayVerdict::Blocked => Self::Denied,
             RelayVerdict::Answered => Self::Answered,
+            RelayVerdict::Failed if Self::is_bad_gateway(row) => Self::Failed,
             RelayVerdict::Failed | RelayVerdict::Unfinished => {
                 let is_open = row
                     .status
@@ -175,6 +184,7 @@ impl Asked {
         let all = self.requests.values().chain(self.nameless.values());
         all.fold(0_u64, |sum, requests| {
             sum.saturating_add(requests.of(Fate::Other))
+                .saturating_add(requests.of(Fate::Failed))
                 .saturating_add(requests.of(Fate::Opened))
                 .saturating_add(requests.of(Fate::Answered))
                 .saturating_add(requests.of(Fate::Agreed))

@@ -108,6 +108,11 @@ impl Target {
         self.port.is_none() || !matches!(self.path, Path::Known(_))
     }
 
+    /// Whether both may be the same request, and one of the two targets hides or omits a part.
+    pub(super) fn is_partial_of(&self, other: &Self) -> bool {
+        (self.is_partial() || other.is_partial()) && self.may_be(other)
+    }
+
     /// Returns the parts that no writer hides or omits.
     pub(super) fn coarse(&self) -> (&str, &str) {
         (&self.transport, &self.host)

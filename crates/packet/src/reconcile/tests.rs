@@ -130,6 +130,7 @@ impl Run {
                 reversibility: text("reversibility"),
                 policy_hash: text("policy_hash"),
                 principal: text("principal"),
+                is_delegated: !receipt["delegation_chain"].is_null(),
             });
         }
         receipts
@@ -384,26 +385,29 @@ fn connections_that_are_only_counted_are_compared_by_number() {
 
 #[test]
 fn twins_say_the_same() {
-    let apart = |rest: &[(&str, &str, &str, bool)], is_closed: bool| {
-        let mut receipts = Receipts::default();
-        for (target, verdict, rule, is_twin) in rest {
-            receipts.twin("forward", target, verdict, rule, *is_twin);
+    type Said = (&'static [&'static str], i64, bool);
+    let apart = |rest: &[Said], is_closed: bool| {
+        let mut twins = twins::Twins::default();
+        for (members, time, is_twin) in rest {
+            twins.add(members, Some(*time), *is_twin);
         }
-        receipts.twins_apart(is_closed)
+        twins.apart(is_closed, Tolerance::new(0))
     };
-    let one = ("http://a.test/", "allow", "", false);
-    let other = ("http://a.test/", "block", "list", false);
-    let of = |(target, verdict, rule, _): (&'static str, &'static str, &'static str, bool)| {
-        (target, verdict, rule, true)
-    };
-    let twin = |rest: &[(&str, &str, &str, bool)]| apart(rest, true);
+    let one: Said = (&["http://a.test/", "allow", ""], 0, false);
+    let other: Said = (&["http://a.test/", "block", "list"], 0, false);
+    let at = |(members, _, _): Said, time| (members, time, true);
+    let of = |said| at(said, 0);
+    let twin = |rest: &[Said]| apart(rest, true);
     assert_eq!(twin(&[one, other, of(other), of(one)]), 0);
     // A killed mediator may not have written the last receipt.
     assert_eq!(twin(&[one, other, of(other)]), 1);
     assert_eq!(apart(&[one, other, of(other)], false), 0);
-    assert_eq!(twin(&[one, ("http://a.test/", "block", "", true)]), 1);
-    assert_eq!(twin(&[one, ("http://b.test/", "allow", "", true)]), 1);
+    assert_eq!(twin(&[one, of(other)]), 1);
     assert_eq!(twin(&[one, of(one), of(one)]), 1);
+    // Both versions are signed at one time.
+    assert_eq!(twin(&[one, at(one, 15_000)]), 0);
+    assert_eq!(twin(&[one, at(one, 15_001)]), 1);
+    assert_eq!(twin(&[one, at(one, -15_001)]), 1);
 }
 
 #[test]

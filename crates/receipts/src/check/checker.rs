@@ -74,7 +74,7 @@ impl<'t> Checker<'t> {
                 self.tail.receipt(None);
                 let hash = self.action(detail, entry, &place);
                 if let Some(record) = record {
-                    self.note_record(record, hash.as_deref(), &place, visit);
+                    self.note_record(record, entry, hash.as_deref(), &place, visit);
                 }
             }
             (EntryKind::Evidence, Some(detail)) => match EvidenceReceipt::read(detail) {
@@ -88,6 +88,7 @@ impl<'t> Checker<'t> {
                             is_twin: true,
                             hash: Some(&receipt.hash),
                             record: payload,
+                            entry: &entry.node,
                         });
                     }
                     self.evidence.push(receipt, &place, &mut self.context);
@@ -140,6 +141,7 @@ impl<'t> Checker<'t> {
     pub(super) fn note_record(
         &mut self,
         record: &Node<'_>,
+        entry: &RecorderEntry<'_>,
         hash: Option<&str>,
         place: &Place,
         visit: Visit<'_>,
@@ -174,6 +176,7 @@ impl<'t> Checker<'t> {
             is_twin: false,
             hash,
             record,
+            entry: &entry.node,
         });
     }
 

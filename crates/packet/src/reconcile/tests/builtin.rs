@@ -209,3 +209,33 @@ fn a_large_upload_is_not_signed_as_nothing() {
         assert_eq!(named(&run, BUILTIN), found);
     }
 }
+
+#[test]
+fn a_request_that_failed_at_the_mediator_is_signed_as_failed() {
+    let failed = |reason: &str| {
+        let mut run = Run::new();
+        let pattern = format!("status=502 bytes=0 reason={reason}");
+        run.action(1, "forward", "GET", "http://a.test:8082/", &pattern);
+        let row = json!({"status": 502, "reason": "upstream_failed", "port": 8082});
+        run.request(1, "forward", "GET http://a.test:8082/", "failed", &row);
+        run
+    };
+    let mut run = failed("dial_failed");
+    assert_eq!(named(&run, BUILTIN), Vec::<&str>::new());
+    run.drop_action(1);
+    assert_eq!(named(&run, BUILTIN), ["denial_unsigned"]);
+    assert_eq!(named(&run, PIPELOCK), ["denial_unsigned"]);
+    assert_eq!(named(&run, OLD_PIPELOCK), Vec::<&str>::new());
+    run.denial(1, "forward", "GET", "http://a.test:8082/");
+    assert_eq!(named(&run, BUILTIN), ["failed_otherwise"]);
+    // What was not answered was connected before.
+    let mut run = failed("fetch_failed");
+    assert_eq!(named(&run, BUILTIN), ["no_connection"]);
+    run.opened(8082, 100);
+    assert_eq!(named(&run, BUILTIN), Vec::<&str>::new());
+    let complete = failed("complete");
+    assert_eq!(
+        named(&complete, BUILTIN),
+        ["failed_otherwise", "no_connection"]
+    );
+}

@@ -197,6 +197,11 @@ fn an_outcome_states_what_its_mediator_knows() {
         ("status=200 bytes=-1 reason=response_scan", true, true),
         ("status=200 reason=response_scan", true, true),
         ("status=200 bytes=47", true, true),
+        ("status=200 bytes=+47 reason=complete", true, true),
+        ("status=200 bytes=047 reason=complete", true, true),
+        ("bytes=47 status=200 reason=complete", true, true),
+        ("status=200 bytes=47 reason=complete reason=dlp", true, true),
+        ("status=200  bytes=47 reason=complete", true, true),
         ("", true, true),
     ] {
         let mut run = Run::new();
@@ -280,6 +285,10 @@ fn a_denied_message_ends_its_websocket() {
     run.receipt(2, "", &message);
     assert_eq!(named(&run, PIPELOCK), Vec::<&str>::new());
     run.receipt(3, "", &message);
+    assert_eq!(named(&run, PIPELOCK), ["frames"]);
+    // The message is of a WebSocket that was requested.
+    run.drop_action(3);
+    run.rewrite(2, &json!({"target": "ws://a.test:4444/never"}));
     assert_eq!(named(&run, PIPELOCK), ["frames"]);
 }
 
