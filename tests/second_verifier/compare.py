@@ -279,8 +279,8 @@ class _Comparer:
             places = self._by_place(self.actions.groups)
             for wanted, requests in self._ordered(self.requests.groups):
                 for signed, actions in places.get((wanted.transport, wanted.host), []):
-                    leaves_out = signed.port is None or not signed.scheme
-                    if (signed.path_kind == HIDDEN and not self.redacts) or (leaves_out and self.writer != "2.x"):
+                    leaves_out = not signed.scheme or (signed.port is None and self.writer != "2.x")
+                    if (signed.path_kind == HIDDEN and not self.redacts) or leaves_out:
                         continue
                     if (wanted.is_partial or signed.is_partial) and may_be_same(wanted, signed):
                         self._settle(requests, actions, wanted.transport, fates)

@@ -57,10 +57,44 @@ while stream.recv(100):
 PROGRAM
 "#;
 
+/// Requests that end in other ways than with the answer of an origin. They print nothing, because mediators differ. The
+/// last one is a WebSocket with a large message.
+const ENDS: &str = r#"
+ended() { curl -sS -m 20 -o /dev/null "$@" 2>/dev/null || true; }
+ended http://allowed.test:8082/
+ended http://allowed.test:8081/reset
+ended http://allowed.test:8081/cut/500
+ended -m 1 http://allowed.test/slow/5000
+python3 - <<'PROGRAM'
+import base64, os, socket, struct
+
+def frame(first, payload):
+    mask = os.urandom(4)
+    length = struct.pack(">BH", 0xFE, len(payload)) if len(payload) > 125 else bytes([0x80 | len(payload)])
+    return bytes([first]) + length + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(payload))
+
+stream = socket.create_connection(("two.allowed.test", 80), 10)
+key = base64.b64encode(os.urandom(16)).decode()
+stream.sendall(f"GET /ws HTTP/1.1\r\nHost: two.allowed.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode())
+answer = b""
+while not answer.endswith(b"\r\n\r\n"):
+    answer += stream.recv(1) or exit(answer.decode())
+stream.sendall(frame(0x81, b"hello " * 10000))
+left = 4 + 60000
+while left > 0:
+    left -= len(stream.recv(left)) or exit("cut")
+stream.sendall(frame(0x88, struct.pack(">H", 1000)))
+while stream.recv(100):
+    pass
+PROGRAM
+"#;
+
 /// Requests through the explicit proxy, which exists only behind the boundary.
 const BY_PROXY: &str = "\
 page -x $EXPLICIT http://allowed.test/echo
 page -x $EXPLICIT https://allowed.test/echo
+ended $EXPLICIT/fetch?url=http://allowed.test/bytes/100
 ";
 
 /// The output of the command behind the boundary.
@@ -75,7 +109,7 @@ pub fn agent(lie: &Lie) -> String {
         "times_reversed" => "sleep 3\n",
         _ => "",
     };
-    format!("EXPLICIT=$HTTP_PROXY\n{NO_PROXY}{MIX}{pause}{BY_PROXY}")
+    format!("EXPLICIT=$HTTP_PROXY\n{NO_PROXY}{MIX}{ENDS}{pause}{BY_PROXY}")
 }
 
 /// Returns the policy of the run in which the mediator tells `lie`.
@@ -134,7 +168,7 @@ where
 {
     let [key, boundary] = ["key", "boundary"].map(|name| world.dir().join(name));
     if !key.exists() {
-        let control = world.shell(&format!("{NO_PROXY}{MIX}"));
+        let control = world.shell(&format!("{NO_PROXY}{MIX}{ENDS}"));
         assert_eq!(control.stdout, CONTROL, "without a boundary: {control}");
         world.key("key");
         world.key("boundary");

@@ -7,7 +7,7 @@ use super::testimony::{Receipt, Testimony};
 const CLOSE: &str = "session_close";
 
 /// Signs one denial by this layer in place of the receipts of an action.
-fn deny_by(testimony: &mut Testimony, action: &str, layer: &str) {
+pub(super) fn deny_by(testimony: &mut Testimony, action: &str, layer: &str) {
     testimony.retain(|receipt| receipt.text("action_id") != action || !is_outcome(receipt));
     change(testimony, action, |receipt| deny(receipt, layer));
 }

@@ -2,7 +2,7 @@
 use super::lie::Expected::{self, Named, Senseless, Unknowable};
 use super::lie::{Lie, TRUTH};
 use super::testimony::Testimony;
-use super::{combined, endings, tales};
+use super::{combined, endings, parts, tales};
 
 const OWN_WORDS: Expected =
     Unknowable("only the mediator writes this text, and no other record depends on it");
@@ -28,6 +28,17 @@ const WEBSOCKETS_THAT_FAILED: Expected = Unknowable(
 );
 const LAYERS: Expected =
     Unknowable("the answer of a Pipelock does not name the layer that denied the request");
+const CONTENT_OF_MESSAGES: Expected = Unknowable(
+    "a Pipelock counts the content of messages, and the relay counts frames, so bytes are compared as a bound",
+);
+const INSIDE_A_DOCUMENT: Expected = Unknowable(
+    "the status of the origin is inside the document with which a Pipelock answers a fetch",
+);
+const SHARED_CONNECTIONS: Expected = Unknowable(
+    "a Pipelock answers 502 to each failure, and its connections cannot be assigned to actions",
+);
+const WITHOUT_PHASES: Expected =
+    Unknowable("this Pipelock signs no phase, so that the form of its receipts shows less");
 const WITHIN_THE_RUN: Expected = Unknowable(
     "a receipt has the time at which its action ended, and no other record has this time to the millisecond",
 );
@@ -196,6 +207,76 @@ pub static LIES: &[Lie] = &[
     of_twins("twin_of_another_verdict", tales::twin_of_another_verdict),
     of_twins("twin_of_another_target", tales::twin_of_another_target),
     of_twins("twins_dropped", tales::twins_dropped),
+    of(
+        "warnings_only",
+        parts::warnings_only,
+        [Named, Named, WITHOUT_PHASES],
+    ),
+    of(
+        "intents_as_warnings",
+        parts::intents_as_warnings,
+        [Named, Named, WITHOUT_PHASES],
+    ),
+    of(
+        "denials_as_questions",
+        parts::denials_as_questions,
+        [Named, Named, WITHOUT_PHASES],
+    ),
+    of(
+        "ports_left_out",
+        parts::ports_left_out,
+        [Named, Named, NO_PORT],
+    ),
+    lie("schemes_left_out", parts::schemes_left_out),
+    of_outcomes("websockets_refused", parts::websockets_refused),
+    of(
+        "websockets_as_nothing",
+        parts::websockets_as_nothing,
+        [Named, CONTENT_OF_MESSAGES, NO_OUTCOMES],
+    ),
+    of_outcomes(
+        "tunnels_cut_after_a_denial",
+        parts::tunnels_cut_after_a_denial,
+    ),
+    of(
+        "fetch_as_cut",
+        parts::fetch_as_cut,
+        [Senseless, Named, NO_OUTCOMES],
+    ),
+    of(
+        "fetch_of_another_status",
+        parts::fetch_of_another_status,
+        [Senseless, INSIDE_A_DOCUMENT, NO_OUTCOMES],
+    ),
+    of(
+        "failed_as_denied",
+        parts::failed_as_denied,
+        [Named, Senseless, NO_OUTCOMES],
+    ),
+    of(
+        "not_dialled_as_not_answered",
+        parts::not_dialled_as_not_answered,
+        [Named, Senseless, NO_OUTCOMES],
+    ),
+    of(
+        "not_answered_as_not_dialled",
+        parts::not_answered_as_not_dialled,
+        [Named, SHARED_CONNECTIONS, NO_OUTCOMES],
+    ),
+    of_outcomes("failures_dropped", parts::failures_dropped),
+    of_outcomes("two_outcomes_in_one", parts::two_outcomes_in_one),
+    lie("entries_of_another_year", parts::entries_of_another_year),
+    lie("another_principal", parts::another_principal),
+    lie("another_reversibility", parts::another_reversibility),
+    of(
+        "messages_invented",
+        parts::messages_invented,
+        [Named, Named, MESSAGES],
+    ),
+    lie("message_elsewhere", parts::message_elsewhere),
+    of_twins("twins_of_another_year", parts::twins_of_another_year),
+    of_twins("twins_of_another_policy", parts::twins_of_another_policy),
+    of_twins("twins_of_another_action", parts::twins_of_another_action),
     of("another_reason", tales::another_reason, [OWN_WORDS; 3]),
     of("another_number", tales::another_number, [OWN_WORDS; 3]),
 ];

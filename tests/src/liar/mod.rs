@@ -17,6 +17,7 @@ mod endings;
 mod hosts;
 mod lie;
 mod lies;
+mod parts;
 mod tales;
 pub(crate) mod testimony;
 pub(crate) mod tree;

@@ -291,8 +291,8 @@ impl Pairing<'_> {
 /// Whether this mediator may leave out the parts that are missing in this target. Only an older Pipelock leaves out the
 /// port of a tunnel, and no mediator leaves out a scheme.
 fn may_leave_out(writer: Writer, redacts: bool, signed: &Target) -> bool {
-    let has_origin = signed.port.is_some() && !signed.scheme.is_empty();
-    (has_origin || writer == Writer::OldPipelock) && (redacts || signed.path != Path::Hidden)
+    let has_port = signed.port.is_some() || writer == Writer::OldPipelock;
+    has_port && !signed.scheme.is_empty() && (redacts || signed.path != Path::Hidden)
 }
 
 /// Pairs requests of these fates with matching actions, and returns the number of pairs.
