@@ -111,8 +111,7 @@ pub fn judge(
         boundary_document.as_ref(),
         &mut findings,
     );
-    let nothing = files.boundary.is_none() && capsule.is_none() && attestation.is_none();
-    if nothing {
+    if files.boundary.is_none() && capsule.is_none() && attestation.is_none() {
         caps.cap(Grade::None, "the packet has no files about a boundary");
     }
     grade_capsule(

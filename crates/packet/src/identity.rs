@@ -234,26 +234,31 @@ impl Identity {
 
     /// Returns the value of a member, or of a name that the caller bound.
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.member(name)
-            .unwrap_or_else(|| self.bind.get(name).map(String::as_str))
+        let member = self
+            .members()
+            .into_iter()
+            .find(|(member, _)| *member == name);
+        member.map_or_else(
+            || self.bind.get(name).map(String::as_str),
+            |(_, value)| value,
+        )
     }
 
-    /// Returns the value of a member, or `None` if no member has this name.
-    fn member(&self, name: &str) -> Option<Option<&str>> {
-        let member = match name {
-            "provider" => return Some(Some(&self.provider)),
-            "repository" => &self.repository,
-            "commit" | "sha" => &self.commit,
-            "ref" => &self.git_ref,
-            "workflow" => &self.workflow,
-            "job" => &self.job,
-            "run_id" => &self.run_id,
-            "run_attempt" => &self.run_attempt,
-            "runner" => &self.runner,
-            "runner_image" => &self.runner_image,
-            _ => return None,
-        };
-        Some(member.as_deref())
+    /// Returns the names that `egress verify --expect` knows, with their values.
+    fn members(&self) -> [(&'static str, Option<&str>); 11] {
+        [
+            ("provider", Some(&self.provider)),
+            ("repository", self.repository.as_deref()),
+            ("commit", self.commit.as_deref()),
+            ("sha", self.commit.as_deref()),
+            ("ref", self.git_ref.as_deref()),
+            ("workflow", self.workflow.as_deref()),
+            ("job", self.job.as_deref()),
+            ("run_id", self.run_id.as_deref()),
+            ("run_attempt", self.run_attempt.as_deref()),
+            ("runner", self.runner.as_deref()),
+            ("runner_image", self.runner_image.as_deref()),
+        ]
     }
 }
 
@@ -269,7 +274,11 @@ pub fn digest(bytes: &[u8]) -> String {
 /// Returns the reason why the text is not valid.
 pub fn bound_pair(text: &str) -> Result<(String, String), String> {
     let (key, value) = pair(text)?;
-    if Identity::default().member(&key).is_some() {
+    if Identity::default()
+        .members()
+        .iter()
+        .any(|(member, _)| *member == key)
+    {
         return Err(format!(
             "the value of `{key}` comes from the CI system only; use another key"
         ));

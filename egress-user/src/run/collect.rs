@@ -102,10 +102,7 @@ impl Ended {
             .unwrap_or_default();
         let flow_bytes = std::fs::read(context.dir.path().join("flows.jsonl"));
         let flow_bytes = notes.duty("read the flow log", flow_bytes);
-        let Notes {
-            mut incomplete,
-            failed: helper_failed,
-        } = notes;
+        let (mut incomplete, helper_failed) = (notes.incomplete, notes.failed);
         incomplete.extend(cut_torn_line(&mut evidence));
         incomplete.extend(lost(&counters, flows.counts()));
         if let Ending::Failed(why) = &ending {

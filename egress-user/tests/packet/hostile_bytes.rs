@@ -10,11 +10,13 @@
 
 use std::fs;
 
+use audit_packet::hint::Settings;
 use audit_packet::stream::FileDigest;
 use audit_packet::{EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, attest};
 use egress::cli::verify::{self, VerifyArgs, status};
 use egress::suggest::suggest;
 use egress_http::client_hello;
+use egress_policy::allowed::Allowed;
 use egress_policy::host::Host as ListHost;
 use egress_relay::authority;
 use egress_relay::chunked::Chunked;
@@ -533,6 +535,10 @@ fn other_readers_take_any_bytes() {
         b"\n",
         b"\0",
     ];
+    let settings = Settings {
+        allowed: &Allowed::UNKNOWN,
+        ports: &[],
+    };
     let mut numbers = Numbers::new(10);
     for _ in 0..20_000 {
         let bytes = numbers.mutated(&[&index], &words);
@@ -540,7 +546,8 @@ fn other_readers_take_any_bytes() {
         for hash in [20, 32] {
             assert!(!(git_index::is_plain(&bytes, hash) && names_git && bytes.len() < 110));
         }
-        drop(suggest(numbers.mutated(&[flows], &words).as_slice()));
+        let log = numbers.mutated(&[flows], &words);
+        drop(suggest(log.as_slice(), settings, false));
         drop(Capsule::parse(&numbers.mutated(&[capsule], &words)));
     }
 }

@@ -204,7 +204,8 @@ mod tests {
         let (caps, findings) = Facts::sound().caps();
         assert_eq!(caps.shown(), Grade::KernelEnforced);
         assert!(findings.into_ranked().0.is_empty());
-        let breaks: [(&str, Grade, fn(&mut Facts)); 15] = [
+        type Break = fn(&mut Facts);
+        let breaks: [(&str, Grade, Break); 15] = [
             ("there is no posture capsule", Grade::Unproven, |facts| {
                 facts.capsule = None;
             }),

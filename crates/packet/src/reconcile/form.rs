@@ -194,9 +194,9 @@ mod tests {
         ] {
             let receipt = Receipt {
                 transport,
-                phase,
                 verdict,
                 layer,
+                phase,
                 method,
                 ..honest
             };

@@ -1,4 +1,5 @@
 //! `egress policy check` and `egress policy schema`: check a policy, and describe the language for editors.
+use std::fmt::Write as _;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -116,11 +117,13 @@ fn as_text(args: &CheckArgs, checked: &Checked) -> String {
         Reader::Pipelock => "egress accepts it; Pipelock checks its own keys when a run starts\n",
     });
     let mut row = |name: &str, value: &str| {
-        text.push_str(&format!("{name:<9} {value}\n"));
+        // A string can always be written to.
+        drop(writeln!(text, "{name:<9} {value}"));
     };
-    let mode = match checked.is_enforced {
-        true => "only the hosts below can be reached",
-        false => "every host can be reached, unless Pipelock's own scans deny it",
+    let mode = if checked.is_enforced {
+        "only the hosts below can be reached"
+    } else {
+        "every host can be reached, unless Pipelock's own scans deny it"
     };
     row("mode", &format!("{}: {mode}", visible(&checked.mode)));
     let rows = |name, hosts: &[String], row: &mut dyn FnMut(&str, &str)| {
