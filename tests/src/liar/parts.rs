@@ -167,7 +167,7 @@ fn set_all(testimony: &mut Testimony, name: &str, text: &str) {
 
 /// Signs a message in a WebSocket that no message ended.
 pub(super) fn messages_invented(testimony: &mut Testimony) {
-    message(testimony, |target| target.to_owned());
+    message(testimony, str::to_owned);
 }
 
 /// Signs a message in a WebSocket that nobody requested.

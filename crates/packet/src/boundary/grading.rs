@@ -198,13 +198,14 @@ mod tests {
         }
     }
 
+    type Break = fn(&mut Facts);
+
     /// Claims: grade-caps*, grade-none
     #[test]
     fn each_condition_that_does_not_hold_caps_the_grade_and_is_named() {
         let (caps, findings) = Facts::sound().caps();
         assert_eq!(caps.shown(), Grade::KernelEnforced);
         assert!(findings.into_ranked().0.is_empty());
-        type Break = fn(&mut Facts);
         let breaks: [(&str, Grade, Break); 15] = [
             ("there is no posture capsule", Grade::Unproven, |facts| {
                 facts.capsule = None;
