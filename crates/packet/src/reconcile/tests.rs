@@ -5,6 +5,8 @@ mod hidden;
 mod pipelock;
 
 use egress_policy::AllowList;
+use pipelock_receipts::chain::Trust;
+use pipelock_receipts::check::{EvidenceFile, check_evidence_visiting};
 use pipelock_receipts::json::{MAX_DEPTH, parse};
 use serde_json::{Value, json};
 
@@ -408,6 +410,28 @@ fn twins_say_the_same() {
     assert_eq!(twin(&[one, at(one, 15_000)]), 0);
     assert_eq!(twin(&[one, at(one, 15_001)]), 1);
     assert_eq!(twin(&[one, at(one, -15_001)]), 1);
+}
+
+#[test]
+fn an_entry_has_the_time_of_its_receipt() {
+    let apart = |time: &str| {
+        let entry = json!({
+            "v": 2, "seq": 0, "ts": time, "session_id": "proxy", "type": "action_receipt", "prev_hash": "genesis",
+            "hash": "00", "detail": {"action_record": {"timestamp": "2026-11-29T10:00:00Z"}},
+        });
+        let line = format!("{entry}\n");
+        let file = EvidenceFile {
+            name: "evidence.jsonl",
+            bytes: line.as_bytes(),
+        };
+        let mut receipts = Receipts::default();
+        check_evidence_visiting(&[file], &Trust::default(), &mut |seen| receipts.see(seen));
+        let found = Reconciler::default().finish(&receipts, OLD_PIPELOCK, &Allowed::default());
+        found.disagreements.get(&Disagreement::EntryTime).copied()
+    };
+    assert_eq!(apart("2026-11-29T10:00:15Z"), None);
+    assert_eq!(apart("2026-11-29T10:00:16Z"), Some(16));
+    assert_eq!(apart("2026-11-29T09:59:44Z"), Some(16));
 }
 
 #[test]
