@@ -1,4 +1,8 @@
 //! The command's terminal (`--tty`), and keys of the caller's terminal without it.
+#![expect(
+    clippy::expect_used,
+    reason = "a test whose files cannot be written has failed"
+)]
 
 use std::fs;
 use std::path::PathBuf;
