@@ -1,4 +1,8 @@
 //! Programs in the caller's home, and the cache in the command's.
+#![expect(
+    clippy::expect_used,
+    reason = "a test whose files cannot be written has failed"
+)]
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, symlink};

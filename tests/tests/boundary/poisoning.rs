@@ -437,7 +437,7 @@ fn step_without_a_policy_cannot_write_one_for_the_next() {
     let step = || {
         let inputs = [
             "SCRIPT_PATH=agent.sh",
-            "CONFIG=.pipelock/ci.yaml",
+            "CONFIG=",
             "AGENT_IDENTITY=agent",
             "AUDIT_PACKET_DIR=../packet",
             "WORKING_DIRECTORY=.",
