@@ -1,4 +1,8 @@
 //! What a run and `egress policy suggest` say about denials: only what would really let the attempt through.
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a test starts the service that its command cannot reach"
+)]
 
 use std::path::Path;
 use std::process::Command;

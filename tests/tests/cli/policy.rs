@@ -1,8 +1,4 @@
 //! `egress policy check` and `egress policy schema`, and the warnings about a policy before a run.
-#![expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot write its files has failed"
-)]
 
 use std::fs;
 
