@@ -223,7 +223,7 @@ mod tests {
         assert_eq!((two.message.as_str(), two.fds.len()), ("two", 1));
         // The plan is sealed.
         let mut received = std::fs::File::from(two.fds.pop().unwrap());
-        assert!(Write::write_all(&mut received, b"8").is_err());
+        assert!(io::Write::write_all(&mut received, b"8").is_err());
         ours.send(&7).unwrap();
         assert_eq!(theirs.receive().unwrap().message, 7);
     }
