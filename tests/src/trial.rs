@@ -177,6 +177,10 @@ where
         .signed_with(&key)
         .arg("--boundary-key")
         .arg(&boundary)
+        .arg("--allow-port")
+        .arg("8081")
+        .arg("--allow-port")
+        .arg("8082")
         .script(&agent(lie))
         .run();
     // Status 123 means that the check at the end of the run rejects the receipts.
