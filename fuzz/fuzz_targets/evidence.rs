@@ -40,7 +40,10 @@ fuzz_target!(|data: &[u8]| {
     for (report, hashes) in [(as_it_is, &[][..]), (report, hashes.as_slice())] {
         assert!(report.findings.len() < 10_000);
         if report.verdict == EvidenceVerdict::Valid && !hashes.is_empty() {
-            assert!(HASHES.starts_with(hashes), "a receipt that was not signed is valid");
+            assert!(
+                HASHES.starts_with(hashes),
+                "a receipt that was not signed is valid"
+            );
         }
     }
     check_receipt(data, &TRUST);

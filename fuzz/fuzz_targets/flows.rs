@@ -38,6 +38,9 @@ fuzz_target!(|data: &[u8]| {
     let bytes = changed(&SOUND, data);
     if check(&bytes).findings.is_empty() {
         let is_cut = bytes.is_empty() || bytes.ends_with(b"\n");
-        assert!(is_cut && SOUND.starts_with(&bytes), "a change is not detected");
+        assert!(
+            is_cut && SOUND.starts_with(&bytes),
+            "a change is not detected"
+        );
     }
 });

@@ -22,7 +22,11 @@ pub fn is_listening(ctx: &SockAddrContext, attempt: &Attempt) -> bool {
     match attempt.wire() {
         // 0.0.0.0 and `::` lead to loopback.
         Wire::V4 => {
-            let address = if low as u32 == 0 { 0x7f00_0001 } else { low as u32 };
+            let address = if low as u32 == 0 {
+                0x7f00_0001
+            } else {
+                low as u32
+            };
             let mut tuple = TupleV4 {
                 saddr: 0,
                 daddr: address.to_be(),
@@ -33,7 +37,12 @@ pub fn is_listening(ctx: &SockAddrContext, attempt: &Attempt) -> bool {
         }
         Wire::V6 => {
             let low = if high == 0 && low == 0 { 1 } else { low };
-            let words = [(high >> 32) as u32, high as u32, (low >> 32) as u32, low as u32];
+            let words = [
+                (high >> 32) as u32,
+                high as u32,
+                (low >> 32) as u32,
+                low as u32,
+            ];
             let mut tuple = TupleV6 {
                 saddr: [0; 4],
                 daddr: words.map(u32::to_be),
