@@ -1,6 +1,7 @@
 //! Words for mistakes in a policy: the value that was found, and how to write it instead.
 use super::allow::{AllowList, EntryError};
 use super::document::Value;
+use super::error::PolicyError;
 use super::host::{Host, HostError};
 
 /// The longest value that an error shows, in characters.
@@ -174,69 +175,17 @@ fn international(text: &str) -> Option<String> {
     Some(format!("{star}{ascii}"))
 }
 
-/// The text for a `*` that YAML reads as an alias, because it is not quoted. An alias in a policy can
-/// only be meant if its name has no dot.
-fn unquoted_wildcard(source: &str) -> Option<String> {
-    let is_host = |byte: char| byte.is_ascii_alphanumeric() || "*._-".contains(byte);
-    let wildcards = source.match_indices('*').filter_map(|(at, _)| {
-        let (before, rest) = source.split_at_checked(at)?;
-        if !before.ends_with([' ', '[', ',', '\t']) {
-            return None;
-        }
-        let end = rest.find(|letter| !is_host(letter)).unwrap_or(rest.len());
-        rest.get(..end)
-    });
-    let mut wildcards = wildcards.filter(|word| *word == "*" || word.contains('.'));
-    let wildcard = wildcards.next()?;
-    Some(format!(
-        "an unquoted `*` is a YAML alias; quote the entry: \"{wildcard}\""
-    ))
-}
-
-/// The line and the text for what the parser stopped at: a tab, an indentation, or an unquoted `*`.
-pub(super) fn layout(text: &str, stopped: u64) -> Option<(u64, String)> {
-    let mut levels: Vec<usize> = vec![0];
-    let mut above = "";
-    for (number, source) in numbered(text) {
-        if stopped > 0 && number > stopped {
-            break;
-        }
-        let content = source.trim_start();
-        let indentation = source.len().saturating_sub(content.len());
-        if source
-            .get(..indentation)
-            .is_some_and(|start| start.contains('\t'))
-        {
-            let what = "the line starts with a tab; indent with spaces";
-            return Some((number, what.to_owned()));
-        }
-        if content.is_empty() || content.starts_with('#') {
-            continue;
-        }
-        if number == stopped {
-            if let Some(what) = unquoted_wildcard(source) {
-                return Some((number, what));
-            }
-            let deepest = levels.last().copied().unwrap_or_default();
-            let opens = above.trim_end().ends_with(':') || above.is_empty();
-            let fits = if indentation > deepest {
-                opens
-            } else {
-                levels.contains(&indentation)
-            };
-            if !fits {
-                let what = "the indentation fits no line above it; indent keys and items of one level by the same number of spaces";
-                return Some((number, what.to_owned()));
-            }
-        }
-        levels.retain(|level| *level < indentation);
-        levels.push(indentation);
-        above = content;
+/// An error about a section that is not a mapping.
+pub(super) fn not_a_section(line: u64, key: &str, value: &Value) -> PolicyError {
+    let must = "must be a mapping of keys";
+    let reason = if *value == Value::Null {
+        format!("{must}; indent its keys by two spaces more than its name")
+    } else {
+        format!("{must}, not {}", shown(value))
+    };
+    PolicyError::Invalid {
+        line,
+        key: key.to_owned(),
+        reason,
     }
-    None
-}
-
-/// The lines of a document with their numbers.
-fn numbered(text: &str) -> impl Iterator<Item = (u64, &str)> {
-    (1..).zip(text.lines())
 }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Error as YamlError, Spanned};
 
-use super::advice;
 use super::error::PolicyError;
+use super::layout;
 
 /// The longest accepted document, in bytes.
 pub const MAX_DOCUMENT_BYTES: usize = 1 << 20;
@@ -226,7 +226,7 @@ fn explain(error: &YamlError, text: &str) -> PolicyError {
         cause,
         YamlError::MultipleDocuments { .. } | YamlError::Budget { .. }
     );
-    if is_about_layout && let Some((line, what)) = advice::layout(text, line) {
+    if is_about_layout && let Some((line, what)) = layout::mistake(text, line) {
         return PolicyError::syntax(line, what);
     }
     PolicyError::syntax(line, what)

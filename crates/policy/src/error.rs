@@ -1,9 +1,6 @@
 //! Errors in a policy document.
 use thiserror::Error;
 
-use super::advice;
-use super::document::Value;
-
 /// Why the built-in mediator cannot use a document as its policy.
 ///
 /// Lines count from 1; line 0 means that the place is unknown. An error shows a value only if its key
@@ -79,21 +76,6 @@ impl PolicyError {
         Self::Syntax {
             line,
             what: what.into(),
-        }
-    }
-
-    /// An error about a section that is not a mapping.
-    pub(super) fn not_a_section(line: u64, key: &str, value: &Value) -> Self {
-        let must = "must be a mapping of keys";
-        let reason = if *value == Value::Null {
-            format!("{must}; indent its keys by two spaces more than its name")
-        } else {
-            format!("{must}, not {}", advice::shown(value))
-        };
-        Self::Invalid {
-            line,
-            key: key.to_owned(),
-            reason,
         }
     }
 

@@ -24,6 +24,8 @@ pub mod host;
 #[cfg(feature = "yaml")]
 mod keys;
 #[cfg(feature = "yaml")]
+mod layout;
+#[cfg(feature = "yaml")]
 pub mod model;
 pub mod natural;
 #[cfg(feature = "yaml")]

@@ -403,7 +403,7 @@ impl<'a> Field<'a> {
             return Ok(Section::new(self.name, entries));
         }
         let (line, value) = (self.node.line, &self.node.value);
-        Err(PolicyError::not_a_section(line, &self.name, value))
+        Err(advice::not_a_section(line, &self.name, value))
     }
 }
 

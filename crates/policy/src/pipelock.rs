@@ -3,6 +3,7 @@
 //!
 //! Pipelock rejects unknown keys, and its versions have different keys. [`Attempt`] is the order in
 //! which keys of newer versions are left out when an older version rejects them.
+use super::advice;
 use super::document::{self, MappingEntry, Node, Value};
 use super::error::PolicyError;
 use super::notices::{self, Notice};
@@ -255,7 +256,7 @@ fn mapping_for<'a, 'b>(
         set_default(fields, section, Node::of(Value::Map(Vec::new())));
         let entry = fields.iter_mut().find(|entry| entry.key == section);
         let not_a_section = entry.as_ref().map_or(PolicyError::NotFaithful, |entry| {
-            PolicyError::not_a_section(entry.line, section, &entry.value.value)
+            advice::not_a_section(entry.line, section, &entry.value.value)
         });
         fields = entry
             .and_then(|entry| entry.value.as_map_mut())

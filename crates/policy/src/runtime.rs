@@ -4,6 +4,7 @@
 //! receipt of the built-in mediator.
 use sha2::{Digest, Sha256};
 
+use super::advice;
 use super::document::{self, MappingEntry, Node, Value};
 use super::error::PolicyError;
 use super::model::Policy;
@@ -123,7 +124,7 @@ fn check_sections(entries: &[MappingEntry]) -> Result<(), PolicyError> {
         let is_map = matches!(entry.value.value, Value::Map(_));
         if OWNED_SECTIONS.contains(&entry.key.as_str()) && !is_map {
             let value = &entry.value.value;
-            return Err(PolicyError::not_a_section(entry.line, &entry.key, value));
+            return Err(advice::not_a_section(entry.line, &entry.key, value));
         }
     }
     Ok(())

@@ -6,7 +6,7 @@ use std::fmt;
 use pipelock_receipts::json::{Node, Value};
 use serde::ser::{self, Impossible, Serialize, Serializer};
 
-use super::NOT_THIS_VERSION;
+use super::value::NOT_THIS_VERSION;
 
 /// Number of deviations that are kept.
 const KEPT: usize = 5;

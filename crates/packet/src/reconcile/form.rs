@@ -2,8 +2,7 @@
 use pipelock_receipts::check::Seen;
 use pipelock_receipts::record::ActionType;
 
-use super::receipt::Receipt;
-use super::receipts::{CLOSE_LAYER, FRAME_LAYERS, OUTCOME_LAYER};
+use super::receipt::{CLOSE_LAYER, FRAME_LAYERS, OUTCOME_LAYER, Receipt};
 
 /// The principal in receipts of every mediator.
 const PRINCIPAL: &str = "local";

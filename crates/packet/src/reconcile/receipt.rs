@@ -1,4 +1,12 @@
 //! The compared members of one receipt.
+use sha2::{Digest, Sha256};
+
+/// Layers of receipts for one message of a WebSocket. The WebSocket has its own action.
+pub(super) const FRAME_LAYERS: [&str; 3] = ["ws_protocol", "dlp", "response_scan"];
+/// Layer of every outcome.
+pub(super) const OUTCOME_LAYER: &str = "outcome";
+/// Layer of the receipt that Pipelock signs at the end of a WebSocket.
+pub(super) const CLOSE_LAYER: &str = "session_close";
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Receipt<'a> {
@@ -18,4 +26,16 @@ pub(super) struct Receipt<'a> {
     pub(super) principal: &'a str,
     /// Whether a delegation is signed. No mediator signs one.
     pub(super) is_delegated: bool,
+}
+
+/// Returns the first half of the SHA-256 of texts. Half of it is long enough to make collisions
+/// infeasible.
+pub(super) fn digest(texts: &[&str]) -> u128 {
+    let mut hasher = Sha256::new();
+    for text in texts {
+        hasher.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hasher.update(text);
+    }
+    let digest: [u8; 32] = hasher.finalize().into();
+    u128::from_be_bytes(*digest.first_chunk().unwrap_or(&[0; 16]))
 }

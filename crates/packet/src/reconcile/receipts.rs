@@ -3,11 +3,10 @@ use std::collections::{BTreeMap, HashMap};
 
 use egress_policy::allowed::Allowed;
 use pipelock_receipts::check::Seen;
-use sha2::{Digest, Sha256};
 
 use super::form;
 use super::outcome::{COMPLETE, OutcomeReceipt};
-use super::receipt::Receipt;
+use super::receipt::{CLOSE_LAYER, FRAME_LAYERS, Receipt, digest};
 use super::tally;
 use super::target::Target;
 use super::times::{Span, millis, widen};
@@ -16,14 +15,8 @@ use super::twins::Twins;
 const VERDICTS: [&str; 7] = [
     "allow", "ask", "block", "forward", "redirect", "strip", "warn",
 ];
-/// Layers of receipts for one message of a WebSocket. The WebSocket has its own action.
-pub(super) const FRAME_LAYERS: [&str; 3] = ["ws_protocol", "dlp", "response_scan"];
-/// Layer of every outcome.
-pub(super) const OUTCOME_LAYER: &str = "outcome";
 /// Layer of a denial by the allow-list.
 pub(super) const ALLOW_LIST: &str = "allowlist";
-/// Layer of the receipt that Pipelock signs at the end of a WebSocket.
-pub(super) const CLOSE_LAYER: &str = "session_close";
 /// Transports whose allowed actions begin with an intent, if the mediator signs intents.
 const WITH_INTENTS: [&str; 4] = ["connect", "fetch", "forward", "websocket"];
 /// Reasons of outcomes without a connection to the origin.
@@ -423,16 +416,4 @@ impl Receipts {
             self.fold(&action);
         }
     }
-}
-
-/// Returns the first half of the SHA-256 of texts. Half of it is long enough to make collisions
-/// infeasible.
-pub(super) fn digest(texts: &[&str]) -> u128 {
-    let mut hasher = Sha256::new();
-    for text in texts {
-        hasher.update(u64::try_from(text.len()).unwrap_or(u64::MAX).to_be_bytes());
-        hasher.update(text);
-    }
-    let digest: [u8; 32] = hasher.finalize().into();
-    u128::from_be_bytes(*digest.first_chunk().unwrap_or(&[0; 16]))
 }

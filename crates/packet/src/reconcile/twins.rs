@@ -3,7 +3,7 @@ use std::collections::HashMap;
 
 use pipelock_receipts::check::Seen;
 
-use super::receipts::digest;
+use super::receipt::digest;
 use super::times::{Tolerance, millis, widen};
 
 /// Action types of version 2 receipts.
