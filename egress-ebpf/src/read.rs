@@ -318,8 +318,7 @@ unsafe fn copy_words<T: IntoBytes>(from: *const T, to: *mut T) {
     let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
     let mut word = 0;
     while word < size_of::<T>() / 8 {
-        // SAFETY: `word` is less than the number of words of a `T`, and the caller promises that both pointers lead to
-        // a `T`.
+        // SAFETY: `word` is below the number of words of a `T`, and the caller promises that both point to a `T`.
         unsafe { to.add(word).write_volatile(from.add(word).read_volatile()) };
         word += 1;
     }
@@ -328,8 +327,7 @@ unsafe fn copy_words<T: IntoBytes>(from: *const T, to: *mut T) {
 /// Returns the cookie of the socket in a context.
 #[inline(always)]
 pub fn cookie(ctx: &impl EbpfContext) -> u64 {
-    // SAFETY: the helper takes the program's own context. The kernel does not load programs of
-    // kinds that have no such helper.
+    // SAFETY: the helper takes the program's own context. The kernel loads only programs whose kind has the helper.
     unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }
 
@@ -456,8 +454,7 @@ struct KernelContext {
 /// Size of `struct sockaddr_un`. The kernel stores it in a `struct sockaddr_storage`, which is longer.
 const ADDRESS_BYTES: u32 = 110;
 
-/// Writes the address in a context, and the length of the address, to `entry`. The length is 0 if
-/// the address cannot be read.
+/// Writes the address in a context and its length to `entry`. The length is 0 if the address cannot be read.
 #[inline(always)]
 pub fn fill_address(ctx: &SockAddrContext, entry: &mut RingBufEntry<UnixEvent>) {
     let to = entry.as_mut_ptr();
