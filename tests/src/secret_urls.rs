@@ -38,7 +38,7 @@ fn token() -> String {
 }
 
 /// Requests the URLs in `run`. Fails if a file that the run leaves behind contains the token, if the flow log lacks a
-/// word of [`LOGGED`], or if the evidence lacks a word of `signed`.
+/// word of `LOGGED`, or if the evidence lacks a word of `signed`.
 ///
 /// # Panics
 /// With the files that contain the token, or with the missing word.

@@ -13,7 +13,7 @@ pub(super) fn write(text: &[u8], status: u8) -> u8 {
     }
 }
 
-/// Does the same as [`write`], with a line break after the text.
+/// Does the same as [`write()`], with a line break after the text.
 pub(super) fn line(text: &str, status: u8) -> u8 {
     write(format!("{}\n", text.trim_end()).as_bytes(), status)
 }
