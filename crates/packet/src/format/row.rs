@@ -1,5 +1,5 @@
 //! Reads and writes a row of `flows.jsonl`. The chain adds `seq`, `prev_hash`, and `hash` to it.
-use pipelock_receipts::json::Node;
+use pipelock_receipts::json::{MAX_DEPTH, Node, parse_bytes};
 use serde::{Deserialize, Serialize};
 
 use super::check::deviations;
@@ -136,6 +136,19 @@ impl Row {
                 vec![format!("verdict is \"{verdict}\"")]
             }
             (row, _) => deviations(row, node, &OF_CHAIN),
+        }
+    }
+
+    /// Returns the first part of the row that this version never writes. `line` is the row as a line of the flow log.
+    /// Rows about the kernel are made of this version's own words, so only rows that hold another process's words are
+    /// checked.
+    pub fn unwritable(&self, line: &[u8]) -> Option<String> {
+        if !matches!(self, Self::Relay(_) | Self::Resolver(_)) {
+            return None;
+        }
+        match parse_bytes(line.trim_ascii_end(), MAX_DEPTH) {
+            Ok(node) => deviations(self, &node, &OF_CHAIN).into_iter().next(),
+            Err(error) => Some(error.to_string()),
         }
     }
 

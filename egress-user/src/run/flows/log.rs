@@ -120,8 +120,8 @@ impl FlowLog {
     /// # Errors
     /// `InvalidData` for a value that does not fit into a row, and any error of the file.
     pub(in crate::run) fn row(&mut self, row: &Row) -> io::Result<()> {
-        let row = match serde_json::to_value(row) {
-            Ok(Value::Object(row)) => row,
+        let members = match serde_json::to_value(row) {
+            Ok(Value::Object(members)) => members,
             Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         };
@@ -130,7 +130,10 @@ impl FlowLog {
             return Err(io::Error::new(*kind, text.clone()));
         }
         let mut chain = self.written.clone();
-        let line = chain.line(&row);
+        let line = chain.line(&members);
+        if let Some(part) = row.unwritable(&line) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, part));
+        }
         if let Err(error) = self.file.write_all(&line) {
             self.failed = Some((error.kind(), error.to_string()));
             // An incomplete last line would make the whole log unreadable.
