@@ -52,13 +52,6 @@ fn bad_inputs_are_refused_with_the_accepted_ones() {
             "config .pipelock/mistyped.yaml does not exist",
         ),
         (
-            vec![
-                ("CONFIG", ".pipelock/mistyped.yaml"),
-                ("MEDIATOR", "pipelock"),
-            ],
-            "config .pipelock/mistyped.yaml does not exist",
-        ),
-        (
             vec![("PUBLIC", other.as_str())],
             "needs signer-private-key-path",
         ),
