@@ -154,7 +154,7 @@ class _Destinations:
         kind = (row.get("port", 0), row.get("protocol", ""), row.get("reason", ""), process)
         place = row.get("path" if is_unix(row) else "dst", "")
         places = {row.get("name") or "", place} - {""}
-        if place in ("0.0.0.0", "::"):
+        if not is_mediator and place in ("0.0.0.0", "::"):
             places = places - {place} | {""}
         self._deny(kind, count, places)
 
