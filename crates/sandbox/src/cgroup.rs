@@ -237,13 +237,13 @@ fn remove_below(path: &Path) -> io::Result<()> {
     remove_dir(path)
 }
 
-/// Removes an empty cgroup. `rmdir(2)` is retried, because the last process takes some microseconds
-/// to leave the cgroup.
+/// Removes an empty cgroup. `rmdir(2)` is retried for a second, because the last process takes some
+/// microseconds to leave the cgroup, and longer on a busy machine.
 ///
 /// # Errors
 /// Returns the error of `rmdir(2)`. A missing directory is not an error.
 pub fn remove_dir(path: &Path) -> io::Result<()> {
-    let mut left = 50;
+    let mut left = 1_000;
     loop {
         match fs::remove_dir(path) {
             Err(error) if error.raw_os_error() == Some(libc::EBUSY) && left > 0 => {
