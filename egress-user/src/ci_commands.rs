@@ -11,6 +11,8 @@ use std::ffi::{OsStr, OsString};
 
 use serde_json::Value;
 
+use crate::variable::variable;
+
 /// The commands that the caller's CI system executes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Obeyed {
@@ -23,10 +25,7 @@ pub struct Obeyed {
 impl Obeyed {
     /// Detects the CI system from the caller's environment.
     pub fn by(environment: &[(OsString, OsString)]) -> Self {
-        let value = |wanted: &str| {
-            let found = environment.iter().find(|(name, _)| name == wanted);
-            found.map(|(_, value)| value.as_os_str())
-        };
+        let value = |name| variable(environment, name);
         let is_true = |name| value(name).is_some_and(|value| value.eq_ignore_ascii_case("true"));
         let is_set = |name| value(name).is_some_and(|value| value != OsStr::new(""));
         let stop_commands = is_true("GITHUB_ACTIONS");

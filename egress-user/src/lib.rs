@@ -5,6 +5,7 @@ mod causes;
 pub mod ci_commands;
 pub mod cli;
 pub mod suggest;
+mod variable;
 
 #[cfg(target_os = "linux")]
 pub mod bpf;

@@ -32,62 +32,47 @@ page https://allowed.test/
 page https://allowed.test/bytes/20000
 page https://two.allowed.test/bytes/5000
 page https://denied.test/ 2>/dev/null || true
-python3 - <<'PROGRAM'
-import base64, os, socket, struct
+websocket() {
+    python3 - "$@" <<'PROGRAM'
+import base64, os, socket, struct, sys
 
-def frame(first, payload):
-    mask = os.urandom(4)
-    return bytes([first, 0x80 | len(payload)]) + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(payload))
-
-stream = socket.create_connection(("allowed.test", 80), 10)
-key = base64.b64encode(os.urandom(16)).decode()
-stream.sendall(f"GET /ws HTTP/1.1\r\nHost: allowed.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode())
-answer = b""
-while not answer.endswith(b"\r\n\r\n"):
-    answer += stream.recv(1) or exit(answer.decode())
-stream.sendall(frame(0x81, b"hello"))
-echo = b""
-while len(echo) < 7:
-    echo += stream.recv(7 - len(echo)) or exit(echo)
-print(echo[2:].decode(), flush=True)
-stream.sendall(frame(0x88, struct.pack(">H", 1000)))
-while stream.recv(100):
-    pass
-PROGRAM
-"#;
-
-/// Requests that end in other ways than with the answer of an origin. They print nothing, because mediators differ. The
-/// last one is a WebSocket with a large message.
-const ENDS: &str = r#"
-ended() { curl -sS -m 20 -o /dev/null "$@" 2>/dev/null || true; }
-ended http://allowed.test:8082/
-ended http://allowed.test:8081/reset
-ended http://allowed.test:8081/cut/500
-ended -m 1 http://allowed.test/slow/5000
-python3 - <<'PROGRAM'
-import base64, os, socket, struct
+host, message = sys.argv[1], sys.argv[2].encode() * int(sys.argv[3])
 
 def frame(first, payload):
     mask = os.urandom(4)
     length = struct.pack(">BH", 0xFE, len(payload)) if len(payload) > 125 else bytes([0x80 | len(payload)])
     return bytes([first]) + length + mask + bytes(b ^ mask[i % 4] for i, b in enumerate(payload))
 
-stream = socket.create_connection(("two.allowed.test", 80), 10)
+stream = socket.create_connection((host, 80), 10)
 key = base64.b64encode(os.urandom(16)).decode()
-stream.sendall(f"GET /ws HTTP/1.1\r\nHost: two.allowed.test\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+stream.sendall(f"GET /ws HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     f"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {key}\r\n\r\n".encode())
 answer = b""
 while not answer.endswith(b"\r\n\r\n"):
     answer += stream.recv(1) or exit(answer.decode())
-stream.sendall(frame(0x81, b"hello " * 10000))
-left = 4 + 60000
-while left > 0:
-    left -= len(stream.recv(left)) or exit("cut")
+stream.sendall(frame(0x81, message))
+head = 4 if len(message) > 125 else 2
+echo = b""
+while len(echo) < head + len(message):
+    echo += stream.recv(head + len(message) - len(echo)) or exit("the echo was cut")
+print(echo[head:].decode(), flush=True)
 stream.sendall(frame(0x88, struct.pack(">H", 1000)))
 while stream.recv(100):
     pass
 PROGRAM
+}
+websocket allowed.test hello 1
+"#;
+
+/// Requests that end in other ways than with the answer of an origin. They print nothing, because mediators differ. The
+/// last one is a WebSocket with a large message. The function `websocket` is that of [`MIX`].
+const ENDS: &str = r#"
+ended() { curl -sS -m 20 -o /dev/null "$@" 2>/dev/null || true; }
+ended http://allowed.test:8082/
+ended http://allowed.test:8081/reset
+ended http://allowed.test:8081/cut/500
+ended -m 1 http://allowed.test/slow/5000
+websocket two.allowed.test "hello " 10000 > /dev/null
 "#;
 
 /// Requests through the explicit proxy, which exists only behind the boundary.

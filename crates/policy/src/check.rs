@@ -30,14 +30,7 @@ pub struct Checked {
 /// # Errors
 /// Returns [`PolicyError`] when the built-in mediator cannot use the policy.
 pub fn builtin(text: &str) -> Result<Checked, PolicyError> {
-    let unused = String::from("unused");
-    let owned = OwnedKeys {
-        listen: unused.clone(),
-        agent_identity: unused.clone(),
-        evidence_dir: unused.clone(),
-        signing_key_path: unused,
-    };
-    let policy = runtime::build(Some(text), &owned)?.policy;
+    let policy = runtime::build(Some(text), &OwnedKeys::for_check("unused"))?.policy;
     let mut entries = document::read(text)?;
     runtime::set_default(&mut entries, "mode", Node::text("strict"));
     let mut checked = of(&entries, text);

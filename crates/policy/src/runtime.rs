@@ -23,6 +23,18 @@ pub struct OwnedKeys {
     pub signing_key_path: String,
 }
 
+impl OwnedKeys {
+    /// Returns placeholders with which a policy can be checked before a run exists.
+    pub fn for_check(agent_identity: &str) -> Self {
+        Self {
+            listen: String::from("127.0.0.1:1"),
+            agent_identity: agent_identity.to_owned(),
+            evidence_dir: String::from("/run/egress/x/evidence"),
+            signing_key_path: String::from("/run/egress/x/signing.key"),
+        }
+    }
+}
+
 /// The policy that the built-in mediator receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimePolicy {

@@ -10,6 +10,7 @@ use ureq::http::Uri;
 use super::authorities;
 use super::heading::EVIDENCE;
 use crate::run::plan::TimestampAuthority;
+use crate::variable::variable;
 
 /// Options for the identity of the run, in addition to the identity from the CI system, and for the time stamp.
 #[derive(Debug, clap::Args)]
@@ -37,14 +38,10 @@ impl Binding {
     /// # Errors
     /// When a key is bound twice.
     pub(super) fn identity(self, environment: &[(OsString, OsString)]) -> anyhow::Result<Vec<u8>> {
-        let variable = |wanted: &str| {
-            let found = environment.iter().find(|(name, _)| name == wanted);
-            found
-                .and_then(|(_, value)| value.to_str())
-                .filter(|value| !value.is_empty())
-                .map(str::to_owned)
-        };
-        let mut identity = Identity::of(variable);
+        let mut identity = Identity::of(|name: &str| {
+            let value = variable(environment, name)?.to_str()?;
+            (!value.is_empty()).then(|| value.to_owned())
+        });
         for (key, value) in self.binds {
             ensure!(
                 identity.value(&key).is_none(),

@@ -1,5 +1,4 @@
 //! `egress doctor`: checks the machine, lists what killed runs left behind, and removes it with `--repair`.
-use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -10,7 +9,7 @@ use serde_json::json;
 
 use super::exit;
 use super::failure::{self, Form};
-use super::print;
+use super::{output, print};
 use crate::ci_commands::{harmless, harmless_json};
 use crate::run::doctor::{self, Check, CheckState};
 use crate::run::stale_runs::{self, StaleItem, StaleKind, SweepReach, Swept};
@@ -96,10 +95,7 @@ pub fn run(args: &DoctorArgs) -> u8 {
     } else {
         harmless(&as_text(&checks, &probes, &swept, &recovered, &left))
     };
-    match writeln!(io::stdout(), "{}", text.trim_end()) {
-        Ok(()) => status,
-        Err(_) => exit::INVALID,
-    }
+    output::line(&text).map_or(exit::INVALID, |()| status)
 }
 
 /// Makes the probes of a run in `workdir`. An error is one line of text.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use anyhow::Context;
 use audit_packet::stream::too_large;
 use cap_fs_ext::{FollowSymlinks, OpenOptionsFollowExt, OpenOptionsSyncExt};
 use cap_std::ambient_authority;
@@ -11,6 +12,19 @@ use cap_std::fs::{Dir, OpenOptions};
 
 /// Maximum number of files that one directory may list.
 const MAX_FILES: usize = 4096;
+
+/// Size limit of a policy file.
+const POLICY_BYTES: u64 = 1 << 20;
+
+/// Reads the text of a policy file.
+///
+/// # Errors
+/// If the file cannot be read, is too long, or is not UTF-8. The text names the file.
+pub(super) fn read_policy(path: &Path) -> anyhow::Result<String> {
+    egress_files::read(path, POLICY_BYTES)
+        .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other))
+        .with_context(|| format!("cannot read policy {}", path.display()))
+}
 
 fn irregular() -> io::Error {
     io::Error::other("not a regular file")

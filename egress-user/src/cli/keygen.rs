@@ -63,7 +63,7 @@ pub fn run(args: &KeygenArgs) -> u8 {
                     public.display()
                 )
             };
-            output::line(&text, exit::SUCCESS)
+            output::line(&text).map_or(exit::CANNOT_READ, |()| exit::SUCCESS)
         }
         Err(error) => {
             let (status, hint) = match error {

@@ -1,28 +1,21 @@
 //! Reads the policy and the keys that the command line of `egress run` names.
-use std::io;
 use std::path::Path;
 
 use anyhow::{Context, bail, ensure};
 use egress_policy::runtime::{self, OwnedKeys};
 use pipelock_receipts::keys;
 
+use super::files::read_policy;
 use crate::run::plan::{CallerPolicy, Signer};
-
-/// Size limit of a policy file.
-const POLICY_BYTES: u64 = 1 << 20;
 
 /// Reads the policy. Without a path, the policy is empty.
 pub(super) fn policy(path: Option<&Path>) -> anyhow::Result<CallerPolicy> {
     let Some(path) = path else {
         return Ok(CallerPolicy::default());
     };
-    let shown = path.display();
-    let text = egress_files::read(path, POLICY_BYTES)
-        .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other))
-        .with_context(|| format!("cannot read policy {shown}"))?;
     Ok(CallerPolicy {
         path: Some(path.to_path_buf()),
-        text: Some(text),
+        text: Some(read_policy(path)?),
     })
 }
 
@@ -31,13 +24,7 @@ pub(super) fn check_builtin(policy: &CallerPolicy, identity: &str) -> anyhow::Re
     let (Some(path), Some(text)) = (&policy.path, &policy.text) else {
         return Ok(());
     };
-    let probe = OwnedKeys {
-        listen: "127.0.0.1:1".into(),
-        agent_identity: identity.into(),
-        evidence_dir: "/run/egress/x/evidence".into(),
-        signing_key_path: "/run/egress/x/signing.key".into(),
-    };
-    runtime::build(Some(text), &probe)
+    runtime::build(Some(text), &OwnedKeys::for_check(identity))
         .with_context(|| format!("policy {} cannot be used", path.display()))?;
     Ok(())
 }

@@ -57,7 +57,7 @@ pub(super) struct ManArgs {
 pub(super) fn completions(args: &CompletionsArgs, mut command: Command) -> u8 {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut command, "egress", &mut script);
-    output::write(&script, exit::SUCCESS)
+    print(&script)
 }
 
 /// Writes the manual pages, and returns the exit status.
@@ -66,7 +66,7 @@ pub(super) fn man(args: &ManArgs, command: Command) -> u8 {
         let mut page = Vec::new();
         // A vector can always be written to.
         drop(Man::new(command).render(&mut page));
-        return output::write(&page, exit::SUCCESS);
+        return print(&page);
     };
     match fs::create_dir_all(out)
         .with_context(|| format!("cannot make directory {}", out.display()))
@@ -95,4 +95,8 @@ fn pages(out: &Path, mut command: Command) -> anyhow::Result<()> {
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     Ok(())
+}
+
+fn print(text: &[u8]) -> u8 {
+    output::write(text).map_or(exit::CANNOT_READ, |()| exit::SUCCESS)
 }

@@ -1,19 +1,22 @@
 //! Writes results to standard output.
 use std::io::{self, ErrorKind, Write};
 
-use super::exit;
-
-/// Writes `text` and returns `status`. A reader that stops early, such as `head`, does not change the status; any other
-/// error does, because the result is then lost.
-pub(super) fn write(text: &[u8], status: u8) -> u8 {
+/// Writes `text`. A reader that stops early, such as `head`, is not an error.
+///
+/// # Errors
+/// Any other error of the write, because the result is then lost.
+pub(super) fn write(text: &[u8]) -> io::Result<()> {
     let mut output = io::stdout().lock();
     match output.write_all(text).and_then(|()| output.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => exit::CANNOT_READ,
-        Ok(()) | Err(_) => status,
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        written => written,
     }
 }
 
-/// Does the same as [`write()`], with a line break after the text.
-pub(super) fn line(text: &str, status: u8) -> u8 {
-    write(format!("{}\n", text.trim_end()).as_bytes(), status)
+/// Writes `text` without the white space at its end, and a line break.
+///
+/// # Errors
+/// The errors of [`write()`].
+pub(super) fn line(text: &str) -> io::Result<()> {
+    write(format!("{}\n", text.trim_end()).as_bytes())
 }

@@ -1,7 +1,7 @@
 //! `egress policy`: makes, checks, and describes policies. `suggest` prints the allow-list that a run needed, from its
 //! packet.
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -15,6 +15,7 @@ use pipelock_receipts::check::MAX_DOCUMENT_BYTES;
 use super::exit;
 use super::failure::{self, Form};
 use super::files::{Folder, read_all};
+use super::output;
 use crate::ci_commands::{harmless, harmless_json};
 use crate::suggest::suggest;
 
@@ -85,14 +86,11 @@ fn suggested(args: &SuggestArgs) -> u8 {
     let written = if args.json {
         serde_json::to_value(&found)
             .map_err(io::Error::from)
-            .and_then(|value| writeln!(io::stdout(), "{}", harmless_json(&value)))
+            .and_then(|value| output::line(&harmless_json(&value)))
     } else {
-        io::stdout().write_all(harmless(&found.as_yaml()).as_bytes())
+        output::write(harmless(&found.as_yaml()).as_bytes())
     };
-    match written {
-        Ok(()) => exit::SUCCESS,
-        Err(_) => exit::CANNOT_READ,
-    }
+    written.map_or(exit::CANNOT_READ, |()| exit::SUCCESS)
 }
 
 /// Returns the flow log of a packet, its policy, its open ports, and whether it is that of an audit. A packet may lack all

@@ -25,6 +25,7 @@ use crate::run::plan::{
 use crate::run::probes;
 use crate::run::stale_runs::{self, SweepReach};
 use crate::run::supervise::block_signals;
+use crate::variable::variable;
 
 pub(super) mod args;
 mod home;
@@ -159,10 +160,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     );
     let mut environment = args.driven.environment()?;
     let home = args.homes.find(&mut environment, &workdir);
-    let path_in = |wanted: &str| {
-        let found = environment.iter().find(|(name, _)| name == wanted);
-        found.and_then(|(_, path)| Path::new(path).canonicalize().ok())
-    };
+    let path_in = |name| Path::new(variable(&environment, name)?).canonicalize().ok();
     // The runner keeps tokens in RUNNER_TEMP, so the directory is hidden. The directory also holds the event that
     // started the workflow, and the command may read this event.
     masked.extend(path_in("RUNNER_TEMP"));

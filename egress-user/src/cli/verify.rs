@@ -48,7 +48,8 @@ pub fn run(args: &VerifyArgs) -> u8 {
             return failure::report(Form::of(args.json), &error, None, error.status());
         }
     };
-    output::line(&printed(&outcome, args), status(&outcome, args))
+    let written = output::line(&printed(&outcome, args));
+    written.map_or(exit::CANNOT_READ, |()| status(&outcome, args))
 }
 
 /// Returns the text that [`run`] prints for an outcome.

@@ -33,7 +33,7 @@ pub(super) struct Cache {
     _lock: Flock<File>,
 }
 
-/// Locks the cache at `path`, makes what is missing in it, and makes its mount for `agent`.
+/// Locks the cache at `path`, makes its missing directories, and makes its mount for `agent`.
 ///
 /// # Order
 /// Call this while the process has a single thread.
@@ -56,7 +56,7 @@ pub(super) fn open(path: &Path, agent: u32) -> io::Result<Cache> {
     let files = directory(&held, FILES, owner)?;
     for (_, name) in CACHES {
         match directory(&files, name, owner) {
-            // What else has this name is the command's matter.
+            // The command put another kind of file there. Only the command uses it.
             Ok(_) | Err(Errno::ELOOP | Errno::ENOTDIR) => {}
             Err(errno) => return Err(errno.into()),
         }

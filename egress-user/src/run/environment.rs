@@ -14,6 +14,7 @@ use egress_workspace::users::AGENT_NAME;
 
 use super::plan::Exceptions;
 use super::trust;
+use crate::variable::variable;
 
 /// Home directory of the command.
 pub const AGENT_HOME: &str = "/home/pipelock-agent";
@@ -184,14 +185,19 @@ pub(super) fn toolchains(
     home: Option<&Path>,
     tools: &[PathBuf],
 ) -> Option<PathBuf> {
-    let named = caller.iter().find(|(name, _)| name == "RUSTUP_HOME");
-    let path = match named {
-        Some((_, path)) => PathBuf::from(path),
+    let path = match variable(caller, "RUSTUP_HOME") {
+        Some(path) => PathBuf::from(path),
         None => home?.join(".rustup"),
     };
-    let may_enter = |dir: &Path| dir.metadata().is_ok_and(|meta| meta.mode() & 0o001 != 0);
-    let is_open = path.is_absolute() && path.ancestors().all(may_enter);
+    let is_open = path.is_absolute() && path.ancestors().all(others_may_enter);
     (tools.contains(&path) || is_open).then_some(path)
+}
+
+/// Whether the mode of a directory lets users other than its owner and its group enter.
+pub(crate) fn others_may_enter(directory: &Path) -> bool {
+    directory
+        .metadata()
+        .is_ok_and(|meta| meta.mode() & 0o001 != 0)
 }
 
 fn entry(name: &OsStr, value: &OsStr) -> Vec<u8> {

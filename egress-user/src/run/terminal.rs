@@ -37,13 +37,13 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// Time after which a terminal that the command closed is read again.
 const CLOSED_MS: u16 = 10;
 
-/// What the command wrote, as far as the end depends on it.
-#[derive(Debug, Clone, Copy)]
+/// Facts about the command's output that decide how the terminal is restored.
+#[derive(Debug, Clone, Copy, Default)]
 struct Written {
     bytes: u64,
     /// Whether the last line has no line break.
     is_torn: bool,
-    /// Whether a control sequence may have changed the terminal, or asked it for an answer.
+    /// Whether a control sequence may have changed the terminal, or requested a reply from it.
     is_controlling: bool,
 }
 
@@ -197,11 +197,7 @@ fn pass_input(master: &OwnedFd, stopped: &OwnedFd) -> io::Result<()> {
 fn pass_output(master: &OwnedFd, stopped: &OwnedFd) -> io::Result<Written> {
     let mut buffer = vec![0; 64 * 1024];
     let mut failed = None;
-    let mut written = Written {
-        bytes: 0,
-        is_torn: false,
-        is_controlling: false,
-    };
+    let mut written = Written::default();
     let stop = (stopped.as_fd(), PollFlags::POLLIN);
     loop {
         let [_, is_over] = wait(
@@ -277,14 +273,14 @@ impl Drop for Keeper {
 
 /// The work of the keeper. Its standard streams are the caller's terminal.
 fn keep(mut control: &File) -> io::Result<()> {
-    // In a session of its own, no key or end of the caller's terminal ends this process.
+    // In a new session, no key and no hangup of the caller's terminal ends this process.
     setsid()?;
     let raw = RawMode::enter(io::stdin())?;
     control.write_all(b"r")?;
-    let mut told = [0];
-    let was_told = control.read(&mut told).is_ok_and(|length| length == 1);
-    let (is_torn, is_controlling) = match told {
-        [told] if was_told => (told & 1 != 0, told & 2 != 0),
+    let mut message = [0];
+    let is_received = control.read(&mut message).is_ok_and(|length| length == 1);
+    let (is_torn, is_controlling) = match message {
+        [facts] if is_received => (facts & 1 != 0, facts & 2 != 0),
         // The supervisor was killed.
         _ => (true, true),
     };
@@ -298,16 +294,16 @@ fn keep(mut control: &File) -> io::Result<()> {
     let mut out = io::stdout().lock();
     // The modes are restored even if the terminal cannot be written.
     let shown = out.write_all(&end).and_then(|()| out.flush());
-    // The shell of the caller must not read an answer to a query of the command as typed text. A shell whose child was
-    // killed reads already.
-    let discards = is_controlling && was_told;
+    // The caller's shell must not read a reply to the command's query as typed text. If the supervisor was killed, the
+    // shell already reads, and its input must not be discarded.
+    let discards = is_controlling && is_received;
     if discards {
         discard_answers();
     }
     raw.restore(discards).and(shown)
 }
 
-/// Discards what the terminal sends, until it sends nothing more.
+/// Discards input from the terminal until no more arrives.
 fn discard_answers() {
     let began = Instant::now();
     let stdin = io::stdin();
@@ -327,11 +323,7 @@ mod tests {
     #[test]
     fn plain_text_needs_no_reset_and_a_query_does() {
         let after = |text: &[u8]| {
-            let mut written = Written {
-                bytes: 0,
-                is_torn: false,
-                is_controlling: false,
-            };
+            let mut written = Written::default();
             text.chunks(1).for_each(|byte| written.add(byte));
             (written.bytes, written.is_torn, written.is_controlling)
         };

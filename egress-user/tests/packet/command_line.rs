@@ -52,9 +52,9 @@ fn a_closed_pipe_does_not_change_the_exit_status() {
     write_packet(directory.path(), &chain);
     let path = directory.path().to_string_lossy().into_owned();
     let key = chain.key_hex();
-    let status = |reads: bool| {
+    let status = |words: &[&str], wanted: &str, reads: bool| {
         let mut child = Command::new(env!("CARGO_BIN_EXE_egress"))
-            .args(["verify", &path, "--key", &key])
+            .args(words)
             .stdout(Stdio::piped())
             .spawn()
             .expect("start egress");
@@ -62,12 +62,20 @@ fn a_closed_pipe_does_not_change_the_exit_status() {
         let mut read = String::new();
         if reads {
             output.read_to_string(&mut read).expect("read the output");
-            assert!(read.contains("VALID"), "{read}");
+            assert!(read.contains(wanted), "{read}");
         }
         drop(output);
         child.wait().expect("wait for egress").code()
     };
-    assert_eq!([status(true), status(false)], [Some(0), Some(0)]);
+    let verify = ["verify", &path, "--key", &key];
+    for (words, wanted) in [
+        (verify.as_slice(), "VALID"),
+        (&["policy", "schema"], "api_allowlist"),
+    ] {
+        for reads in [true, false] {
+            assert_eq!(status(words, wanted, reads), Some(0), "{words:?}");
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,4 @@
 //! `egress policy check` and `egress policy schema`: check a policy, and describe the language for editors.
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
@@ -11,11 +10,11 @@ use serde_json::json;
 use crate::ci_commands::{harmless, harmless_json};
 use crate::cli::exit;
 use crate::cli::failure::{self, Form};
+use crate::cli::files::read_policy;
+use crate::cli::output;
 
 /// Version of the JSON.
 const JSON_VERSION: &str = "egress.policy-check.v1";
-/// Size limit of a policy file.
-const POLICY_BYTES: u64 = 1 << 20;
 /// `docs/schema/policy.schema.json`, which `cargo xtask schemas` writes and `cargo xtask lint` checks.
 const SCHEMA: &str = include_str!("../../../../docs/schema/policy.schema.json");
 
@@ -65,26 +64,21 @@ pub(super) fn run(args: &CheckArgs) -> u8 {
     } else {
         harmless(&as_text(args, &checked))
     };
-    written(text.trim_end())
+    written(&text)
 }
 
 /// Prints the JSON Schema of the policy and returns the exit status.
 pub(super) fn schema() -> u8 {
-    written(SCHEMA.trim_end())
+    written(SCHEMA)
 }
 
 fn written(text: &str) -> u8 {
-    match writeln!(io::stdout(), "{text}") {
-        Ok(()) => exit::SUCCESS,
-        Err(_) => exit::CANNOT_READ,
-    }
+    output::line(text).map_or(exit::CANNOT_READ, |()| exit::SUCCESS)
 }
 
 fn checked(args: &CheckArgs) -> anyhow::Result<Checked> {
     let shown = args.file.display();
-    let text = egress_files::read(&args.file, POLICY_BYTES)
-        .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other))
-        .with_context(|| format!("cannot read policy {shown}"))?;
+    let text = read_policy(&args.file)?;
     let checked = match args.mediator {
         Reader::Builtin => check::builtin(&text),
         Reader::Pipelock => check::pipelock(&text),

@@ -1,8 +1,7 @@
 //! Finds the caller's home, and the directories of programs in it.
 //!
 //! Claims: home-tools
-use std::ffi::OsString;
-use std::os::unix::fs::MetadataExt;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -10,9 +9,11 @@ use clap::Args;
 use nix::unistd::{Uid, User};
 
 use super::super::heading::WORKSPACE;
+use crate::run::environment::others_may_enter;
+use crate::variable::variable;
 
-/// Directories below a home in which package managers and installers put programs and what they load. None of them is
-/// a place for credentials.
+/// Directories below a home in which package managers and installers put programs and libraries. None of them is meant
+/// for credentials.
 const TOOLS: [&str; 41] = [
     ".asdf",
     ".bun/bin",
@@ -91,7 +92,7 @@ pub(super) struct CallerHome {
 }
 
 impl HomeArgs {
-    /// Returns the caller's home, and changes PATH if `sudo` has.
+    /// Returns the caller's home. If `sudo` started egress, adds the directories of the user's programs to PATH.
     pub(super) fn find(
         &self,
         environment: &mut [(OsString, OsString)],
@@ -103,7 +104,7 @@ impl HomeArgs {
     /// Checks the directory of `--cache`, and makes it if it does not exist.
     ///
     /// # Errors
-    /// If it cannot be made, or contains the working directory or is in it.
+    /// If the directory cannot be made, contains the working directory, or is in the working directory.
     pub(super) fn cache(
         &self,
         workdir: &Path,
@@ -123,10 +124,7 @@ impl CallerHome {
         workdir: &Path,
         shows_tools: bool,
     ) -> Self {
-        let value = |wanted: &str| {
-            let found = environment.iter().find(|(name, _)| name == wanted);
-            found.map(|(_, value)| value.clone())
-        };
+        let value = |name| variable(environment, name).map(OsStr::to_owned);
         let by_sudo = value("SUDO_UID").and_then(|uid| {
             let uid = uid.to_str()?.parse().ok()?;
             Some(User::from_uid(Uid::from_raw(uid)).ok()??.dir)
@@ -143,7 +141,7 @@ impl CallerHome {
                 value.clone_from(&path);
             }
         }
-        let tools = if shows_tools && !home.ancestors().all(is_open) {
+        let tools = if shows_tools && !home.ancestors().all(others_may_enter) {
             tools(
                 &home,
                 &std::env::split_paths(&path).collect::<Vec<_>>(),
@@ -161,10 +159,7 @@ impl CallerHome {
 
 /// Returns the user who called `sudo`.
 fn sudo_user(environment: &[(OsString, OsString)]) -> Option<(u32, u32)> {
-    let number = |wanted: &str| {
-        let found = environment.iter().find(|(name, _)| name == wanted);
-        found?.1.to_str()?.parse().ok()
-    };
+    let number = |name| variable(environment, name)?.to_str()?.parse().ok();
     Some((number("SUDO_UID")?, number("SUDO_GID")?))
 }
 
@@ -205,13 +200,8 @@ fn add_programs(home: &Path, path: &mut OsString) {
     }
 }
 
-/// Returns whether other users may enter a directory.
-fn is_open(dir: &Path) -> bool {
-    dir.metadata().is_ok_and(|meta| meta.mode() & 0o001 != 0)
-}
-
-/// Returns the directories of programs in `home`, without those that are in another one or that have to do with the
-/// workspace.
+/// Returns the directories of programs in `home`. Directories below another returned one, and directories that contain
+/// the workspace or are in it, are left out.
 fn tools(home: &Path, path: &[PathBuf], workdir: &Path) -> Vec<PathBuf> {
     let known = TOOLS.iter().map(|name| home.join(name));
     let named = path.iter().filter_map(|dir| dir.canonicalize().ok());
@@ -219,7 +209,7 @@ fn tools(home: &Path, path: &[PathBuf], workdir: &Path) -> Vec<PathBuf> {
         let is_real = dir.canonicalize().is_ok_and(|real| real == *dir);
         is_real
             && dir.is_dir()
-            && is_open(dir)
+            && others_may_enter(dir)
             && dir != home
             && dir.starts_with(home)
             && dir.to_str().is_some()
