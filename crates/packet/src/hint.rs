@@ -1,8 +1,9 @@
-//! What would let a denied attempt through. The output of a run, its pages, and `egress policy suggest` share this code.
+//! Hints about denied attempts: the settings that would allow each of them. The output of a run, its pages, and `egress
+//! policy suggest` share this code.
 //!
-//! A real Pipelock does not say that its allow-list denied a host, so a hint asks the list itself. A host enters a hint
-//! only in the spelling that the policy parser accepts, and a path only if it needs no quotes, because the command chose
-//! both.
+//! A real Pipelock does not report that its allow-list denied a host, so this code evaluates the list again. The command
+//! chose the host and the path of an attempt. A hint therefore contains a host only in the spelling that the policy
+//! parser accepts, and a path only if the path needs no quotes.
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -20,7 +21,7 @@ const MAX_LINES: usize = 100;
 const ONLY_TLS_AND_HTTP: &str = "only TLS and HTTP leave the boundary";
 const ONLY_SOCKETS: &str = "only TLS and HTTP leave the boundary; --allow-unix opens the Unix socket of a service on this machine";
 
-/// The settings of the run, as far as they decide what is denied.
+/// The settings of the run that decide which attempts are denied.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings<'a> {
     /// The policy.
@@ -29,7 +30,7 @@ pub struct Settings<'a> {
     pub ports: &'a [u16],
 }
 
-/// What would let an attempt through. Nothing in it if that is not a matter of settings.
+/// The settings that would allow an attempt. All members are `None` if no setting allows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hint {
     /// A line of `api_allowlist`.
@@ -42,7 +43,7 @@ pub struct Hint {
     pub range: Option<String>,
     /// A path for `--allow-unix`.
     pub socket: Option<String>,
-    /// What else there is to know, or why nothing lets the attempt through.
+    /// A condition of the settings, or the reason why no setting allows the attempt.
     pub note: Option<&'static str>,
 }
 
@@ -96,7 +97,7 @@ impl Hint {
         }
     }
 
-    /// Asks the list and the ports.
+    /// Returns the hint that follows from the list and the ports.
     fn of_list(denied: &Denied, settings: Settings<'_>) -> Self {
         let says_list = denied.claims("allowlist") || denied.reason.starts_with("allowlist");
         // Without a policy, only the reason is known.
@@ -113,7 +114,7 @@ impl Hint {
         }
     }
 
-    /// The name leads to an address that is not public.
+    /// Returns the hint for a name that leads to an address that is not public.
     fn of_private(denied: &Denied, settings: Settings<'_>) -> Self {
         let list = Self::of_list(denied, settings);
         let is_name = matches!(Host::parse(&denied.destination), Ok(Host::Name(_)));
@@ -163,14 +164,14 @@ impl Hint {
     }
 }
 
-/// Whether the mediator's allow-list may be the reason. Pipelock 2.x names no reason at all.
+/// Whether the mediator's allow-list may be the reason. Pipelock 2.x reports no reason.
 fn is_list(denied: &Denied, reason: &str) -> bool {
     reason == "allowlist"
         || reason.starts_with("allowlist:")
         || matches!(reason, "mediator_403" | "answered_403") && denied.claimed().is_none()
 }
 
-/// Why a protocol does not leave the boundary.
+/// Returns the note for a protocol that cannot leave the boundary.
 fn no_way(protocol: &str) -> &'static str {
     match protocol {
         "postgresql" | "redis" | "raw" => ONLY_SOCKETS,
@@ -193,19 +194,19 @@ fn socket(path: &str) -> Hint {
     }
 }
 
-/// The only spelling of a host, if the text is one.
+/// Returns the only spelling of a host, if the text is a host.
 fn spelled(text: &str) -> Option<String> {
     Some(Host::parse(text).ok()?.plain())
 }
 
-/// The range of one address.
+/// Returns the range that contains only this address.
 fn single(text: &str) -> Option<String> {
     let address: IpAddr = text.parse().ok()?;
     let bits = if address.is_ipv4() { 32 } else { 128 };
     Some(format!("{address}/{bits}"))
 }
 
-/// All settings of many hints, to paste.
+/// The settings of many hints, as text to paste.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Block {
     /// The lines of the policy.

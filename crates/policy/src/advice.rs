@@ -1,4 +1,4 @@
-//! Words for mistakes in a policy: the value that was found, and how to write it instead.
+//! Texts for mistakes in a policy: the value that was found, and the value to write instead.
 use super::allow::{AllowList, EntryError};
 use super::document::Value;
 use super::error::PolicyError;

@@ -1,7 +1,7 @@
 //! Words for mistakes in the layout of a policy: tabs, indentation, and unquoted wildcards.
 
-/// The text for a `*` that YAML reads as an alias, because it is not quoted. An alias in a policy can
-/// only be meant if its name has no dot.
+/// Returns the text for an unquoted `*`, which YAML reads as an alias. A name with a dot is taken for a
+/// host, because policies have no such aliases.
 fn unquoted_wildcard(source: &str) -> Option<String> {
     let is_host = |byte: char| byte.is_ascii_alphanumeric() || "*._-".contains(byte);
     let wildcards = source.match_indices('*').filter_map(|(at, _)| {
@@ -19,7 +19,8 @@ fn unquoted_wildcard(source: &str) -> Option<String> {
     ))
 }
 
-/// The line and the text for what the parser stopped at: a tab, an indentation, or an unquoted `*`.
+/// Returns the line and the text of a mistake up to the line `stopped`, at which the parser stopped: a
+/// tab, an indentation, or an unquoted `*`.
 pub(super) fn mistake(text: &str, stopped: u64) -> Option<(u64, String)> {
     let mut levels: Vec<usize> = vec![0];
     let mut above = "";
@@ -62,7 +63,7 @@ pub(super) fn mistake(text: &str, stopped: u64) -> Option<(u64, String)> {
     None
 }
 
-/// The lines of a document with their numbers.
+/// Returns the lines of a document with their numbers.
 fn numbered(text: &str) -> impl Iterator<Item = (u64, &str)> {
     (1..).zip(text.lines())
 }

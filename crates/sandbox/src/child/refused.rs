@@ -1,4 +1,4 @@
-//! Finds out why a command could not be executed.
+//! Determines why a command could not be executed.
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 /// The longest first line of a script that the kernel reads (`BINPRM_BUF_SIZE`).
 const FIRST_LINE: u64 = 256;
 
-/// Why the command could not be executed. Paths and interpreters are text for messages.
+/// Reason why the command could not be executed. Paths and interpreters are text for messages.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "why", rename_all = "snake_case", deny_unknown_fields)]
 pub enum NotExecuted {
@@ -30,7 +30,7 @@ pub enum NotExecuted {
         /// The file.
         path: String,
     },
-    /// The kernel refused for another reason.
+    /// The kernel denied the execution for another reason.
     Refused {
         /// The file.
         path: String,
@@ -40,7 +40,7 @@ pub enum NotExecuted {
 }
 
 impl NotExecuted {
-    /// Exit status, as in shells (POSIX, "Exit Status for Commands"): 127 if the command was not
+    /// Returns the exit status, as in shells (POSIX, "Exit Status for Commands"): 127 if the command was not
     /// found, 126 otherwise.
     pub fn status(&self) -> i32 {
         match self {
@@ -49,14 +49,14 @@ impl NotExecuted {
         }
     }
 
-    /// A failure that has nothing to do with a file.
+    /// Returns the reason for a failure before the first file was tried.
     pub(super) fn before(errno: Errno) -> Self {
         let (path, errno) = (String::new(), errno as i32);
         Self::Refused { path, errno }
     }
 
-    /// Adds what `execve` of one candidate returned. What a later candidate returns does not replace
-    /// the reason of a file that exists.
+    /// Adds the error that `execve` returned for one candidate. Once a candidate exists, the errors of
+    /// later candidates do not replace its reason.
     pub(super) fn add(&mut self, candidate: &Path, errno: Errno) {
         let Self::NotFound { closed } = self else {
             return;
