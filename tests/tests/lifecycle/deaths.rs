@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use egress_tests::aftermath::{
     SOON, assert_gone, assert_silent, at_work, members, own_namespaces, runs, verdict,
 };
-use egress_tests::{Process, Running, World, wait_until};
+use egress_tests::{Packet, Process, Running, World, wait_until};
 use nix::sys::signal::Signal;
 
 /// A long download, consecutive requests, and children that ignore signals.
@@ -31,9 +32,15 @@ touch ready
 while [ ! -e stop ]; do curl -s -m 1 -o /dev/null http://allowed.test/; echo $? >> statuses; done
 ";
 
-/// Length on the wire of an IPv4 TCP packet that only closes a connection or acknowledges data. A packet that opens a
-/// connection or carries data is longer.
-const BARE_TCP: usize = 14 + 20 + 32;
+/// Returns whether the packet is no longer than a TCP packet that only closes a connection or acknowledges data. A packet
+/// that opens a connection or carries data is longer.
+fn is_bare(packet: &Packet) -> bool {
+    let address = match packet.destination {
+        Some(IpAddr::V6(_)) => 40,
+        _ => 20,
+    };
+    packet.length <= 14 + address + 32
+}
 
 /// A run whose command has not ended.
 struct Scene {
@@ -224,7 +231,7 @@ fn stopped_process_lets_no_packet_out() {
         let output = scene.running.finish(Duration::from_mins(1));
         // The kernel closes the connections that the killed process had open.
         let mut left = world.wire().since(silent);
-        left.retain(|packet| packet.length > BARE_TCP);
+        left.retain(|packet| !is_bare(packet));
         assert_eq!(left, [], "{stage}: {output}");
         // The command succeeded, but the run failed because a process had to be killed.
         assert_eq!(output.status, Some(125), "{stage}: {output}");
