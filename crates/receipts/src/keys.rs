@@ -50,6 +50,14 @@ pub enum KeyError {
     /// The text is not a key.
     #[error("not an Ed25519 key: {0}")]
     Format(&'static str),
+    /// The content of the file is not a private key.
+    #[error("{} is not an Ed25519 private key: {problem}", path.display())]
+    Content {
+        /// Path of the file.
+        path: PathBuf,
+        /// What is wrong with the content.
+        problem: &'static str,
+    },
     /// The file exists and must not be replaced.
     #[error("{} already exists", path.display())]
     Exists {
@@ -102,7 +110,13 @@ pub fn load_private(path: &Path) -> Result<SigningKey, KeyError> {
     file.take(MAX_KEY_BYTES)
         .read_to_end(&mut text)
         .map_err(io)?;
-    let key = parse_private(&text);
+    let key = parse_private(&text).map_err(|error| match error {
+        KeyError::Format(problem) => KeyError::Content {
+            path: path.to_owned(),
+            problem,
+        },
+        error => error,
+    });
     wipe(&mut text);
     key
 }
@@ -122,7 +136,7 @@ pub fn parse_private(text: &[u8]) -> Result<SigningKey, KeyError> {
     }
     let mut bytes = decode(text, PRIVATE_HEADER)?;
     let pair = <[u8; 64]>::try_from(bytes.as_slice())
-        .map_err(|_| KeyError::Format("the private key does not have 64 bytes"));
+        .map_err(|_| KeyError::Format("the seed and the public key in it do not have 64 bytes together; make a key with egress keygen"));
     wipe(&mut bytes);
     let mut pair = pair?;
     let key = SigningKey::from_keypair_bytes(&pair)
@@ -396,6 +410,19 @@ mod tests {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(load_private(&path).is_ok(), accepted, "{mode:o}");
         }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn error_names_the_file_and_what_is_wrong_in_it() {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("id");
+        fs::write(&path, format!("{PRIVATE_HEADER}\nAAAA\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        let error = load_private(&path).unwrap_err().to_string();
+        assert!(error.contains(path.to_str().unwrap()), "{error}");
+        assert!(error.contains("egress keygen"), "{error}");
     }
 
     #[test]

@@ -306,7 +306,7 @@ impl RunCgroups {
 mod tests {
     use super::*;
 
-    /// Claims: cgroup-place*
+    /// Claims: cgroup-place
     #[test]
     fn own_cgroup_is_below_the_root_whatever_the_text_is() {
         let root = Path::new("/sys/fs/cgroup");

@@ -323,7 +323,7 @@ mod tests {
     use super::super::cgroup::nearest;
     use super::*;
 
-    /// Claims: cgroup-place, crate-sandbox
+    /// Claims: cgroup-place*, crate-sandbox
     #[test]
     fn nearest_group_with_the_controllers_is_taken_with_the_limits_on_the_way() {
         let dir = tempfile::tempdir().unwrap();
@@ -394,6 +394,7 @@ mod tests {
         assert!(caps.report().is_err());
     }
 
+    /// Claims: cgroup-place
     #[test]
     fn own_group_of_a_controller_is_found_where_it_is_mounted() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,6 +1,6 @@
 //! Starts and ends processes.
 //!
-//! Claims: core-dump, terminal-keys
+//! Claims: core-dump, relay-only, terminal-keys
 use std::convert::Infallible;
 use std::ffi::{CStr, CString};
 use std::io;

@@ -75,6 +75,7 @@ pub fn run(args: &KeygenArgs) -> u8 {
                     ),
                 ),
                 KeyError::Format(_)
+                | KeyError::Content { .. }
                 | KeyError::Io { .. }
                 | KeyError::Mode { .. }
                 | KeyError::Random(_) => (exit::CANNOT_READ, None),

@@ -2,7 +2,7 @@
 //! waits for the supervisor's messages, starts the command, and reaps processes until the command
 //! ends.
 //!
-//! Claims: relay-only, abstract-sockets, table-ipc, terminal-apart
+//! Claims: abstract-sockets, table-ipc, terminal-apart
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr};
