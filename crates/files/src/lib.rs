@@ -30,7 +30,7 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// Reads the regular file `path` of at most `most` bytes.
 ///
 /// # Errors
-/// Returns the errors of [`open`], and an error when the file is longer than `most` bytes.
+/// Returns the errors of [`open`], and an error if the file is longer than `most` bytes.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = most.saturating_add(1);

@@ -45,7 +45,7 @@ pub enum Unread {
 /// Reads until the `ClientHello` in `bytes` is complete. Bytes after the hello stay in `bytes` too.
 ///
 /// # Errors
-/// Fails when the client sends bytes that are not a `ClientHello`, or closes the connection first.
+/// Fails if the client sends bytes that are not a `ClientHello`, or closes the connection first.
 pub async fn receive(
     stream: &mut (impl AsyncRead + Unpin),
     bytes: &mut Vec<u8>,
@@ -68,7 +68,7 @@ pub async fn receive(
 /// Pure.
 ///
 /// # Errors
-/// Fails when the bytes are not a `ClientHello`, when rustls does not accept it, or when its last
+/// Fails if the bytes are not a `ClientHello`, if rustls does not accept it, or if its last
 /// record contains further bytes. A server would parse such bytes as the client's next message.
 pub fn parse(bytes: &[u8]) -> Result<Option<Hello>, NotAHello> {
     let mut handshake = Vec::new();

@@ -19,7 +19,7 @@ const LOOKUP_LIMIT: Duration = Duration::from_secs(5);
 /// Judges the name, before it is resolved.
 ///
 /// # Errors
-/// Fails when the name is not on the allow-list.
+/// Fails if the name is not on the allow-list.
 pub(super) fn name(policy: &Policy, to: &Destination) -> Result<(), Refusal> {
     if policy.allow.allows(&to.host) {
         return Ok(());
@@ -35,7 +35,7 @@ pub(super) fn name(policy: &Policy, to: &Destination) -> Result<(), Refusal> {
 /// own addresses are read from `routes` for each request, because they can change.
 ///
 /// # Errors
-/// Fails when the lookup fails or finds no address, or the policy's guard denies an address.
+/// Fails if the lookup fails or finds no address, or the policy's guard denies an address.
 pub(super) async fn addresses(
     policy: &Policy,
     resolver: &dyn Resolve,

@@ -81,7 +81,7 @@ impl Ledger {
     /// Creates the first evidence file and writes `session_open` durably.
     ///
     /// # Errors
-    /// Fails when the file cannot be created or written, or the recorder rejects the session's
+    /// Fails if the file cannot be created or written, or the recorder rejects the session's
     /// texts.
     pub fn open(
         store: Box<dyn Store>,
@@ -143,7 +143,7 @@ impl Ledger {
     /// Records durably that an action will happen.
     ///
     /// # Errors
-    /// Fails when the receipt cannot be made durable. The action must not happen after such an
+    /// Fails if the receipt cannot be made durable. The action must not happen after such an
     /// error.
     pub async fn intent(self: &Arc<Self>, facts: Facts) -> Result<Intent, EvidenceError> {
         let action_id = new_id();
@@ -173,7 +173,7 @@ impl Ledger {
     /// Records that a request was denied.
     ///
     /// # Errors
-    /// Fails when the receipt cannot be written.
+    /// Fails if the receipt cannot be written.
     pub fn block(&self, facts: &Facts, layer: &str, pattern: &str) -> Result<(), EvidenceError> {
         let action = Action {
             action_id: &new_id(),
@@ -194,7 +194,7 @@ impl Ledger {
     /// Records that the session is alive.
     ///
     /// # Errors
-    /// Fails when the receipt cannot be written.
+    /// Fails if the receipt cannot be written.
     pub fn heartbeat(&self) -> Result<(), EvidenceError> {
         self.append(|recorder, time| {
             let id = new_id();
@@ -231,7 +231,7 @@ impl Ledger {
     /// Closes the session durably. After this call, nothing can be recorded.
     ///
     /// # Errors
-    /// Fails when an earlier receipt or one of the last lines cannot be written.
+    /// Fails if an earlier receipt or one of the last lines cannot be written.
     pub fn close(&self, reason: &str) -> Result<Closed, EvidenceError> {
         let thread = lock(&self.sync_thread).take();
         if let Some(SyncThread { wake, handle }) = thread {

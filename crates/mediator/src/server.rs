@@ -42,7 +42,7 @@ impl BuiltinMediator {
     /// Serves until `stop` completes, waits for activities to end, and closes the session.
     ///
     /// # Errors
-    /// Fails when a receipt cannot be written. The mediator then stops serving at once.
+    /// Fails if a receipt cannot be written. The mediator then stops serving at once.
     pub async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
@@ -235,7 +235,7 @@ fn framing_fault<B>(request: &Request<B>) -> Option<&'static str> {
 /// Registers an inherited listener with the runtime.
 ///
 /// # Errors
-/// Fails when the listener cannot be made non-blocking or registered.
+/// Fails if the listener cannot be made non-blocking or registered.
 pub(super) fn adopt(listener: std::net::TcpListener) -> io::Result<TcpListener> {
     listener.set_nonblocking(true)?;
     TcpListener::from_std(listener)

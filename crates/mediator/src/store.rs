@@ -11,14 +11,14 @@ pub trait EvidenceFile: Send + Sync {
     /// Appends whole lines.
     ///
     /// # Errors
-    /// Fails when the lines cannot be written. After an error, the file contains no byte of the
+    /// Fails if the lines cannot be written. After an error, the file contains no byte of the
     /// lines.
     fn append(&self, lines: &[u8]) -> io::Result<()>;
 
     /// Waits until all appended lines are on disk.
     ///
     /// # Errors
-    /// Fails when the disk reports an error. Lines that were appended since the last successful
+    /// Fails if the disk reports an error. Lines that were appended since the last successful
     /// call may be lost.
     fn sync(&self) -> io::Result<()>;
 }
@@ -28,7 +28,7 @@ pub trait Store: Send + Sync {
     /// Creates the file `name`. No file of this name may exist.
     ///
     /// # Errors
-    /// Fails when the file exists or cannot be created.
+    /// Fails if the file exists or cannot be created.
     fn create(&self, name: &str) -> io::Result<Arc<dyn EvidenceFile>>;
 }
 

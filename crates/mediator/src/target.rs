@@ -40,7 +40,7 @@ impl Destination {
     /// Parses `host` or `host:port`.
     ///
     /// # Errors
-    /// Fails when the text contains user information, no host, or a malformed host or port.
+    /// Fails if the text contains user information, no host, or a malformed host or port.
     pub(super) fn parse(authority: &str, default_port: u16) -> Result<Self, TargetError> {
         if authority.contains('@') {
             return Err(TargetError::UserInfo);
@@ -64,7 +64,7 @@ impl Destination {
     /// Returns the destination of an absolute URI.
     ///
     /// # Errors
-    /// Fails when the URI has no authority, or for the reasons of [`Destination::parse`].
+    /// Fails if the URI has no authority, or for the reasons of [`Destination::parse`].
     pub(super) fn of(uri: &Uri, default_port: u16) -> Result<Self, TargetError> {
         let authority = uri.authority().ok_or(TargetError::NoAuthority)?;
         Self::parse(authority.as_str(), default_port)
@@ -98,7 +98,7 @@ fn parse_port(digits: &str) -> Result<u16, TargetError> {
 /// Returns the decoded `url` parameter of `/ws?url=…`. Ignores other parameters.
 ///
 /// # Errors
-/// Fails when there is not exactly one `url`, or its value is not a URL.
+/// Fails if there is not exactly one `url`, or its value is not a URL.
 pub(super) fn url_parameter(target: &PathAndQuery) -> Result<Uri, TargetError> {
     let query = target.query().ok_or(TargetError::UrlParameter)?;
     let mut found = query

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 /// Returns the SHA-256 of the remaining bytes of `reader` in lowercase hex.
 ///
 /// # Errors
-/// Fails when `reader` returns an error.
+/// Fails if `reader` returns an error.
 pub fn sha256_of(reader: &mut impl Read) -> io::Result<String> {
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 256 * 1024];

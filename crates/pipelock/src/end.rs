@@ -123,7 +123,7 @@ impl Pipelock {
     /// Returns the number of open tunnels.
     ///
     /// # Errors
-    /// Fails when `/metrics` cannot be read, or does not contain the number.
+    /// Fails if `/metrics` cannot be read, or does not contain the number.
     pub fn tunnels(&mut self) -> io::Result<u64> {
         let gate = self.gate.as_mut();
         let (_, body) = http::get(self.metrics, "/metrics", ANSWER_WITHIN, gate)?;

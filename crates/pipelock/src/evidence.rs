@@ -20,7 +20,7 @@ const TRANSPORTS: [&str; 5] = ["connect", "fetch", "forward", "intercept", "webs
 /// Returns the evidence files of all sessions, ordered by the number of their first entry.
 ///
 /// # Errors
-/// Fails when the directory or the type of an entry cannot be read.
+/// Fails if the directory or the type of an entry cannot be read.
 pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(dir)? {
@@ -43,7 +43,7 @@ pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
 /// Returns whether the file system of `dir` has so little free space that evidence could be lost.
 ///
 /// # Errors
-/// Fails when `statvfs(3)` fails, for example because `dir` does not exist.
+/// Fails if `statvfs(3)` fails, for example because `dir` does not exist.
 pub(super) fn is_full(dir: &Path) -> io::Result<bool> {
     let stat = statvfs(dir)?;
     Ok(stat.blocks_available() * stat.fragment_size() < ROOM_BYTES)

@@ -14,7 +14,7 @@ pub trait Gate: std::fmt::Debug {
     /// Admits connections from this loopback port, or stops admitting them.
     ///
     /// # Errors
-    /// Fails when the kernel's map cannot be written.
+    /// Fails if the kernel's map cannot be written.
     fn note(&mut self, port: u16, may_call: bool) -> io::Result<()>;
 }
 

@@ -53,7 +53,7 @@ impl Ports {
     /// Reserves three ports that the kernel chooses.
     ///
     /// # Errors
-    /// Fails when no port or descriptor is free.
+    /// Fails if no port or descriptor is free.
     pub fn hold() -> io::Result<Self> {
         Ok(Self {
             proxy: HeldPort::any()?,

@@ -18,7 +18,7 @@ const MOST: u64 = 64 << 10;
 /// Writes the file for user `id` to `path`, unless the machine has no resolver configuration.
 ///
 /// # Errors
-/// Fails when the machine's file cannot be read, or `path` cannot be written.
+/// Fails if the machine's file cannot be read, or `path` cannot be written.
 pub(super) fn write(path: &Path, id: u32) -> Result<(), PipelockError> {
     let text = match egress_files::read(Path::new(PATH), MOST) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

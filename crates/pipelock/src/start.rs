@@ -124,7 +124,7 @@ impl Pipelock {
     /// Call this while the process has one thread.
     ///
     /// # Errors
-    /// Fails when a file cannot be read or written, the caller's policy is invalid, or the process
+    /// Fails if a file cannot be read or written, the caller's policy is invalid, or the process
     /// cannot be started.
     pub fn start(setup: &Setup<'_>, gate: Box<dyn Gate>) -> Result<Self, PipelockError> {
         let files = Files::of(setup.dir);
@@ -170,8 +170,8 @@ impl Pipelock {
     /// Call this while the process has one thread.
     ///
     /// # Errors
-    /// Fails when Pipelock exits, rejects its configuration, or is not ready in time (each with the
-    /// end of its log). Also fails when another process has its port, or when its session does not
+    /// Fails if Pipelock exits, rejects its configuration, or is not ready in time (each with the
+    /// end of its log). Also fails if another process has its port, or if its session does not
     /// bind the posture capsule.
     pub fn wait_ready(&mut self, setup: &Setup<'_>) -> Result<(), PipelockError> {
         loop {

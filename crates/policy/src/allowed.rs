@@ -43,7 +43,7 @@ impl Allowed {
     /// false.
     ///
     /// # Errors
-    /// Returns a message when the text is not a policy.
+    /// Returns a message if the text is not a policy.
     #[cfg(feature = "yaml")]
     pub fn read(text: &str) -> Result<Self, String> {
         let entries = document::read(text).map_err(|error| error.to_string())?;

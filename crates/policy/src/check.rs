@@ -28,7 +28,7 @@ pub struct Checked {
 /// Checks a policy for the built-in mediator, as a run does before it starts.
 ///
 /// # Errors
-/// Returns [`PolicyError`] when the built-in mediator cannot use the policy.
+/// Returns [`PolicyError`] if the built-in mediator cannot use the policy.
 pub fn builtin(text: &str) -> Result<Checked, PolicyError> {
     let policy = runtime::build(Some(text), &OwnedKeys::for_check("unused"))?.policy;
     let mut entries = document::read(text)?;
@@ -42,7 +42,7 @@ pub fn builtin(text: &str) -> Result<Checked, PolicyError> {
 /// Checks what egress itself reads of a policy for Pipelock. Pipelock checks everything else when a run starts.
 ///
 /// # Errors
-/// Returns [`PolicyError`] when the text is not one YAML document with a mapping at the top.
+/// Returns [`PolicyError`] if the text is not one YAML document with a mapping at the top.
 pub fn pipelock(text: &str) -> Result<Checked, PolicyError> {
     let mut entries = document::read(text)?;
     runtime::set_default(&mut entries, "mode", Node::text("balanced"));

@@ -140,7 +140,7 @@ impl MappingEntry {
 /// Reads `text`. It must be one document with a mapping at the top.
 ///
 /// # Errors
-/// Returns [`PolicyError`] when the text is too long, is not such a document, or repeats a key. The
+/// Returns [`PolicyError`] if the text is too long, is not such a document, or repeats a key. The
 /// error names the line and, for a duplicate, the key. The error never contains a value.
 pub fn read(text: &str) -> Result<Vec<MappingEntry>, PolicyError> {
     if text.len() > MAX_DOCUMENT_BYTES {
@@ -158,7 +158,7 @@ pub fn read(text: &str) -> Result<Vec<MappingEntry>, PolicyError> {
 /// Writes a mapping as a YAML document and checks that it reads back unchanged.
 ///
 /// # Errors
-/// Returns [`PolicyError::NotFaithful`] when the written document does not read back unchanged.
+/// Returns [`PolicyError::NotFaithful`] if the written document does not read back unchanged.
 pub fn write(entries: &[MappingEntry]) -> Result<String, PolicyError> {
     let node = Node::of(Value::Map(entries.to_vec()));
     let text = serde_saphyr::to_string(&node).map_err(|_error| PolicyError::NotFaithful)?;

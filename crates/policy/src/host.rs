@@ -41,7 +41,7 @@ impl Host {
     /// brackets).
     ///
     /// # Errors
-    /// Returns [`HostError`] when the text is not clearly a name or an address.
+    /// Returns [`HostError`] if the text is not clearly a name or an address.
     pub fn parse(text: &str) -> Result<Self, HostError> {
         if text.is_empty() {
             return Err(HostError::Empty);

@@ -120,8 +120,8 @@ pub struct PipelockPolicy {
 /// Builds the runtime policy of a real Pipelock. Pipelock itself interprets the caller's keys.
 ///
 /// # Errors
-/// Returns [`PolicyError`] when the caller's document is not one YAML document with a mapping at
-/// the top, or when a section that the run writes to is not a mapping.
+/// Returns [`PolicyError`] if the caller's document is not one YAML document with a mapping at
+/// the top, or if a section that the run writes to is not a mapping.
 pub fn build(
     caller_yaml: Option<&str>,
     keys: &PipelockKeys,
@@ -184,7 +184,7 @@ pub fn build(
 /// interception with one.
 ///
 /// # Errors
-/// Returns [`PolicyError`] when the text is not one YAML document with a mapping at the top.
+/// Returns [`PolicyError`] if the text is not one YAML document with a mapping at the top.
 pub fn interception(caller_yaml: &str) -> Result<Option<(String, String)>, PolicyError> {
     let mut entries = document::read(caller_yaml)?;
     let find =

@@ -52,7 +52,7 @@ pub struct RuntimePolicy {
 /// allow-list, no destination is allowed.
 ///
 /// # Errors
-/// Returns [`PolicyError`] when the built-in mediator cannot implement the caller's document.
+/// Returns [`PolicyError`] if the built-in mediator cannot implement the caller's document.
 pub fn build(caller_yaml: Option<&str>, owned: &OwnedKeys) -> Result<RuntimePolicy, PolicyError> {
     let mut entries = match caller_yaml {
         Some(text) => document::read(text)?,

@@ -72,7 +72,7 @@ impl SsrfGuard {
     /// returns whether the machine has an address.
     ///
     /// # Errors
-    /// Returns the reason when the address must not be dialed.
+    /// Returns the reason if the address must not be dialed.
     pub fn check(
         &self,
         host: &Host,

@@ -43,7 +43,7 @@ pub(super) fn for_agent(headers: &mut HeaderMap, body: Option<u64>) {
 /// Returns whether a request opens a WebSocket.
 ///
 /// # Errors
-/// Fails when the request offers several protocols, or does not follow RFC 6455.
+/// Fails if the request offers several protocols, or does not follow RFC 6455.
 pub(super) fn wants_websocket(method: &http::Method, headers: &HeaderMap) -> Result<bool, ()> {
     let list = |name| {
         headers

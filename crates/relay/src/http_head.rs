@@ -115,7 +115,7 @@ pub enum Scan {
 /// never sends the end.
 ///
 /// # Errors
-/// Fails when a line end is not CRLF, a control byte or a folded line occurs, or the head is too
+/// Fails if a line end is not CRLF, a control byte or a folded line occurs, or the head is too
 /// large.
 pub fn scan(bytes: &[u8], from: usize) -> Result<Scan, HeadError> {
     let mut at = from;
@@ -155,7 +155,7 @@ pub fn scan(bytes: &[u8], from: usize) -> Result<Scan, HeadError> {
 /// Judges a complete head that [`scan`] found, and returns how its body ends.
 ///
 /// # Errors
-/// Fails when the head is ambiguous, or requests something that the relay does not pass on.
+/// Fails if the head is ambiguous, or requests something that the relay does not pass on.
 pub fn judge(head: &[u8]) -> Result<Framing, HeadError> {
     if head.starts_with(b"PRI * HTTP/2") {
         return Err(HeadError::H2c);

@@ -77,7 +77,7 @@ impl Names {
     /// Replaces a synthetic address with its name. Returns any other host unchanged.
     ///
     /// # Errors
-    /// Fails when the address is synthetic and not assigned.
+    /// Fails if the address is synthetic and not assigned.
     pub fn resolve(&self, host: Host) -> Result<Host, UnknownSynthetic> {
         let Host::Ip(ip) = &host else {
             return Ok(host);

@@ -96,7 +96,7 @@ const LOG_BYTES: u64 = 1 << 20;
 /// Takes the resources of the plan and drops everything else permanently.
 ///
 /// # Errors
-/// Fails when a step fails. The process must then exit.
+/// Fails if a step fails. The process must then exit.
 pub fn confine(plan_fd: RawFd, control: &Control, parent: Pid) -> Result<Confined, StartError> {
     let plan: RelayPlan = read_plan(plan_fd).map_err(at("read its plan"))?;
     let map = |fd| inherited(fd).and_then(|map| SlotArray::map(&map));

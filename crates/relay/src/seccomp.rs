@@ -16,7 +16,7 @@ use seccompiler::{
 /// the command is read.
 ///
 /// # Errors
-/// Fails when the kernel has no seccomp, or rejects the filter.
+/// Fails if the kernel has no seccomp, or rejects the filter.
 pub(super) fn install() -> Result<(), seccompiler::Error> {
     apply_filter(&filter()?)
 }
@@ -24,7 +24,7 @@ pub(super) fn install() -> Result<(), seccompiler::Error> {
 /// Returns the digest of the filter.
 ///
 /// # Errors
-/// Fails when the filter cannot be compiled.
+/// Fails if the filter cannot be compiled.
 pub fn digest() -> Result<String, seccompiler::Error> {
     Ok(egress_sys::filter::digest([&filter()?]))
 }

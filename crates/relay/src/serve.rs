@@ -38,7 +38,7 @@ pub struct Sockets {
 /// Serves until `stop` completes. Then it closes open connections, and returns when every report was sent.
 ///
 /// # Errors
-/// Fails when a socket cannot be registered with the runtime. After an error, nothing was served.
+/// Fails if a socket cannot be registered with the runtime. After an error, nothing was served.
 pub async fn serve(
     config: Config,
     sockets: Sockets,

@@ -55,7 +55,7 @@ impl CgroupGuard {
     /// Whether this cgroup or a cgroup below it contains a process that is not a zombie.
     ///
     /// # Errors
-    /// Fails when `cgroup.events` cannot be read.
+    /// Fails if `cgroup.events` cannot be read.
     pub fn is_populated(&self) -> io::Result<bool> {
         is_populated(&self.path)
     }
@@ -63,7 +63,7 @@ impl CgroupGuard {
     /// Ids of the processes in the cgroup, in the caller's pid namespace.
     ///
     /// # Errors
-    /// Fails when the kernel's list cannot be read.
+    /// Fails if the kernel's list cannot be read.
     pub fn processes(&self) -> io::Result<Vec<u32>> {
         let list = fs::read_to_string(self.path.join("cgroup.procs"))?;
         Ok(list.lines().filter_map(|line| line.parse().ok()).collect())
@@ -72,7 +72,7 @@ impl CgroupGuard {
     /// Waits until no process is left.
     ///
     /// # Errors
-    /// Returns `TimedOut` when a process is still left after five seconds.
+    /// Returns `TimedOut` if a process is still left after five seconds.
     pub fn wait_empty(&self) -> io::Result<()> {
         wait_empty(&self.path)
     }
@@ -165,7 +165,7 @@ pub fn run_of(name: &str) -> Option<&str> {
 /// such as runs in containers, create cgroups with the same names.
 ///
 /// # Errors
-/// Fails when no cgroup v2 tree is mounted.
+/// Fails if no cgroup v2 tree is mounted.
 pub fn of_runs(owner: &str) -> io::Result<Vec<PathBuf>> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
         // A cgroup that disappears during the search is skipped, because it no longer needs to be
@@ -206,7 +206,7 @@ pub enum Occupants {
 /// an error.
 ///
 /// # Errors
-/// Fails when a process survives the kill, when the cgroup contains processes to spare, or when
+/// Fails if a process survives the kill, if the cgroup contains processes to spare, or if
 /// `path` is not a cgroup.
 pub fn remove(path: &Path, occupants: Occupants) -> io::Result<()> {
     use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
@@ -278,7 +278,7 @@ impl RunCgroups {
     /// the caller's service ends.
     ///
     /// # Errors
-    /// Fails when no cgroup v2 tree is mounted.
+    /// Fails if no cgroup v2 tree is mounted.
     pub fn place(run_id: &str) -> io::Result<PathBuf> {
         let mounts = mountinfo::read()?;
         let root = mountinfo::cgroup2_root(&mounts)?;
@@ -289,7 +289,7 @@ impl RunCgroups {
     /// Creates the run's cgroup at `place` and the three cgroups below it.
     ///
     /// # Errors
-    /// Fails when the tree is not writable.
+    /// Fails if the tree is not writable.
     pub fn create(place: PathBuf) -> io::Result<Self> {
         let run = CgroupGuard::create(place)?;
         let below = |name: &str| CgroupGuard::create(run.path.join(name));

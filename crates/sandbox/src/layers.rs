@@ -38,7 +38,7 @@ impl Layers {
     /// Reads the layer to leave out from the environment.
     ///
     /// # Errors
-    /// Fails when the variable is set and this binary cannot leave out a layer, or when its value
+    /// Fails if the variable is set and this binary cannot leave out a layer, or if its value
     /// is not a layer.
     pub fn from_environment() -> io::Result<Self> {
         std::env::var_os(VARIABLE).map_or(Ok(Self::default()), |name| Self::without(&name))

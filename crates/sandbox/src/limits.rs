@@ -96,7 +96,7 @@ impl Places {
     /// Finds where the limits of run `id` can be enforced. `run` is the path of the run's future cgroup.
     ///
     /// # Errors
-    /// Fails when the machine's mounts or the caller's cgroups cannot be read.
+    /// Fails if the machine's mounts or the caller's cgroups cannot be read.
     pub fn find(run: &Path, id: &str) -> io::Result<Self> {
         let mounts = mountinfo::read()?;
         let own = fs::read_to_string("/proc/self/cgroup")?;
@@ -132,7 +132,7 @@ impl Places {
     /// Creates the cgroups and sets the limits.
     ///
     /// # Errors
-    /// Fails when a cgroup cannot be created or the kernel rejects a limit.
+    /// Fails if a cgroup cannot be created or the kernel rejects a limit.
     pub fn set(self, limits: &Limits, cgroups: &RunCgroups) -> io::Result<Caps> {
         self.set_at(limits, cgroups.run.path(), cgroups.agent.path())
     }
@@ -205,7 +205,7 @@ impl Caps {
     /// Reads how often each limit was reached.
     ///
     /// # Errors
-    /// Fails when a counter cannot be read.
+    /// Fails if a counter cannot be read.
     pub fn report(&self) -> io::Result<LimitReport> {
         let (events, word) = match self.memory.holder {
             LimitHolder::Unified => ("memory.events", "oom_kill"),
@@ -313,7 +313,7 @@ fn v1_cgroup(mounts: &[Mount], own: &str, controller: &str) -> Option<PathBuf> {
 /// supervise the command.
 ///
 /// # Errors
-/// Fails when `/proc/meminfo` has no `MemTotal`.
+/// Fails if `/proc/meminfo` has no `MemTotal`.
 pub fn most_memory() -> io::Result<u64> {
     Ok(total_memory()? / 8 * 7)
 }

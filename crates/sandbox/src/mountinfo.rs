@@ -58,7 +58,7 @@ impl Mount {
 /// Reads all mounts of this process's namespace, in the kernel's order.
 ///
 /// # Errors
-/// Fails when the file cannot be read or one of its lines cannot be parsed.
+/// Fails if the file cannot be read or one of its lines cannot be parsed.
 pub fn read() -> io::Result<Vec<Mount>> {
     let text = std::fs::read("/proc/self/mountinfo")?;
     text.split(|byte| *byte == b'\n')
@@ -133,7 +133,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 /// Returns the mount point of the cgroup v2 tree, wherever it is (`/sys/fs/cgroup`, `…/unified`).
 ///
 /// # Errors
-/// Returns `NotFound` when none is mounted.
+/// Returns `NotFound` if none is mounted.
 pub fn cgroup2_root(mounts: &[Mount]) -> io::Result<&Path> {
     mounts
         .iter()

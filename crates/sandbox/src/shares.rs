@@ -48,7 +48,7 @@ impl Shares {
     /// does at boot (`tcp_init`).
     ///
     /// # Errors
-    /// Fails when a file in `/proc` cannot be read or has no number.
+    /// Fails if a file in `/proc` cannot be read or has no number.
     pub fn of_machine() -> io::Result<Self> {
         let memory = total_memory()?;
         let files = last_number("/proc/sys/fs/file-max")?;
@@ -95,7 +95,7 @@ impl Watch {
     /// namespace. An audit has no such namespace, so only its files are watched.
     ///
     /// # Errors
-    /// Fails when `/proc` or the kernel's list of sockets cannot be read.
+    /// Fails if `/proc` or the kernel's list of sockets cannot be read.
     pub fn begin(shares: Shares, init: Option<u32>) -> io::Result<Self> {
         let now = Instant::now();
         Ok(Self {
@@ -110,7 +110,7 @@ impl Watch {
     /// exceed no share or the next check is not due.
     ///
     /// # Errors
-    /// Fails when the use cannot be counted.
+    /// Fails if the use cannot be counted.
     pub fn look(&mut self, agent: &CgroupGuard) -> io::Result<Option<String>> {
         let now = Instant::now();
         if now < self.check_at {

@@ -37,7 +37,7 @@ pub struct Opened {
 /// Call this while the process has one thread.
 ///
 /// # Errors
-/// Fails when `path` is not a socket or is reached through a symbolic link. The error contains the
+/// Fails if `path` is not a socket or is reached through a symbolic link. The error contains the
 /// path.
 pub fn open(path: &Path, agent: u32) -> io::Result<Opened> {
     mounted(path, agent)

@@ -120,7 +120,7 @@ impl View {
     /// top layers hold `files` and the directories that the file view needs.
     ///
     /// # Errors
-    /// Fails when `/` cannot be the lower layer of an overlay. Other mounts that cannot be a lower layer are left out
+    /// Fails if `/` cannot be the lower layer of an overlay. Other mounts that cannot be a lower layer are left out
     /// and returned.
     pub fn overlay_host(
         &mut self,
@@ -352,7 +352,7 @@ impl View {
     /// replacement is empty and belongs to root with mode 0755.
     ///
     /// # Errors
-    /// Returns the error of `mkdir(2)` or `mount(2)`, with the path, or an error when a component
+    /// Returns the error of `mkdir(2)` or `mount(2)`, with the path, or an error if a component
     /// is not a directory.
     pub fn skeleton(&self, path: &Path) -> io::Result<PathBuf> {
         let mut at = PathBuf::from("/");

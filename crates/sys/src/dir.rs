@@ -51,7 +51,7 @@ const LONGEST_LIST: usize = 512 << 20;
 /// Lists the names in a directory, sorted by their bytes.
 ///
 /// # Errors
-/// Returns the error of `getdents(2)`, or an error when the names exceed the memory limit.
+/// Returns the error of `getdents(2)`, or an error if the names exceed the memory limit.
 pub fn list(dir: &impl AsFd) -> io::Result<Vec<OsString>> {
     match names(dir, LONGEST_LIST)? {
         (names, true) => Ok(names),

@@ -20,7 +20,7 @@ use crate::raw;
 /// is written to a socket goes to its peer. The text of a socket includes the peer's address.
 ///
 /// # Errors
-/// Fails when `/proc/self/fd` cannot be read.
+/// Fails if `/proc/self/fd` cannot be read.
 pub fn inherited() -> io::Result<Vec<(RawFd, String)>> {
     let mut open = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd")? {
@@ -119,7 +119,7 @@ pub struct Received {
 /// Receives one datagram of at most 64 KiB and 16 descriptors.
 ///
 /// # Errors
-/// Returns the error of `recvmsg(2)`, or `EMSGSIZE` when the message or its descriptors were
+/// Returns the error of `recvmsg(2)`, or `EMSGSIZE` if the message or its descriptors were
 /// truncated.
 pub fn receive(socket: &impl AsFd, flags: MsgFlags) -> io::Result<Received> {
     let mut bytes = vec![0; 64 * 1024];

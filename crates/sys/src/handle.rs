@@ -19,7 +19,7 @@ struct FileHandle {
 /// descriptor.
 ///
 /// # Errors
-/// Returns `ESTALE` when the inode no longer exists, or another error of `open_by_handle_at(2)`.
+/// Returns `ESTALE` if the inode no longer exists, or another error of `open_by_handle_at(2)`.
 pub fn open(mount: &impl AsFd, kind: u8, bytes: &[u8]) -> io::Result<OwnedFd> {
     let mut handle = FileHandle {
         length: u32::try_from(bytes.len()).map_err(io::Error::other)?,

@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 /// inherited through `execve`. Taking the descriptor sets the flag.
 ///
 /// # Errors
-/// Returns `EBADF` when the descriptor is not open, was not inherited or has already been taken,
+/// Returns `EBADF` if the descriptor is not open, was not inherited or has already been taken,
 /// and `EINVAL` for the standard streams.
 pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
     static TAKING: Mutex<()> = Mutex::new(());
@@ -47,7 +47,7 @@ pub fn inherited(fd: RawFd) -> io::Result<OwnedFd> {
 /// Reads and closes the plan in the inherited memory file `fd`.
 ///
 /// # Errors
-/// Fails when the descriptor cannot be taken or does not contain the JSON of a `T`.
+/// Fails if the descriptor cannot be taken or does not contain the JSON of a `T`.
 pub fn read_plan<T: DeserializeOwned>(fd: RawFd) -> io::Result<T> {
     let mut file = File::from(inherited(fd)?);
     file.seek(SeekFrom::Start(0))?;

@@ -10,7 +10,7 @@ use rustix::thread::set_thread_groups;
 /// identity, and this thread ends.
 ///
 /// # Errors
-/// Fails when the kernel does not change the identity, or when `work` panics.
+/// Fails if the kernel does not change the identity, or if `work` panics.
 pub fn acting_as<T: Send>(uid: u32, gid: u32, work: impl FnOnce() -> T + Send) -> io::Result<T> {
     let started = || {
         assume(Uid::from_raw(uid), Gid::from_raw(gid))?;

@@ -39,7 +39,7 @@ impl Netlink {
     /// Sends a request for one object and returns the body of the answer.
     ///
     /// # Errors
-    /// Returns the kernel's error, or `InvalidData` when the answer is truncated.
+    /// Returns the kernel's error, or `InvalidData` if the answer is truncated.
     pub fn ask(&self, kind: u16, body: &[u8]) -> io::Result<Vec<u8>> {
         let mut found = Vec::new();
         self.talk(kind, REQUEST, body, |answer| {
@@ -65,7 +65,7 @@ impl Netlink {
     /// Creates or replaces one object.
     ///
     /// # Errors
-    /// Returns the kernel's error, or `InvalidData` when the answer is truncated.
+    /// Returns the kernel's error, or `InvalidData` if the answer is truncated.
     pub fn change(&self, kind: u16, body: &[u8]) -> io::Result<()> {
         self.talk(kind, CHANGE, body, |_answer| Ok(()))
     }
@@ -139,7 +139,7 @@ pub(super) fn read(
 /// Reads the `N` bytes at an offset.
 ///
 /// # Errors
-/// Returns `InvalidData` when there are fewer bytes.
+/// Returns `InvalidData` if there are fewer bytes.
 pub(super) fn field<const N: usize>(bytes: &[u8], at: usize) -> io::Result<[u8; N]> {
     bytes
         .get(at..at + N)
@@ -150,7 +150,7 @@ pub(super) fn field<const N: usize>(bytes: &[u8], at: usize) -> io::Result<[u8; 
 /// Finds the value of the first attribute of a kind (`struct nlattr`).
 ///
 /// # Errors
-/// Returns `InvalidData` when an attribute before it is truncated.
+/// Returns `InvalidData` if an attribute before it is truncated.
 pub(super) fn attribute(mut rest: &[u8], kind: u16) -> io::Result<Option<&[u8]>> {
     while !rest.is_empty() {
         let size = usize::from(u16::from_ne_bytes(field(rest, 0)?));

@@ -50,7 +50,7 @@ impl fmt::Display for Enforced {
 /// command.
 ///
 /// # Errors
-/// Fails when a system call fails, a capability is left, the process has more than one thread
+/// Fails if a system call fails, a capability is left, the process has more than one thread
 /// (other threads would keep their capabilities), or `parent` is no longer the parent because it
 /// died before the death signal was armed.
 pub fn drop_to(uid: u32, gid: u32, parent: Pid) -> io::Result<()> {
@@ -112,7 +112,7 @@ fn check_dropped() -> io::Result<()> {
 /// Reads the privileges of the calling process (`/proc/self/status`, proc(5)).
 ///
 /// # Errors
-/// Fails when the file cannot be read or lacks a field.
+/// Fails if the file cannot be read or lacks a field.
 pub fn status() -> io::Result<Enforced> {
     parse(&std::fs::read_to_string("/proc/self/status")?)
 }

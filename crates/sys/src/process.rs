@@ -50,7 +50,7 @@ impl Child {
     /// Takes the exit status if the child has ended.
     ///
     /// # Errors
-    /// Returns `ECHILD` when the status was already taken.
+    /// Returns `ECHILD` if the status was already taken.
     pub fn try_wait(&self) -> io::Result<Option<WaitStatus>> {
         self.status(WaitPidFlag::empty())
     }
@@ -58,7 +58,7 @@ impl Child {
     /// Waits up to `timeout_ms` milliseconds for the child to end, without taking its status.
     ///
     /// # Errors
-    /// Returns `ECHILD` when the status was already taken.
+    /// Returns `ECHILD` if the status was already taken.
     pub fn peek(&self, timeout_ms: u16) -> io::Result<Option<WaitStatus>> {
         self.poll(timeout_ms)?;
         self.status(WaitPidFlag::WNOWAIT)

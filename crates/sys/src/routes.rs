@@ -39,7 +39,7 @@ impl Routes {
     /// connection would take.
     ///
     /// # Errors
-    /// Fails when the kernel returns an error other than the absence of a route.
+    /// Fails if the kernel returns an error other than the absence of a route.
     pub fn is_own(&self, address: IpAddr) -> io::Result<bool> {
         let bits = if address.is_ipv4() { 32 } else { 128 };
         let mut body = route(address.is_ipv4(), bits, 0);
@@ -54,7 +54,7 @@ impl Routes {
     /// Returns all addresses and prefixes that are the machine's own, with their prefix lengths.
     ///
     /// # Errors
-    /// Fails when the kernel does not list its routes.
+    /// Fails if the kernel does not list its routes.
     pub fn own(&self) -> io::Result<Vec<(IpAddr, u8)>> {
         let mut own = Vec::new();
         for is_v4 in [true, false] {

@@ -30,7 +30,7 @@ const HELD: [usize; 3] = [0, 4, 5];
 /// of the calling thread.
 ///
 /// # Errors
-/// Returns the error of the netlink socket, or `InvalidData` when an answer is truncated.
+/// Returns the error of the netlink socket, or `InvalidData` if an answer is truncated.
 pub fn listener_uid(address: SocketAddrV4) -> io::Result<Option<u32>> {
     let uids = uids_at(address, LISTENING)?;
     Ok(uids.last().copied())
@@ -40,7 +40,7 @@ pub fn listener_uid(address: SocketAddrV4) -> io::Result<Option<u32>> {
 /// including connections that it has not accepted yet.
 ///
 /// # Errors
-/// Returns the error of the netlink socket, or `InvalidData` when an answer is truncated.
+/// Returns the error of the netlink socket, or `InvalidData` if an answer is truncated.
 pub fn open_connections(address: SocketAddrV4) -> io::Result<usize> {
     Ok(uids_at(address, OPEN)?.len())
 }
@@ -80,7 +80,7 @@ pub fn open_in(namespace: File) -> io::Result<Netlink> {
 /// Returns the kernel memory of a namespace's TCP sockets in bytes, as the kernel accounts for it.
 ///
 /// # Errors
-/// Returns the error of the netlink socket, or `InvalidData` when an answer is truncated.
+/// Returns the error of the netlink socket, or `InvalidData` if an answer is truncated.
 pub fn tcp_memory(netlink: &Netlink) -> io::Result<u64> {
     let mut total = 0;
     for family in [libc::AF_INET, libc::AF_INET6] {

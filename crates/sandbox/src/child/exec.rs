@@ -66,7 +66,7 @@ impl Staged {
     /// Permanently becomes the command's user and installs the filters.
     ///
     /// # Errors
-    /// Fails when a step fails, or when the kernel reports other values than requested.
+    /// Fails if a step fails, or if the kernel reports other values than requested.
     pub fn drop_privileges(self, plan: &StagePlan) -> io::Result<Dropped> {
         let Self(()) = self;
         privileges::drop_to(plan.agent, plan.agent, Pid::from_raw(1))?;

@@ -240,7 +240,7 @@ impl Sequence {
     /// Checks that `message` is permitted in this state, and returns the next state.
     ///
     /// # Errors
-    /// Fails when the message is out of order. The supervisor then trusts nothing from init.
+    /// Fails if the message is out of order. The supervisor then trusts nothing from init.
     pub fn accept(self, message: &FromInit) -> io::Result<Self> {
         match (self, message) {
             (Self::Fresh, FromInit::Entered { .. }) => Ok(Self::Entered),

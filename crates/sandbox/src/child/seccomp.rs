@@ -96,7 +96,7 @@ const HUGE_PAGES: [(libc::c_long, u8, u64); 2] =
 /// filters for each call. The filters of an audit allow every socket family.
 ///
 /// # Errors
-/// Fails when a filter does not compile. No input can cause this.
+/// Fails if a filter does not compile. No input can cause this.
 pub fn filters(is_audit: bool) -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let unconditional = |answer| {

@@ -32,7 +32,7 @@ impl Target {
     /// Finds the process with this number in the caller's pid namespace.
     ///
     /// # Errors
-    /// Fails when the process is not visible or its `stat` file has no start time.
+    /// Fails if the process is not visible or its `stat` file has no start time.
     pub fn of(pid: i32) -> io::Result<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
         // The name in parentheses may contain any text. The start time is the twentieth word after
@@ -48,7 +48,7 @@ impl Target {
     /// Returns the process id if a lookup of this number finds the same process here.
     ///
     /// # Errors
-    /// Returns `ESRCH` when another process has the number, or the error of reading `/proc`.
+    /// Returns `ESRCH` if another process has the number, or the error of reading `/proc`.
     pub fn visible(self) -> io::Result<i32> {
         if Self::of(self.pid)? == self {
             Ok(self.pid)
@@ -151,7 +151,7 @@ impl Scene {
     /// loading a module into the host's kernel.
     ///
     /// # Errors
-    /// Returns the reason when such a socket cannot be opened.
+    /// Returns the reason if such a socket cannot be opened.
     pub fn has_protocol(&self, protocol: &str) -> Result<(), String> {
         if self.loads_modules && !self.protocols.iter().any(|one| one == protocol) {
             return Err(format!(
