@@ -1,6 +1,6 @@
-//! Opens files whose paths the caller supplies, without blocking and with a size limit. The command
-//! of an earlier run may have been able to write there. The path may now be a FIFO, on which an
-//! ordinary open blocks, or a file that does not fit into memory.
+//! Opens files whose paths the caller supplies, without blocking and with a size limit. The command of an earlier run
+//! may have been able to replace the file at such a path. The path may therefore name a FIFO, on which an ordinary open
+//! blocks, or a file that does not fit into memory.
 //!
 //! Claims: read-named-files, read-new-packet
 use std::fs::File;

@@ -13,7 +13,8 @@ const MESSAGE: usize = 4;
 const CLIENT_HELLO: u8 = 1;
 /// Type of the extension `encrypted_client_hello`.
 const ENCRYPTED: [u8; 2] = [0xfe, 0x0d];
-/// Types of the same extension in deployed drafts: `encrypted_server_name`, and ECH from draft 8 to draft 10.
+/// Types of the extension `encrypted_client_hello` in deployed drafts: `encrypted_server_name`, and ECH from draft 8 to
+/// draft 10.
 const ENCRYPTED_BEFORE: [[u8; 2]; 4] = [[0xff, 0xce], [0xfe, 0x08], [0xfe, 0x09], [0xfe, 0x0a]];
 
 /// The parts of a `ClientHello` that name the server.
@@ -29,7 +30,7 @@ pub struct Hello {
     pub length: usize,
 }
 
-/// The bytes are not a `ClientHello` that rustls accepts, or its records contain other bytes.
+/// The bytes are not a `ClientHello` that rustls accepts, or the last record of the hello contains further bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NotAHello;
 
@@ -140,8 +141,8 @@ fn beyond_message(handshake: &[u8]) -> Result<Option<usize>, NotAHello> {
 fn read_names(handshake: &[u8]) -> Option<(Option<Vec<u8>>, bool)> {
     let mut sni = None;
     let mut is_encrypted = false;
-    // The hello begins with the header, a version of two bytes, and a random of 32 bytes. Then
-    // follow the session id, the cipher suites, and the compression methods.
+    // The hello begins with the header, a version of two bytes, and a random of 32 bytes. The session id, the cipher
+    // suites, and the compression methods follow.
     let (_, rest) = handshake.split_at_checked(MESSAGE + 2 + 32)?;
     let (_, rest) = split_vector(rest, 1)?;
     let (_, rest) = split_vector(rest, 2)?;

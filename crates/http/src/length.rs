@@ -4,10 +4,10 @@ use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 
 /// Replaces every `Content-Length` of an answer with the length of its body, or removes it if the length is unknown.
 ///
-/// `body` is the exact length as the HTTP library parsed the answer. With a transfer coding, the
-/// library ignores the field when it reads (RFC 9112, section 6.3), but uses it when it writes, and
-/// would truncate the body or fail. An answer without a body, as after `HEAD`, keeps the length in
-/// its fields, because that length describes the answer to `GET`.
+/// `body` is the exact length that the HTTP library found when it parsed the answer. If the answer has a transfer
+/// coding, the library ignores `Content-Length` when it reads the answer (RFC 9112, section 6.3). When the library
+/// writes the answer, it uses `Content-Length`, and would truncate the body or fail. An answer without a body, as after
+/// `HEAD`, keeps the length in its fields, because that length describes the answer to `GET`.
 pub fn settle(headers: &mut HeaderMap, body: Option<u64>) {
     let length = match body {
         Some(0) => stated(headers),
@@ -19,7 +19,7 @@ pub fn settle(headers: &mut HeaderMap, body: Option<u64>) {
     }
 }
 
-/// Returns the length in the fields, if all fields agree.
+/// Returns the length in `Content-Length`, if all its fields are equal and there is no transfer coding.
 fn stated(headers: &HeaderMap) -> Option<u64> {
     if headers.contains_key(TRANSFER_ENCODING) {
         return None;
@@ -61,7 +61,7 @@ mod tests {
             (&[length("5"), chunked], None, &[]),
             (&[length("abc"), chunked], None, &[]),
             (&[length("5"), length("7"), chunked], None, &[]),
-            // After HEAD.
+            // An answer to HEAD has no body, but keeps its length.
             (&[length("5")], Some(0), &["5"]),
             (&[length("5"), length("5")], Some(0), &["5"]),
             (&[length("5"), length("7")], Some(0), &[]),

@@ -1,9 +1,8 @@
 //! Reads the answer of a peer that no longer reads from the connection.
 //!
-//! A server may answer and close the connection before it has read the body of a request (as with
-//! 413, 401, and redirects). A write to that server then fails, and the HTTP library would end the
-//! connection before it has read the answer. [`ReadOn`] makes such a write wait instead, and the
-//! end of the input ends the connection.
+//! A server may answer and close the connection before it has read the body of a request (as with 413, 401, and
+//! redirects). A write to that server then fails, and the HTTP library would end the connection before it has read the
+//! answer. [`ReadOn`] makes the failed write wait instead. The connection ends when its input ends.
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -14,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[derive(Debug)]
 pub struct ReadOn<T> {
     io: T,
-    /// A write has failed. The wait is not endless, because the input ends with the connection.
+    /// Whether a write has failed. Writes then wait, but not endlessly, because the connection ends with its input.
     has_failed: bool,
 }
 
