@@ -9,8 +9,8 @@ const MAX_SHOWN: usize = 64;
 /// The longest word for which a similar one is searched.
 const MAX_WORD: usize = 96;
 
-/// The value of a key that belongs to the policy language, shortened and escaped. The user
-/// information and the query of a URL are left out, because they may hold secrets.
+/// Returns the value of a key that belongs to the policy language, shortened and escaped. The user information and the
+/// query of a URL are left out, because they may hold secrets.
 pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Null => String::from("nothing"),
@@ -36,7 +36,7 @@ fn quoted(text: &str) -> String {
     format!("\"{}{more}\"", cut.escape_debug())
 }
 
-/// The name most similar to `word`, if it is similar enough to be meant.
+/// Returns the name that is most similar to `word`, if the two are similar enough for a spelling mistake.
 pub(super) fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> Option<&'n str> {
     if word.len() > MAX_WORD {
         return None;
@@ -52,7 +52,7 @@ pub(super) fn nearest<'n>(word: &str, names: impl Iterator<Item = &'n str>) -> O
         .map(|(_, name)| name)
 }
 
-/// Why `found` is not the word that was expected, if it is that word in another spelling.
+/// Returns advice if `found` is the word `expected` in another case or with a spelling mistake.
 pub(super) fn word(found: &str, expected: &str) -> Option<String> {
     if found.eq_ignore_ascii_case(expected) {
         return Some(String::from("write it in lower case"));
@@ -61,7 +61,7 @@ pub(super) fn word(found: &str, expected: &str) -> Option<String> {
     Some(format!("did you mean {meant}?"))
 }
 
-/// What is wrong with an entry of a list of hosts, and what to write instead.
+/// Returns what is wrong with an entry of a list of hosts, and what to write instead.
 pub(super) fn entry(text: &str, error: EntryError) -> String {
     let found = quoted(text);
     if let Some(what) = range_or_url(text) {
@@ -117,11 +117,11 @@ pub(super) fn entry(text: &str, error: EntryError) -> String {
     }
 }
 
-/// What is wrong with an entry that is more than a host: a range, or a URL or a part of one.
+/// Returns what is wrong with an entry that is a range, a URL, or a part of a URL.
 fn range_or_url(text: &str) -> Option<String> {
     if super::ssrf::Cidr::parse(text).is_some() {
         return Some(String::from(
-            "a range of addresses; list single addresses here, and put the range into ssrf.ip_allowlist if names lead into it",
+            "a range of addresses; list single addresses here, and put the range into ssrf.ip_allowlist if names resolve to addresses in it",
         ));
     }
     let (scheme, rest) = match text.split_once("://") {
@@ -161,7 +161,7 @@ fn range_or_url(text: &str) -> Option<String> {
     })
 }
 
-/// The `xn--` form of an international name or wildcard, if the text is one.
+/// Returns the `xn--` form of an international name or wildcard, if the text is one.
 fn international(text: &str) -> Option<String> {
     let (star, name) = match text.strip_prefix("*.") {
         Some(name) => ("*.", name),
@@ -175,7 +175,7 @@ fn international(text: &str) -> Option<String> {
     Some(format!("{star}{ascii}"))
 }
 
-/// An error about a section that is not a mapping.
+/// Returns the error for a section that is not a mapping.
 pub(super) fn not_a_section(line: u64, key: &str, value: &Value) -> PolicyError {
     let must = "must be a mapping of keys";
     let reason = if *value == Value::Null {

@@ -35,7 +35,7 @@ impl AllowList {
     /// Adds one entry: `name`, `*.name` or an address.
     ///
     /// # Errors
-    /// Returns [`EntryError`] if the entry is none of these.
+    /// Returns [`EntryError`] if the entry has none of these forms.
     pub fn insert(&mut self, entry: &str) -> Result<(), EntryError> {
         if entry.contains('/') || has_port(entry) {
             return Err(EntryError::NotAHost);

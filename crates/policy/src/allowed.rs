@@ -13,7 +13,7 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    /// A policy that is not known, which keeps no host out.
+    /// An unknown policy, which denies no host.
     pub const UNKNOWN: Self = Self {
         mode: None,
         redacts: false,

@@ -1,4 +1,4 @@
-//! `egress policy check`: what a policy allows.
+//! `egress policy check`: finds what a policy allows.
 use serde::Serialize;
 
 use super::document::{self, MappingEntry, Node, Value};
@@ -74,7 +74,8 @@ fn of(entries: &[MappingEntry], text: &str) -> Checked {
     }
 }
 
-/// The hosts of a list as this crate reads them, and as they are if only Pipelock knows what they mean.
+/// Returns the hosts of a list: entries that this crate can parse in its spelling, and all other entries unchanged,
+/// because only Pipelock interprets those.
 fn listed(node: Option<&Node>) -> Vec<String> {
     let mut list = AllowList::default();
     let mut hosts: Vec<String> = notices::texts(node)

@@ -1,7 +1,7 @@
 //! Reads a YAML document into a tree that keeps line numbers, and writes it back.
 //!
-//! A text must be one document without duplicate keys and unknown tags. Its depth, size and alias
-//! expansion are bounded.
+//! A text must be one document without duplicate keys or unknown tags. Its depth, size, and alias expansion are
+//! limited.
 use std::fmt;
 
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -89,7 +89,7 @@ impl Node {
         }
     }
 
-    /// The nodes, if the value is a list.
+    /// Returns the nodes, if the value is a list.
     pub fn as_list(&self) -> Option<&[Self]> {
         if let Value::List(nodes) = &self.value {
             Some(nodes)
@@ -98,7 +98,7 @@ impl Node {
         }
     }
 
-    /// The value, if it is an integer above zero.
+    /// Returns the value, if it is an integer above zero.
     pub fn as_count(&self) -> Option<u64> {
         if let Value::Int(number) = self.value {
             u64::try_from(number).ok().filter(|number| *number > 0)
@@ -137,11 +137,11 @@ impl MappingEntry {
     }
 }
 
-/// Reads `text`. It must be one document with a mapping at the top.
+/// Reads `text`, which must be one document with a mapping at the top.
 ///
 /// # Errors
-/// Returns [`PolicyError`] if the text is too long, is not such a document, or repeats a key. The
-/// error names the line and, for a duplicate, the key. The error never contains a value.
+/// Returns [`PolicyError`] if the text is too long, is not one document with a mapping at the top, or repeats a key.
+/// The error names the line and, for a duplicate, the key. The error never contains a value.
 pub fn read(text: &str) -> Result<Vec<MappingEntry>, PolicyError> {
     if text.len() > MAX_DOCUMENT_BYTES {
         return Err(PolicyError::syntax(0, "the document is longer than 1 MiB"));

@@ -10,9 +10,9 @@ const SHOWN_LETTERS: usize = 7;
 /// The text that replaces a value.
 const MASK: &str = "***";
 
-/// Returns `words` with each value of `document` replaced. Keys are not replaced. A document that
-/// cannot be parsed has no known values. It is rejected before any message about its content is
-/// printed.
+/// Returns `words` with each value of `document` replaced. Keys are not replaced. If `document` cannot be parsed,
+/// nothing is replaced, because its values are unknown. Such a document is rejected before any message about its
+/// content is printed.
 pub fn values(words: &str, document: Option<&str>) -> String {
     let mut hidden = Vec::new();
     for entry in document

@@ -1,7 +1,7 @@
-//! Words for mistakes in the layout of a policy: tabs, indentation, and unquoted wildcards.
+//! Texts for mistakes in the layout of a policy: tabs, indentation, and unquoted wildcards.
 
-/// Returns the text for an unquoted `*`, which YAML reads as an alias. A name with a dot is taken for a
-/// host, because policies have no such aliases.
+/// Returns the text for an unquoted `*`, which YAML reads as an alias. A name with a dot after `*` counts as a host,
+/// because the names of aliases in policies have no dot.
 fn unquoted_wildcard(source: &str) -> Option<String> {
     let is_host = |byte: char| byte.is_ascii_alphanumeric() || "*._-".contains(byte);
     let wildcards = source.match_indices('*').filter_map(|(at, _)| {

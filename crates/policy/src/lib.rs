@@ -6,8 +6,8 @@
 //! for a real Pipelock, which interprets its own keys. [`hide`] removes a document's values from
 //! messages.
 //!
-//! Nothing here reads a file, a clock or the network. The file may not be a policy at all and may hold
-//! secrets, so an error repeats a value only if its key belongs to the policy language.
+//! This crate reads no file, no clock, and nothing from the network. The caller's file may hold secrets and may not be
+//! meant as a policy, so an error repeats a value only if its key belongs to the policy language.
 #[cfg(feature = "yaml")]
 mod advice;
 pub mod allow;

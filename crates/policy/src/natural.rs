@@ -1,7 +1,7 @@
 //! The order of lists for people: numbers inside texts count as numbers, so `h2` is before `h10`.
 use std::cmp::Ordering;
 
-/// Compares two texts in natural order. Only equal texts are equal.
+/// Compares two texts in natural order. Texts that differ never compare as equal.
 pub fn compare(a: &str, b: &str) -> Ordering {
     let (mut left, mut right) = (a, b);
     loop {
@@ -12,7 +12,7 @@ pub fn compare(a: &str, b: &str) -> Ordering {
             _ => left_part.cmp(right_part),
         };
         if order.is_ne() || (left_part.is_empty() && right_part.is_empty()) {
-            // Leading zeros decide last.
+            // Texts that differ only in leading zeros are compared as ordinary text.
             return order.then_with(|| a.cmp(b));
         }
         (left, right) = (left_rest, right_rest);
@@ -56,7 +56,7 @@ mod tests {
         let mut sorted = expected;
         sorted.reverse();
         sorted.sort_by(|a, b| compare(a, b));
-        // `01` and `1` are equal numbers, so what follows decides.
+        // `01` and `1` are equal numbers, so the text after the number decides.
         assert_eq!(sorted, expected);
         assert!(compare("h01", "h1").is_lt() && compare("h1", "h01").is_gt());
     }

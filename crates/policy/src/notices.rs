@@ -135,8 +135,8 @@ const REGISTRIES: [&str; 12] = [
     "ac", "co", "com", "edu", "go", "gob", "gov", "ne", "net", "or", "org", "gouv",
 ];
 
-/// Checks the hosts of a document: wildcards over everything that a registry sells, and names that lead
-/// nowhere.
+/// Checks the hosts of a document for wildcards over everything that a registry sells, and for names of the command's
+/// own loopback.
 pub(super) fn hosts(entries: &[MappingEntry]) -> Vec<Notice> {
     let mut notices = Vec::new();
     for key in ["api_allowlist", "trusted_domains"] {
@@ -166,7 +166,7 @@ pub fn of_hosts(text: &str) -> Vec<Notice> {
     document::read(text).map_or_else(|_error| Vec::new(), |entries| hosts(&entries))
 }
 
-/// Whether an entry is a wildcard over a public suffix that can be recognized without a list of them.
+/// Whether an entry is a wildcard over a public suffix that can be recognized without a list of public suffixes.
 fn is_wide(entry: &str) -> bool {
     let Some(parent) = entry.strip_prefix("*.") else {
         return false;

@@ -40,13 +40,13 @@ fn read_top(top: &mut Section<'_>) -> Result<Policy, PolicyError> {
         let strict = Value::Text(String::from("strict"));
         field.only(
             &strict,
-            "must be strict: the built-in mediator has no other mode; use --mediator pipelock for other modes",
+            "must be strict because the built-in mediator has no other mode; use --mediator pipelock for other modes",
         )?;
     }
     if let Some(field) = top.take("enforce") {
         field.only(
             &Value::Bool(true),
-            "must be true: the built-in mediator always enforces",
+            "must be true because the built-in mediator always enforces",
         )?;
     }
     let allow = host_list(top.take("api_allowlist"))?;
@@ -139,7 +139,7 @@ fn read_forward(section: &mut Section<'_>) -> Result<ForwardKeys, PolicyError> {
     if let Some(field) = section.take("sni_require_tls") {
         field.only(
             &Value::Bool(true),
-            "must be true: the built-in mediator allows only TLS in a tunnel",
+            "must be true because the built-in mediator allows only TLS in a tunnel",
         )?;
     }
     Ok(keys)
@@ -163,7 +163,7 @@ fn read_websocket(section: &mut Section<'_>) -> Result<WebSocketKeys, PolicyErro
         if let Some(field) = section.take(key) {
             field.only(
                 &Value::Bool(true),
-                "must be true: the built-in mediator forwards handshakes and frames unchanged",
+                "must be true because the built-in mediator forwards handshakes and frames unchanged",
             )?;
         }
     }
@@ -176,7 +176,7 @@ fn read_recorder(section: &mut Section<'_>) -> Result<RecorderKeys, PolicyError>
         if let Some(field) = section.take(key) {
             field.only(
                 &Value::Bool(true),
-                "must be true: the built-in mediator signs and requires every receipt",
+                "must be true because the built-in mediator signs and requires every receipt",
             )?;
         }
     }
@@ -321,11 +321,12 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// `reason` starts with what the value must be. The value itself follows, before a colon.
+    /// Makes the error for this value. `reason` is the requirement, optionally with the cause after `because`. The
+    /// error shows the value after the requirement.
     fn invalid(&self, reason: &'static str) -> PolicyError {
         let found = advice::shown(&self.node.value);
-        self.error(match reason.split_once(": ") {
-            Some((must, why)) => format!("{must}, not {found}: {why}"),
+        self.error(match reason.split_once(" because ") {
+            Some((must, why)) => format!("{must}, not {found}, because {why}"),
             None => format!("{reason}, not {found}"),
         })
     }

@@ -82,8 +82,8 @@ fn authority(text: &str, default_port: Option<&str>) -> String {
     };
     let (host, default_port) = match Host::parse(host) {
         Ok(host) => (host.to_string(), default_port),
-        // A text that is not a host may end with another port. A second call would remove that
-        // port.
+        // A text that is not a host may end with a second port. If this call removed a default port, a second call
+        // would remove the other port.
         Err(_) => (host.to_lowercase(), None),
     };
     match port.filter(|port| Some(*port) != default_port) {

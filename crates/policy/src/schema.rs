@@ -32,11 +32,11 @@ sections! {
         api_allowlist: Vec<HostEntry>,
         /// Names that may lead to private networks.
         trusted_domains: Vec<HostEntry>,
-        /// Which addresses names may lead to.
+        /// Addresses that names may resolve to.
         ssrf: Ssrf,
-        /// Actor in the receipts. A run sets it.
+        /// Actor in the receipts. The run sets this key.
         default_agent_identity: String,
-        /// Whether a client's own identity is ignored. A run sets it.
+        /// Whether a client's own identity is ignored. The run sets this key.
         bind_default_agent_identity: bool,
         /// Plain HTTP requests.
         fetch_proxy: FetchProxy,
@@ -50,15 +50,15 @@ sections! {
         logging: Logging,
     }
 
-    /// Which addresses names may lead to.
+    /// Addresses that names may resolve to.
     Ssrf {
-        /// Ranges that names may lead to although they are not public, such as `10.20.0.0/16`.
+        /// Ranges of addresses that names may resolve to although the addresses are not public, such as `10.20.0.0/16`.
         ip_allowlist: Vec<Range>,
     }
 
     /// Plain HTTP requests.
     FetchProxy {
-        /// Listening address. A run sets it.
+        /// Listening address. The run sets this key.
         listen: String,
         /// How long to wait for the head of a response.
         timeout_seconds: Count,
@@ -68,13 +68,13 @@ sections! {
 
     /// Tunnels.
     ForwardProxy {
-        /// Whether tunnels are allowed. A run sets it.
+        /// Whether tunnels are allowed. The run sets this key.
         enabled: bool,
-        /// Longest life of a tunnel.
+        /// Maximum life of a tunnel.
         max_tunnel_seconds: Count,
-        /// Longest time without a byte.
+        /// Maximum time without a byte.
         idle_timeout_seconds: Count,
-        /// Whether the name in the `ClientHello` must be the requested one.
+        /// Whether the name in the `ClientHello` must be the requested name.
         sni_verification: bool,
         /// Whether a tunnel must carry TLS. The built-in mediator accepts only `true`.
         sni_require_tls: bool,
@@ -82,13 +82,13 @@ sections! {
 
     /// WebSocket connections.
     WebsocketProxy {
-        /// Whether they are allowed. A run sets it.
+        /// Whether WebSocket connections are allowed. The run sets this key.
         enabled: bool,
-        /// Longest life of a connection.
+        /// Maximum life of a connection.
         max_connection_seconds: Count,
-        /// Longest time without a byte.
+        /// Maximum time without a byte.
         idle_timeout_seconds: Count,
-        /// Most connections at a time.
+        /// Maximum number of connections at a time.
         max_concurrent_connections: Count,
         /// The built-in mediator accepts only `true`.
         allow_binary_frames: bool,
@@ -98,15 +98,15 @@ sections! {
 
     /// Receipts.
     FlightRecorder {
-        /// A run sets it.
+        /// Whether receipts are written. The run sets this key.
         enabled: bool,
-        /// Directory of the evidence. A run sets it.
+        /// Directory of the evidence. The run sets this key.
         dir: String,
-        /// File of the signing key. A run sets it.
+        /// File of the signing key. The run sets this key.
         signing_key_path: String,
-        /// A run sets it.
+        /// Whether checkpoints are signed. The run sets this key.
         sign_checkpoints: bool,
-        /// Whether Pipelock redacts what it records. A run with the built-in mediator sets it.
+        /// Whether Pipelock redacts targets in its evidence. A run with the built-in mediator sets this key.
         redact: bool,
         /// The built-in mediator accepts only `true`.
         require_receipts: bool,
@@ -114,11 +114,11 @@ sections! {
         checkpoint_interval: Count,
         /// Lines after which a new file starts.
         max_entries_per_file: Count,
-        /// What proves that receipts are complete.
+        /// Records that prove that the receipts are complete.
         completeness: Completeness,
     }
 
-    /// What proves that receipts are complete.
+    /// Records that prove that the receipts are complete.
     Completeness {
         /// Time between two heartbeats, such as `60s` or `1m30s`.
         heartbeat_interval: String,
@@ -141,16 +141,17 @@ sections! {
 #[derive(Debug, Default, JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 pub enum Mode {
-    /// It is denied. The built-in mediator has no other mode.
+    /// The host is denied. The built-in mediator has no other mode.
     #[default]
     Strict,
-    /// Pipelock allows it, and scans what it carries.
+    /// Pipelock allows the host and scans the traffic.
     Balanced,
-    /// Pipelock allows it, and only records what it would deny.
+    /// Pipelock allows the host, and only records what it would deny.
     Audit,
 }
 
-/// A name, an address, or `*.` and a name, which covers the name and every name below it. No URL and no port.
+/// A name, an address, or `*.` followed by a name, which matches that name and every name below it. URLs and ports are
+/// not accepted.
 #[derive(Debug, Default, JsonSchema)]
 #[schemars(transparent)]
 pub struct HostEntry(
@@ -212,7 +213,7 @@ mod tests {
     use super::*;
     use crate::{PolicyError, parse::parse};
 
-    /// The keys that the parser reads in a section, and those that only Pipelock has.
+    /// Returns the keys that the parser reads in a section, and the keys that only Pipelock has.
     fn keys_of_parser(section: &str) -> Vec<String> {
         let prefix = if section.is_empty() {
             String::new()

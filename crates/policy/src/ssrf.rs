@@ -1,5 +1,5 @@
-//! Checks resolved addresses: a public name must not lead to the machine itself, to its cloud
-//! platform, or into a network that is not public.
+//! Checks resolved addresses, so that a public name does not lead to the machine itself, to its cloud platform, or into
+//! a network that is not public.
 use std::net::{IpAddr, Ipv6Addr};
 
 use egress_common::abi::{address as bits, halves};
@@ -68,11 +68,11 @@ pub struct SsrfGuard {
 }
 
 impl SsrfGuard {
-    /// Checks one resolved address of `host`, and every IPv4 address embedded in it. `is_own`
-    /// returns whether the machine has an address.
+    /// Checks one resolved address of `host`, and every IPv4 address embedded in it. `is_own` returns whether an
+    /// address belongs to the machine itself.
     ///
     /// # Errors
-    /// Returns the reason if the address must not be dialed.
+    /// Returns the reason why the address must not be dialed.
     pub fn check(
         &self,
         host: &Host,

@@ -140,7 +140,7 @@ fn exceptions_open_all_but_the_platform() {
     assert_eq!(check(&name, "::1"), Ok(()));
     assert_eq!(check(&name, "10.0.0.1"), Err(Reason::NotPublic));
     assert_eq!(check(&trusted, "10.0.0.1"), Ok(()));
-    // A trusted domain opens private networks and nothing closer to the machine.
+    // A trusted domain opens private networks, but no other range that is not public.
     assert_eq!(check(&trusted, "fd00::1"), Ok(()));
     assert_eq!(check(&trusted, "192.0.0.8"), Err(Reason::NotPublic));
     for platform in ["169.254.169.254", "fd00:ec2::254"] {

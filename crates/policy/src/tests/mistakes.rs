@@ -50,7 +50,7 @@ fn a_mistake_in_keys_and_layout_has_its_own_text() {
         ),
         (
             "mode: balanced",
-            "`mode` must be strict, not \"balanced\": the built-in mediator has no other mode; use --mediator pipelock",
+            "`mode` must be strict, not \"balanced\", because the built-in mediator has no other mode; use --mediator pipelock",
         ),
         (
             "mode: strict\napi_allowlist:\n\t- a.test\n",
