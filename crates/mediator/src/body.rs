@@ -19,7 +19,7 @@ use super::meter::Meter;
 use super::phase::Phases;
 use super::recorder::Intent;
 
-/// Maximum pause of a client in a body that is discarded, and the total time for the body.
+/// Maximum pause between two reads of a body that is discarded, and maximum time for the whole body.
 const UNWANTED_PAUSE: Duration = Duration::from_secs(1);
 const UNWANTED: Duration = Duration::from_secs(5);
 

@@ -13,7 +13,7 @@ const AGENT: HeaderName = HeaderName::from_static("x-pipelock-agent");
 /// Removes hop-by-hop fields, including fields that `Connection` names, and fields that are
 /// addressed to a proxy.
 ///
-/// The HTTP library writes `Content-Length` and the framing again, so they are left to it.
+/// The HTTP library writes `Content-Length` and the framing again, so this function does not change these fields.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)

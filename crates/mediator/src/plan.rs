@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 /// The plan of the built-in mediator, as JSON in an inherited memory file.
 ///
-/// The process is `egress __mediator PLAN_FD CONTROL_FD`. The process starts as root in the host's
-/// network namespace, reads the plan, drops to `uid`/`gid`, and opens its session. It then reports
-/// one [`Status`] on the control socket (`SOCK_SEQPACKET`, one JSON text per message).
+/// The process is `egress __mediator PLAN_FD CONTROL_FD`. The process starts as root in the host's network namespace,
+/// reads the plan, drops to `uid`/`gid`, and opens its session. After that, the process reports one [`Status`] on the
+/// control socket (`SOCK_SEQPACKET`, one JSON text per message).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MediatorPlan {

@@ -204,7 +204,7 @@ impl Ledger {
         Ok(())
     }
 
-    /// Makes intents that end from now on record that the stop ended them.
+    /// Notes that the service stops. Intents that are dropped or broken off from now on record `shutdown`.
     pub fn stopping(&self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
@@ -290,8 +290,8 @@ impl Ledger {
             .max_entries_per_file
             .is_some_and(|most| in_file >= most)
         {
-            // The old file must be complete before the new one starts. Waiting for the disk here is acceptable, because
-            // it is rare.
+            // The old file must be complete before the new one starts. A wait for the disk is acceptable here, because
+            // a new file is rare.
             state.file.sync()?;
             let name = file_name(&state.session, next_seq);
             state.file = self.store.create(&name)?;

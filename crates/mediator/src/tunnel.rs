@@ -62,7 +62,7 @@ pub(super) async fn connect(
     if !mediator.policy.forward.enabled {
         return admit::refuse(&mediator, &facts, &disabled());
     }
-    // No receipt is written, because the relay repeats the CONNECT until there is a place, and all
+    // No receipt is written, because the relay repeats the CONNECT until the mediator has a free place, and all
     // repetitions belong to one request.
     let Ok(permit) = Arc::clone(&mediator.tunnels).try_acquire_owned() else {
         return reply::text(StatusCode::SERVICE_UNAVAILABLE, "too many active tunnels\n");
