@@ -20,7 +20,7 @@ pub fn on_path(path: Option<&std::ffi::OsStr>) -> Option<PathBuf> {
         .find(|file| file.is_file())
 }
 
-/// Copies the binary `from` to `to`, where only root can change it.
+/// Copies the binary `from` to `to`. Only root can change the copy.
 pub(super) fn copy(from: &Path, to: &Path) -> Result<(), PipelockError> {
     let file = |what, path: &Path| {
         let path = path.to_path_buf();

@@ -1,6 +1,6 @@
-//! Stops Pipelock in an order that loses no receipt. By that time, the relay has closed its
-//! connections. The supervisor waits until Pipelock has finished its scans and written its
-//! receipts. After that, the supervisor reads Pipelock's counters and sends a signal.
+//! Stops Pipelock in an order that loses no receipt. The relay has closed its connections before this module is used.
+//! The supervisor waits until Pipelock has finished its scans and written its receipts. After that, the supervisor
+//! reads Pipelock's counters and sends a signal.
 use std::io;
 use std::time::{Duration, Instant};
 
@@ -22,8 +22,8 @@ const DRAIN_EACH: Duration = Duration::from_millis(10);
 const WAITS_AT_MOST: Duration = Duration::from_secs(6);
 /// Total time to drain.
 const DRAIN_AT_MOST: Duration = Duration::from_mins(1);
-/// Number of consecutive checks in which a Pipelock that intercepts TLS must be idle. One check is
-/// not enough, because a thread may pause for a moment. Only with interception can a request
+/// Number of consecutive checks in which a Pipelock that intercepts TLS must be idle. One check is not enough, because
+/// a thread may pause for a moment. Other Pipelocks need one check, because only with interception can a request
 /// outlive its connection, inside HTTP/2.
 const IDLE_LOOKS: u32 = 3;
 /// Interval between two checks.

@@ -72,7 +72,7 @@ pub enum PipelockError {
     /// Pipelock's session does not bind the boundary.
     #[error("Pipelock's session_open does not bind the posture capsule of this run: {found}")]
     NotBound {
-        /// A text that states which capsule the session binds instead, if any.
+        /// What was found instead: another capsule, no capsule, or no `session_open`.
         found: String,
     },
 }

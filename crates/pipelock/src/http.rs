@@ -18,7 +18,7 @@ pub trait Gate: std::fmt::Debug {
     fn note(&mut self, port: u16, may_call: bool) -> io::Result<()>;
 }
 
-/// Makes the request and returns status and body of the answer.
+/// Makes the request and returns the status and the body of the answer.
 pub(super) fn get(
     address: SocketAddrV4,
     path: &str,

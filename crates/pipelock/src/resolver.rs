@@ -1,9 +1,8 @@
 //! Writes Pipelock's resolver configuration: the machine's name servers without its search domains.
 //!
-//! With a search domain, the resolver may look up another name than the judged one. For example,
-//! with `ndots:5`, as Kubernetes sets it, `api.example.com` is first looked up below the search
-//! domain. `LOCALDOMAIN` does not help, because Go's resolver ignores it, unlike the resolver of a
-//! C library.
+//! With a search domain, the resolver may look up another name than the name that was judged. For example, with
+//! `ndots:5`, as Kubernetes sets it, a resolver first looks up `api.example.com` below the search domain. The C
+//! library's resolver reads `LOCALDOMAIN`, but Go's resolver ignores it, so setting `LOCALDOMAIN` does not help.
 use std::io;
 use std::path::Path;
 
@@ -28,9 +27,8 @@ pub(super) fn write(path: &Path, id: u32) -> Result<(), PipelockError> {
     config::write_for(path, text.as_bytes(), id)
 }
 
-/// Replaces the search domains with `onion`. Go does not look up names below `onion`, and name
-/// servers have no names there (RFC 7686). Without any search domain, a resolver would use the
-/// domain of the machine's own name.
+/// Replaces the search domains with `onion`. Go does not look up names below `onion`, and name servers have no names
+/// below `onion` (RFC 7686). Without any search domain, a resolver would use the domain of the machine's own name.
 fn without_search(text: &str) -> String {
     let mut found: String = text
         .lines()

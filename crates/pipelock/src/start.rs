@@ -111,8 +111,8 @@ struct Health {
     kill_switch_active: bool,
 }
 
-/// Returns the default of `kill_switch_active`. If the answer does not state that the kill switch
-/// is off, the kill switch counts as on.
+/// Returns the default of `kill_switch_active`. If the answer does not state that the kill switch is off, the kill
+/// switch counts as active.
 fn yes() -> bool {
     true
 }
@@ -170,9 +170,8 @@ impl Pipelock {
     /// Call this while the process has one thread.
     ///
     /// # Errors
-    /// Fails if Pipelock exits, rejects its configuration, or is not ready in time (each with the
-    /// end of its log). Also fails if another process has its port, or if its session does not
-    /// bind the posture capsule.
+    /// Fails if Pipelock exits, rejects its configuration, or is not ready in time (each with the end of its log). Also
+    /// fails if another process has Pipelock's port, or if Pipelock's session does not bind the posture capsule.
     pub fn wait_ready(&mut self, setup: &Setup<'_>) -> Result<(), PipelockError> {
         loop {
             let deadline = Instant::now() + READY_WITHIN;
