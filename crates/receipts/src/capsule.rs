@@ -220,7 +220,7 @@ pub struct Against<'a> {
 pub struct CapsuleReport {
     /// The capsule, if it could be read.
     pub capsule: Option<Capsule>,
-    /// Whether a pinned key signed it.
+    /// Whether a pinned key signed the capsule.
     pub is_trusted: bool,
     /// Whether `session_open` binds exactly this capsule.
     pub is_bound: bool,

@@ -272,7 +272,7 @@ impl ActionChain {
             context.findings.add(
                 &rules::TRANSITION,
                 place.clone(),
-                "the end of the chain before",
+                "the end of the previous chain",
                 marker.raw,
             );
         }

@@ -41,8 +41,8 @@ pub fn check_evidence_visiting(
     check.finish()
 }
 
-/// A check of the files of one recorder session. It reads the files one after the other and keeps
-/// none of them in memory.
+/// A check of the files of one recorder session. The check reads the files one after the other and keeps no file in
+/// memory.
 pub struct EvidenceCheck<'t>(Checker<'t>);
 
 impl<'t> EvidenceCheck<'t> {
@@ -56,7 +56,7 @@ impl<'t> EvidenceCheck<'t> {
     /// enough to reject the evidence. The rest of the file was not read in that case.
     ///
     /// # Errors
-    /// Fails if the file cannot be read to its end. The part before the error was checked.
+    /// Fails if the file cannot be read to its end. The part before the error is checked.
     pub fn file(
         &mut self,
         name: &str,

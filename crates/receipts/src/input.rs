@@ -20,8 +20,7 @@ pub struct Seen<'a> {
     pub seq: u64,
     /// Whether the receipt is a session record.
     pub is_session: bool,
-    /// Whether this is a version 2 receipt. Such a receipt repeats a version 1 receipt and has few
-    /// of its members.
+    /// Whether this is a version 2 receipt. A version 2 receipt repeats a version 1 receipt and has few of its members.
     pub is_twin: bool,
     /// Hash of the receipt, if it matches the schema.
     pub hash: Option<&'a str>,

@@ -184,7 +184,7 @@ pub fn parse_public(text: &str) -> Result<VerifyingKey, KeyError> {
 /// of a file that contains either.
 ///
 /// # Errors
-/// Fails if the argument is none of these.
+/// Fails if the argument has none of these forms.
 pub fn public_from_argument(argument: &str) -> Result<VerifyingKey, KeyError> {
     let literal = argument.trim();
     if literal.starts_with(PUBLIC_HEADER)

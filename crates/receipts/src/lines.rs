@@ -15,8 +15,8 @@ const LONGEST_READ: u64 = 1_048_578;
 pub enum Line<'l> {
     /// A line with its LF. Only the last line of a file can lack the LF.
     Text(&'l [u8]),
-    /// A line that is longer than any reader accepts. The rest of the file is not read, because a
-    /// file can have a hole of terabytes. Such a hole takes no space on the disk and hours to read.
+    /// A line that is longer than any reader accepts. The rest of the file is not read, because a file can have a hole
+    /// of terabytes. A hole takes no space on the disk, but reading it takes hours.
     Endless,
 }
 

@@ -47,7 +47,7 @@ impl ActionType {
         }
     }
 
-    /// Returns the wire word for the kind of change that such an action makes at the destination.
+    /// Returns the wire word for the kind of change that an action of this kind makes at the destination.
     pub fn side_effect_class(self) -> &'static str {
         match self {
             Self::Read => "external_read",
@@ -56,7 +56,7 @@ impl ActionType {
         }
     }
 
-    /// Returns the wire word that states whether such an action can be undone.
+    /// Returns the wire word that states whether an action of this kind can be undone.
     pub fn reversibility(self) -> &'static str {
         match self {
             Self::Read => "full",

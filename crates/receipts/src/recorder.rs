@@ -79,7 +79,7 @@ pub enum RecorderError {
         /// Length of the entry.
         bytes: usize,
     },
-    /// An outcome names an action without an open intent. Verifiers reject such a chain.
+    /// An outcome names an action without an open intent. Verifiers reject a chain with this outcome.
     #[error("the outcome of action {action_id} has no open intent")]
     NoIntent {
         /// Identifier of the action.
@@ -221,8 +221,8 @@ impl Recorder {
         Ok(lines)
     }
 
-    /// Writes a signed checkpoint. It authenticates every entry so far. The recorder also writes a
-    /// checkpoint on its own after each `checkpoint_interval` entries.
+    /// Writes a signed checkpoint, which authenticates every entry so far. The recorder also writes a checkpoint on its
+    /// own after each `checkpoint_interval` entries.
     pub fn checkpoint(&mut self, time: &str) -> Vec<u8> {
         let entry_count = self.entries.since_checkpoint;
         let first_seq = self.entries.next_seq.saturating_sub(entry_count);

@@ -6,7 +6,7 @@ const FRESH_DIRECTORY: &str = "give each process a fresh evidence directory";
 const EDITED: &str = "the file was changed after it was written";
 
 crate::rules! {
-// Causes that explain everything after them.
+// Causes that explain every later finding.
 pub static NO_RECEIPTS: Rule = Rule::error(
     "evidence.empty",
     0,

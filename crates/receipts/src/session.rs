@@ -261,7 +261,7 @@ impl Sessions {
             {
                 report.add(
                     &rules::SESSION_OPEN,
-                    "the end of the chain before",
+                    "the end of the previous chain",
                     "another",
                 );
             }
@@ -423,9 +423,9 @@ impl Sessions {
     }
 }
 
-/// Returns a number for the identifier of an action. The number takes less memory than the text of
-/// the identifier. It is the number of the UUID, or half of the SHA-256 of any other text. A
-/// collision can only make evidence invalid.
+/// Returns a number for the identifier of an action, because a number takes less memory than the text. For a UUID, the
+/// number is the UUID itself. For any other text, the number is half of its SHA-256. A collision can only make evidence
+/// invalid.
 fn number(id: &str) -> u128 {
     let is_canonical = id.len() == 36 && !id.bytes().any(|byte| byte.is_ascii_uppercase());
     match Uuid::try_parse(id) {

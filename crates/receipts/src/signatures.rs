@@ -1,8 +1,8 @@
 //! Checks many signatures in other threads while the caller continues to read. The caller helps when the threads fall
 //! behind.
 //!
-//! Each verdict is equal to the verdict of `verify_strict`. Batch verification is not used, because
-//! it accepts other signatures.
+//! Each verdict is equal to the verdict of `verify_strict`. Batch verification is not used, because it accepts
+//! signatures that `verify_strict` rejects.
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};

@@ -51,7 +51,7 @@ pub struct Evidence {
     pub containment: Option<Containment>,
 }
 
-/// Agents found on the machine. egress does not search for any.
+/// Agents found on the machine. egress does not search for agents.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -77,7 +77,7 @@ pub struct VerifyInstall {
     pub proxying: bool,
 }
 
-/// Results of a simulation. egress makes none.
+/// Results of a simulation. egress runs no simulation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
