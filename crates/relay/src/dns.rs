@@ -31,8 +31,8 @@ pub(super) async fn serve_udp(relay: &Relay, socket: &UdpSocket) {
     let mut room = [0; 4_096];
     loop {
         let Ok((length, from)) = socket.recv_from(&mut room).await else {
-            // The error is usually an ICMP error for an earlier answer. The pause keeps a
-            // persistent error from spinning.
+            // The error is usually an ICMP error for an earlier answer. The pause limits how often a persistent error
+            // is read.
             sleep(Duration::from_millis(1)).await;
             continue;
         };
@@ -160,7 +160,7 @@ fn judge(names: &mut Names, query: &Query, ipv6: bool) -> Judged {
         };
         return (ResponseCode::NoError, v4_or_v6(own), None);
     }
-    // Only address queries assign an address, because a client connects only after one of them.
+    // Only address queries assign an address, because a client connects only after an address query.
     if !matches!(kind, RecordType::A | RecordType::AAAA) {
         return NO_DATA;
     }

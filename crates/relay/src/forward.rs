@@ -35,7 +35,7 @@ pub(super) struct Asked {
     pub(super) tunnel: Option<Target>,
 }
 
-/// Sends `request` to the mediator as `asked` describes, over an idle connection if there is one.
+/// Sends `request` to the mediator as `asked` describes, and reuses an idle connection if possible.
 pub(super) async fn forward(
     relay: Arc<Relay>,
     request: Request<Incoming>,

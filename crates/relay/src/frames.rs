@@ -5,9 +5,9 @@
 //! complete frames: each received part of a data frame becomes a fragment, and a control frame is sent once it is
 //! complete. A Close frame can then follow at any time, and no incomplete message arrives as a complete one.
 //!
-//! A frame without a mask is denied (RFC 6455, section 5.1). The relay denies such a frame at its
-//! second byte, because that byte holds the mask flag. A server therefore cannot take the bytes
-//! after a handshake for the start of another protocol (section 10.3).
+//! A frame without a mask is denied (RFC 6455, section 5.1). The relay denies the frame at its second byte, because
+//! that byte holds the mask flag. A server therefore cannot take the bytes after a handshake for the start of another
+//! protocol (section 10.3).
 //!
 //! Claims: websocket-frames
 use super::copy::Watch;
@@ -267,7 +267,7 @@ mod tests {
     #[test]
     fn messages_are_the_same_however_they_come_in() {
         for length in [0, 1, 125, 126, 65_535, 65_536, 70_000] {
-            // A compressed message in two fragments with a ping between them, then a text.
+            // The messages are a compressed message in two fragments with a ping between them, and a text.
             let whole = content(length);
             let (half, rest) = whole.split_at(length / 3);
             let bytes = [

@@ -17,7 +17,8 @@ use tokio::net::TcpStream;
 use super::chunked::Chunked;
 use super::http_head::{Framing, HeadError, Scan, judge, scan};
 
-/// Why the bytes of a connection were denied; empty while no byte was denied.
+/// State that the guard shares with the code that answers requests: why bytes were denied, if any were denied, and
+/// whether hyper's input was ended.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Refusal(Arc<Shared>);
 

@@ -6,8 +6,8 @@ use egress_http::client_hello::Hello;
 use super::authority::Host;
 use super::first_bytes::Alert;
 
-/// Returns the reason word and the alert if the hello is not for `host`. For a literal address, the hello must have no
-/// SNI.
+/// Returns the reason word and the alert if the relay denies the hello, because the hello is encrypted or is not for
+/// `host`. If `host` is an address, the hello must have no SNI.
 pub(super) fn judge(hello: &Hello, host: &Host) -> Option<(&'static str, Alert)> {
     let is_for = match (host, &hello.sni) {
         (Host::Name(name), Some(sni)) => sni.eq_ignore_ascii_case(name.as_bytes()),

@@ -151,8 +151,7 @@ impl Connection {
         } else if guard.has_partial_head() || is_unused && guard.heads() == seen {
             (408, HeadError::Incomplete.to_string())
         } else if guard.heads() > seen {
-            // hyper rejected a head that was approved here. Such a rejection should not happen, but
-            // must be reported.
+            // hyper rejected a head that was approved here. This should not happen, but must be reported.
             (400, "http_parser".to_owned())
         } else {
             let (stream, _) = guard.into_parts();

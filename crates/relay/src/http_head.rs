@@ -133,7 +133,7 @@ pub fn scan(bytes: &[u8], from: usize) -> Result<Scan, HeadError> {
             Some(b'\n') => return Err(HeadError::BareLf),
             _ => return Err(HeadError::ControlByte),
         }
-        // Servers may or may not skip an empty first line, so such a line is ambiguous.
+        // Some servers skip an empty first line and others do not, so an empty first line is ambiguous.
         if cr == 0 && bytes.get(1) == Some(&b'\n') {
             return Err(HeadError::Malformed);
         }

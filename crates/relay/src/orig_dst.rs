@@ -139,7 +139,7 @@ impl OriginalDestinations {
         is_open: impl FnOnce() -> bool,
     ) -> Result<(Slot, SocketAddr), Discarded> {
         let slot = self.slots.read(table, port);
-        // No kernel program writes a port over 65,535, so a slot with such a value is invalid.
+        // No kernel program writes a port over 65,535, so a slot with a higher port is invalid.
         let (true, Ok(to_port)) = (slot.kind == kind, u16::try_from(slot.port)) else {
             return discard("no_slot");
         };

@@ -8,11 +8,11 @@ use super::limits::Limits;
 
 /// The plan of the relay process, as JSON in an inherited memory file.
 ///
-/// The process is `egress __relay PLAN_FD CONTROL_FD`. The process starts as root in the host's
-/// network namespace and in its own cgroup. It maps the three slot arrays read-only, closes the
-/// descriptors of the arrays, drops to `uid`/`gid`, and installs its seccomp filter. Then it sends
-/// [`Report::Ready`] on the control socket (`SOCK_SEQPACKET`, one JSON text per message). When the
-/// supervisor shuts down its end for writing, the relay stops accepting, closes open connections,
+/// The process is `egress __relay PLAN_FD CONTROL_FD`. The process starts as root in the host's network namespace and
+/// in its own cgroup. The process maps the three slot arrays read-only, closes the descriptors of the arrays, drops to
+/// `uid`/`gid`, and installs its seccomp filter. After that, the process sends [`Report::Ready`] on the control socket
+/// (`SOCK_SEQPACKET`, one JSON text per message). When the supervisor shuts down its end for writing, the relay stops
+/// accepting, closes open connections, reports the last flows, and exits with 0.
 /// reports the last flows, and exits with 0.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -64,7 +64,7 @@ pub enum PlainHttp {
     /// time limits apply.
     #[default]
     Scan,
-    /// Each request goes through a tunnel. The mediator sees only the host name and the port.
+    /// Each request goes through a tunnel. The mediator receives only the host name and the port.
     Tunnel,
 }
 

@@ -21,9 +21,9 @@ const KEPT: usize = 64;
 /// a request rarely meets a connection that the mediator is closing.
 const FRESH: Duration = Duration::from_secs(4);
 
-/// Number of connections that are opened in advance, and the time for which each is kept. Opening a
-/// connection is a large part of the cost of a short tunnel. With a spare connection, the client
-/// does not wait for it.
+/// Number of connections that are opened in advance, and the time for which each is kept. Opening a connection is a
+/// large part of the cost of a short tunnel. With a spare connection, the client does not wait for a connection to be
+/// opened.
 const SPARES: usize = 4;
 const SPARE_FRESH: Duration = Duration::from_secs(2);
 
@@ -141,7 +141,7 @@ impl Pool {
         None
     }
 
-    /// Opens a connection in advance, unless there are enough.
+    /// Opens a connection in advance, unless enough spare connections exist.
     fn dial_ahead(&self) {
         let mut spares = lock(&self.0.spares);
         if spares.ready.len() + spares.dialling >= SPARES {

@@ -10,8 +10,7 @@ pub struct Query {
     others: Vec<(String, String)>,
 }
 
-/// Parses a query. It must have exactly one `url` and plain member names. Removes the member
-/// `agent`.
+/// Parses a query, which must have exactly one `url` and plain member names. Removes the member `agent`.
 ///
 /// Returns `None` if the query is ambiguous.
 pub fn parse(query: &str) -> Option<Query> {

@@ -54,7 +54,7 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::Error> {
         }
     }
     rules.insert(libc::SYS_socket, sockets);
-    // Memory that is not executable.
+    // Memory must not be executable.
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(
             call,

@@ -67,7 +67,7 @@ impl Relay {
         }
     }
 
-    /// Returns whether the port is allowed.
+    /// Returns whether the command may connect to the port.
     pub(super) fn allows_port(&self, port: u16) -> bool {
         self.config.allowed_ports.contains(&port)
     }

@@ -140,8 +140,8 @@ pub(super) async fn open(
     }))
 }
 
-/// Copies frames in both directions. The mediator always receives a Close frame, because without
-/// one it does not detect the end of a connection.
+/// Copies frames in both directions. The mediator always receives a Close frame, because the mediator does not detect
+/// the end of a connection without a Close frame.
 pub(super) async fn run(
     relay: &Relay,
     agent: TcpStream,
