@@ -126,7 +126,7 @@ pub(super) fn own_cgroup(root: &Path, text: &str) -> PathBuf {
         // Remove further slashes, because `join` would replace `root` by a path that begins with a
         // slash.
         .trim_start_matches('/');
-    // A path of `/..` means that the caller's cgroup is outside its cgroup namespace.
+    // With a path of `/..`, the caller's cgroup is outside its cgroup namespace.
     if own.starts_with("..") {
         root.to_path_buf()
     } else {
@@ -134,8 +134,8 @@ pub(super) fn own_cgroup(root: &Path, text: &str) -> PathBuf {
     }
 }
 
-/// Returns the nearest cgroup from `own` upward that delegates the pids and memory controllers;
-/// `own` if there is none.
+/// Returns the nearest cgroup from `own` upward that delegates the pids and memory controllers, or `own` if no cgroup
+/// delegates both.
 pub(super) fn nearest<'p>(root: &Path, own: &'p Path) -> &'p Path {
     own.ancestors()
         .take_while(|dir| dir.starts_with(root))

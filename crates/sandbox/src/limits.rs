@@ -1,7 +1,6 @@
-//! Limits the command's processes and memory. The limits use the kernel's cgroup controllers. These
-//! are controllers of cgroup v2 if the run's cgroup has them, and otherwise controllers that are
-//! bound to cgroup v1. Without these controllers, resource limits apply to each process or user
-//! instead.
+//! Limits the command's processes and memory with the kernel's cgroup controllers: the controllers of cgroup v2 if the
+//! run's cgroup has them, and otherwise the controllers that are bound to cgroup v1. Without these controllers,
+//! resource limits apply to each process or user instead.
 //!
 //! When memory runs out, the kernel kills one process instead of the whole cgroup, because
 //! `memory.oom.group` is not set. The kernel kills the command's processes before init, because the
@@ -298,8 +297,8 @@ fn v1_cgroup(mounts: &[Mount], own: &str, controller: &str) -> Option<PathBuf> {
             .any(|one| one == controller)
             .then_some(path)
     })?;
-    // A container may see only a part of the tree, although the path of its cgroup starts at the
-    // root of the whole tree.
+    // A container may have only a part of the tree, although the path of its cgroup starts at the root of the whole
+    // tree.
     let below = Path::new(path).strip_prefix(&mount.root).ok();
     let dir = below.map_or_else(|| mount.target.clone(), |below| mount.target.join(below));
     Some(if dir.is_dir() {

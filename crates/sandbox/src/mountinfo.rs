@@ -23,9 +23,9 @@ pub struct Mount {
 }
 
 impl Mount {
-    /// Returns the reason if a file's owner and mode alone do not determine which processes may
-    /// read the file. Such a file system checks the reading process, but root makes all reads
-    /// through an overlay.
+    /// Returns the reason if the file system decides for each process whether the process may read a file, so that
+    /// owner and mode do not determine which processes may read it. Through an overlay, root makes all reads, so the
+    /// decision would be about root and not about the command.
     pub fn judges_by_process(&self) -> Option<&'static str> {
         let has = |wanted: &str| self.options.split(',').any(|option| option == wanted);
         let kerberos = || self.options.contains("sec=krb5");
@@ -133,7 +133,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
 /// Returns the mount point of the cgroup v2 tree, wherever it is (`/sys/fs/cgroup`, `…/unified`).
 ///
 /// # Errors
-/// Returns `NotFound` if none is mounted.
+/// Returns `NotFound` if no cgroup v2 tree is mounted.
 pub fn cgroup2_root(mounts: &[Mount]) -> io::Result<&Path> {
     mounts
         .iter()

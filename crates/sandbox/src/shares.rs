@@ -91,8 +91,8 @@ struct Network {
 }
 
 impl Watch {
-    /// Starts watching, before the command starts. `init` is a process in the boundary's network
-    /// namespace. An audit has no such namespace, so only its files are watched.
+    /// Starts watching, before the command starts. `init` is a process in the boundary's network namespace. An audit
+    /// uses the caller's network namespace, so only its files are watched.
     ///
     /// # Errors
     /// Fails if `/proc` or the kernel's list of sockets cannot be read.
@@ -150,7 +150,7 @@ impl Watch {
 
 fn exceeded(most: u64, what: &str) -> String {
     format!(
-        "the command used more than {most} {what}, a quarter of what all users of this machine share"
+        "the command used more than {most} {what}, a quarter of the limit that all users of this machine share"
     )
 }
 

@@ -211,10 +211,9 @@ impl View {
         Ok(left_out)
     }
 
-    /// Puts a copy of a host file into the top layer. If the file cannot be copied, an empty file
-    /// without permissions takes its place. Without either, the overlay would show the file below
-    /// the mount, although the mount may be meant to hide that file. Returns a text that states
-    /// whether the file was copied or hidden.
+    /// Puts a copy of a host file into the top layer. If the file cannot be copied, an empty file without permissions
+    /// takes its place. Without the copy or the empty file, the overlay would show the file below the mount, although
+    /// the mount may exist to hide that file. Returns a text that states whether the file was copied or hidden.
     fn copy_file(&self, mount: &Mount) -> io::Result<&'static str> {
         let path = &mount.target;
         let placed = self.in_layer(path)?;

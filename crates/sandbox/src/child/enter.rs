@@ -1,6 +1,5 @@
-//! The boundary's init, process 1 of its pid namespace. It builds the file view, opens the sockets,
-//! waits for the supervisor's messages, starts the command, and reaps processes until the command
-//! ends.
+//! The boundary's init, process 1 of its pid namespace. Init builds the file view, opens the sockets, waits for the
+//! supervisor's messages, starts the command, and reaps processes until the command ends.
 //!
 //! Claims: abstract-sockets, table-ipc, terminal-apart
 use std::fs::File;
@@ -198,8 +197,8 @@ fn enter_view(plan: &StagePlan) -> io::Result<Entered> {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let (workspace, tree) = &plan.workspace;
     let tree = handover::inherited(*tree)?;
-    // The workspace's tree is a single mount, without the mounts inside the workspace. Files that
-    // are hidden below such a mount would become visible.
+    // The workspace's tree is a single mount, without the mounts inside the workspace. Files that are hidden below a
+    // mount inside the workspace would become visible.
     let hiding: Vec<_> = mountinfo::read()?
         .into_iter()
         .map(|mount| mount.target)

@@ -145,7 +145,7 @@ impl Dropped {
     /// Becomes the command. Returns only if no candidate could be executed.
     ///
     /// # Errors
-    /// Returns why not.
+    /// Returns the reason why the command could not be executed.
     pub fn exec(self, plan: &StagePlan) -> Result<Infallible, NotExecuted> {
         let Self { enforced: _ } = self;
         let [argv, envp, candidates] = prepared(plan).map_err(NotExecuted::before)?;

@@ -13,7 +13,7 @@ const FIRST_LINE: u64 = 256;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "why", rename_all = "snake_case", deny_unknown_fields)]
 pub enum NotExecuted {
-    /// There is no such file.
+    /// The file does not exist.
     NotFound {
         /// Directories of PATH, or on the way to the file, that the command's user may not enter.
         closed: Vec<String>,
@@ -91,7 +91,7 @@ impl NotExecuted {
     }
 }
 
-/// The first directory on the way to `path` that this user may not enter.
+/// Returns the first directory on the way to `path` that this user may not enter.
 fn closed_directory(path: &Path) -> Option<String> {
     let mut above: Vec<&Path> = path.ancestors().skip(1).collect();
     above.reverse();
@@ -144,7 +144,7 @@ mod tests {
         let found = why(&script, Errno::ENOENT);
         assert_eq!(found.status(), 127);
         assert_eq!(found, NotExecuted::NoInterpreter { path, interpreter });
-        // A file that exists is the reason, whatever comes after it in PATH.
+        // A file that exists is the reason, whatever comes after that file in PATH.
         let mut found = why(&plain, Errno::EACCES);
         found.add(&dir.path().join("nothing"), Errno::ENOENT);
         assert_eq!(found.status(), 126);

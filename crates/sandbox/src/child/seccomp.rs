@@ -86,9 +86,9 @@ const PERSONALITIES: [u64; 9] = [
 /// `MFD_HUGETLB`, a flag of `memfd_create` that takes memory from the machine's pool of huge pages.
 /// Chromium tests every flag of the call and accepts `EPERM`.
 const HUGE_FILE: u64 = 0x4;
-/// Calls that allocate from the pool of huge pages directly, the index of the argument with their
-/// flags, and the flag. They return `ENOMEM`, as on a machine without such a pool, because no limit
-/// divides the pool among users.
+/// Calls that allocate from the pool of huge pages directly, the index of the argument with their flags, and the flag.
+/// The calls return `ENOMEM`, as on a machine without a pool of huge pages, because no limit divides the pool among
+/// users.
 const HUGE_PAGES: [(libc::c_long, u8, u64); 2] =
     [(libc::SYS_mmap, 3, 0x4_0000), (libc::SYS_shmget, 2, 0o4000)];
 

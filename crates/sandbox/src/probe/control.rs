@@ -61,8 +61,8 @@ pub enum FromControls {
     Failed(String),
 }
 
-/// Users of the stand-ins. A stand-in is a process that is a target in place of the relay or the
-/// mediator, because those do not run yet.
+/// Users of the stand-ins. A stand-in is a process that is a target in place of the relay or the mediator, because
+/// neither of the two runs yet.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct StandIns {
     /// The mediator's user.
@@ -333,7 +333,7 @@ impl Network {
     }
 }
 
-/// Turns "nothing is waiting" into `None`.
+/// Turns the error for "no connection or datagram is waiting" into `None`.
 fn waiting<T>(taken: io::Result<T>) -> io::Result<Option<T>> {
     match taken {
         Ok(one) => Ok(Some(one)),

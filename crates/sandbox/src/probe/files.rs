@@ -267,7 +267,10 @@ pub(super) fn packet_write(scene: &Scene) -> Tried {
 }
 
 pub(super) fn runner_command_files(scene: &Scene) -> Tried {
-    let mut last = write(scene.command_files.first(), "the caller has no such files");
+    let mut last = write(
+        scene.command_files.first(),
+        "the caller has no command files",
+    );
     for file in &scene.command_files {
         last = write(Some(file), "");
         if matches!(last, Ok(Observation::Reached(_))) {
@@ -282,7 +285,7 @@ pub(super) fn runner_tokens(scene: &Scene) -> Tried {
     match (scene.tokens.iter().find(has), scene.tokens.is_empty()) {
         (Some(name), _) => reached(format!("{name} is in the environment")),
         (None, true) => Ok(Observation::Absent(String::from(
-            "the caller has no such token",
+            "the caller has no token of the runner",
         ))),
         (None, false) => refused("no token is in the environment"),
     }

@@ -1,6 +1,6 @@
-//! Tests the boundary from inside. A probe runs as the command and tries something that the
-//! boundary must deny. The control of a probe tries the same from outside, in temporary namespaces,
-//! to show that the probe could have succeeded.
+//! Tests the boundary from inside. A probe runs as the command and tries something that the boundary must deny. The
+//! control of a probe makes the same try from outside, in temporary namespaces, to show that the probe could have
+//! succeeded.
 //!
 //! The results hold for this run only. The same code runs on both sides; only the user and the
 //! place differ. `denied` means that the probe failed inside and the control succeeded outside.
@@ -303,7 +303,7 @@ fn finish(child: ProbeProcess<'_>, found: &mut Found) -> io::Result<()> {
             }
             _ => {
                 let end = process::describe_end(status);
-                Observation::Broken(format!("its process ended with {end} and without a result"))
+                Observation::Broken(format!("the process ended with {end} and without a result"))
             }
         };
         received.push((probe.name.to_owned(), result));
@@ -321,11 +321,11 @@ fn classify(side: Side, tried: Tried, refusals: Refusals) -> Observation {
     match tried {
         Ok(observation) => observation,
         Err(error) if side == Side::Outside && kernel_lacks(&error) => {
-            Observation::Absent(format!("this kernel does not support it: {error}"))
+            Observation::Absent(format!("this kernel does not support the call: {error}"))
         }
         Err(error) if is_refusal(&error, refusals) => Observation::Refused(error.to_string()),
         Err(error) => Observation::Broken(format!(
-            "it failed for another reason than the boundary: {error}"
+            "the try failed for a reason other than the boundary: {error}"
         )),
     }
 }

@@ -39,8 +39,7 @@ fn socket(domain: Domain, kind: Type, protocol: i32) -> Tried {
     reached("a socket was made")
 }
 
-/// Opens a socket of the family `domain`. Outside, the socket is opened only if this loads no
-/// module.
+/// Opens a socket of the family `domain`. Outside, the socket is opened only if opening it loads no module.
 fn family(scene: &Scene, protocol: &str, domain: i32, kind: Type) -> Tried {
     if scene.side == Side::Outside
         && let Err(why) = scene.has_protocol(protocol)
@@ -272,8 +271,7 @@ fn connected(socket: &Socket, to: SocketAddr, outcome: io::Result<()>) -> Tried 
     }
 }
 
-/// The result when a SYN left, and a reset or nothing came back. No listener here received the
-/// connection.
+/// Returns the result for a SYN that left and got a reset or no answer. No listener here received the connection.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "callers return this value as a Tried"
@@ -339,8 +337,8 @@ pub(super) fn route(scene: &Scene) -> Tried {
     first_in(scene, "/proc/net/route", 1, |line| Some(line.trim()))
 }
 
-/// Returns the first match of `pick` in a table of the kernel, after `heading` lines. A table that
-/// cannot be read proves nothing.
+/// Returns the first match of `pick` in a table of the kernel, after `heading` lines. If the table cannot be read, the
+/// probe proves nothing.
 fn first_in(
     scene: &Scene,
     path: &str,
@@ -351,7 +349,7 @@ fn first_in(
     let Ok(table) = table else {
         return Ok(Observation::Broken(format!("cannot read {path}")));
     };
-    let none = format!("{path} has no such entry");
+    let none = format!("{path} has no entry of this kind");
     match table.lines().skip(heading).find_map(pick) {
         Some(found) => reached(found),
         None if scene.side == Side::Outside => Ok(Observation::Absent(none)),

@@ -151,11 +151,11 @@ impl Scene {
     /// loading a module into the host's kernel.
     ///
     /// # Errors
-    /// Returns the reason if such a socket cannot be opened.
+    /// Returns the reason why the socket must not be opened.
     pub fn has_protocol(&self, protocol: &str) -> Result<(), String> {
         if self.loads_modules && !self.protocols.iter().any(|one| one == protocol) {
             return Err(format!(
-                "{protocol} is not loaded, and opening such a socket would load it into the host's kernel"
+                "the module of {protocol} is not loaded, and opening a socket would load it into the host's kernel"
             ));
         }
         Ok(())

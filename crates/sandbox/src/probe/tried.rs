@@ -83,7 +83,7 @@ pub(super) fn reached(what: impl Into<String>) -> Tried {
     Ok(Observation::Reached(what.into()))
 }
 
-/// The result of a try without an error whose target was not there.
+/// Returns the result of a try that had no error but did not reach its target.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "callers return this value as a Tried"

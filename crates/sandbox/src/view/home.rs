@@ -1,4 +1,4 @@
-//! What the file view has of homes: programs in the caller's home, and a cache in the command's.
+//! The parts of home directories in the file view: programs in the caller's home, and a cache in the command's home.
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::symlink;
@@ -10,8 +10,8 @@ use egress_sys::mount::{move_mount, open_tree};
 use super::View;
 use super::step::{Step, make};
 
-/// Directories in the command's home in which package managers keep what they downloaded, and their
-/// names in the cache. Others use `~/.cache`, which is the cache itself.
+/// Directories in the command's home in which package managers keep downloaded files, and the names of these
+/// directories in the cache. Other package managers use `~/.cache`, which is the cache itself.
 pub const CACHES: [(&str, &str); 7] = [
     (".cargo", "cargo"),
     (".gradle", "gradle"),
@@ -23,14 +23,14 @@ pub const CACHES: [(&str, &str); 7] = [
 ];
 
 impl View {
-    /// Shows directories of the host in their places, although a directory above them is closed to
-    /// the command. Those that the file view does not contain are skipped.
+    /// Shows directories of the host at their own paths, although a directory above them is closed to the command.
+    /// Directories that the file view does not contain are skipped.
     ///
     /// # Errors
     /// Returns the error of `open_tree(2)` or `move_mount(2)`, with the path.
     pub fn show(&self, dirs: &[PathBuf]) -> io::Result<()> {
         let mut trees = Vec::new();
-        // All are held before the first directory above one of them is covered.
+        // All directories are opened before the first directory above one of them is covered.
         for dir in dirs {
             match find(&self.inside(dir)) {
                 Ok(held) => trees.push((dir, open_tree(&held).at("clone the mount of", dir)?)),
@@ -44,7 +44,7 @@ impl View {
         Ok(())
     }
 
-    /// Mounts the cache at `~/.cache`, and makes links to it where package managers look.
+    /// Mounts the cache at `~/.cache`, and links to it from the directories that package managers use.
     ///
     /// # Errors
     /// Returns the error of `move_mount(2)` or `symlink(2)`, with the path.

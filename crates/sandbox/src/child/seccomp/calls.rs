@@ -1,5 +1,5 @@
-//! The table of system calls, with the denied ones among the older calls and a decision on each
-//! newer call.
+//! The table of system calls. The table has the older calls that are not always allowed, and a decision on each newer
+//! call.
 //!
 //! `docs/system-calls.md` holds the same table; a test compares the two.
 //!
@@ -40,8 +40,7 @@ pub(super) struct Call {
 /// The first number that means the same call on all architectures. Every number from this one to
 /// [`NEWEST`] has a row.
 pub(super) const SHARED: i64 = 424;
-/// The newest call with a row. Calls that a newer kernel adds do not exist for the command until
-/// they are reviewed.
+/// The newest call with a row. Calls that a newer kernel adds do not exist for the command until they are reviewed.
 pub(super) const NEWEST: i64 = 471;
 /// The newest call among the architecture's own numbers. No call has a number between it and
 /// [`SHARED`].
@@ -100,8 +99,7 @@ const XATTR_AT: &str =
     "does the same as the older call, with a directory descriptor instead of a path";
 const OWN_PROCESS: &str = "requires the same rights as kill(2) and ptrace(2), so it reaches only the command's own processes";
 
-/// All decisions: on the older calls that are not always allowed, and on every call from [`SHARED`]
-/// on.
+/// The decisions on the older calls that are not always allowed, and on every call from [`SHARED`] on.
 pub(super) const CALLS: &[Call] = &[
     call("acct", libc::SYS_acct, Refused, MACHINE),
     call("add_key", libc::SYS_add_key, Refused, KEYS),
