@@ -148,8 +148,7 @@ pub fn receive(socket: &impl AsFd, flags: MsgFlags) -> io::Result<Received> {
     Ok(Received { bytes, fds })
 }
 
-/// Creates a rewound memory file that holds `bytes`. The file is sealed, so that nobody can change
-/// it.
+/// Creates a rewound memory file that holds `bytes`. The file is sealed, so that no process can change it.
 ///
 /// # Errors
 /// Returns the error of `memfd_create(2)`, `write(2)` or `fcntl(2)`.

@@ -139,7 +139,7 @@ pub(super) fn read(
 /// Reads the `N` bytes at an offset.
 ///
 /// # Errors
-/// Returns `InvalidData` if there are fewer bytes.
+/// Returns `InvalidData` if there are fewer than `N` bytes at the offset.
 pub(super) fn field<const N: usize>(bytes: &[u8], at: usize) -> io::Result<[u8; N]> {
     bytes
         .get(at..at + N)

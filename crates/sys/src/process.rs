@@ -138,10 +138,9 @@ pub(crate) fn alone() -> io::Result<()> {
     Err(io::Error::other("the process has more than one thread"))
 }
 
-/// Starts this same binary with `args` in `placement`. The process gets only the descriptors in
-/// `keep` in addition to the standard streams, an environment with just `LOCALDOMAIN`, and no
-/// blocked signals. It leads a new session without a terminal, so that no key of the caller's
-/// terminal signals it.
+/// Starts this same binary with `args` in `placement`. The process gets only the descriptors in `keep` in addition to
+/// the standard streams, an environment with just `LOCALDOMAIN`, and no blocked signals. The process leads a new
+/// session without a terminal, so that no key of the caller's terminal signals the process.
 ///
 /// # Errors
 /// Returns the error of `clone3(2)` or `execve(2)`, or an error while this process has more than

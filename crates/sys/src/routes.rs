@@ -107,7 +107,7 @@ pub(super) fn destination(route: &[u8], is_v4: bool) -> io::Result<IpAddr> {
     })
 }
 
-/// Whether the error means that a connection would fail for lack of a route as well.
+/// Whether the error shows that a connection would fail for lack of a route as well.
 fn has_no_route(error: &io::Error) -> bool {
     let errno = Errno::from_raw(error.raw_os_error().unwrap_or_default());
     matches!(

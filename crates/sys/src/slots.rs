@@ -44,12 +44,11 @@ impl SlotArray {
             )
         }?;
         let words: NonNull<AtomicU64> = start.cast();
-        // SAFETY: the mapping is `BYTES` long, page-aligned, readable, initialised by the kernel,
-        // and never unmapped, so it holds WORDS * SLOTS aligned words for 'static. The kernel
-        // changes the words while they are mapped. Atomics allow this. The pages are read-only: std
-        // allows only relaxed loads of at most a word from such memory (`std::sync::atomic`,
-        // "Atomic accesses to read-only memory"), and `words_of` makes only such loads. A BPF array
-        // never changes its size, so no page behind the mapping is removed.
+        // SAFETY: the mapping is `BYTES` long, page-aligned, readable, initialized by the kernel, and never unmapped,
+        // so it holds WORDS * SLOTS aligned words for 'static. The kernel changes the words while they are mapped,
+        // which atomics allow. The pages are read-only: std allows only relaxed loads of at most a word from read-only
+        // memory (`std::sync::atomic`, "Atomic accesses to read-only memory"), and `words_of` makes only relaxed loads
+        // of a word. A BPF array never changes its size, so no page behind the mapping is removed.
         let words = unsafe { std::slice::from_raw_parts(words.as_ptr(), BYTES.get() / 8) };
         Ok(Self { words })
     }
