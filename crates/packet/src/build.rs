@@ -65,8 +65,8 @@ pub fn build(inputs: PacketInputs, report: &EvidenceReport) -> Packet {
     }
 }
 
-/// Makes the member `verifier`. `trusted` is true and `signer_key` is present only if the evidence
-/// is valid.
+/// Makes the member `verifier`. If the evidence is valid, `trusted` is true and `signer_key` is present. Otherwise
+/// `trusted` is false and `signer_key` is absent.
 fn verifier(report: &EvidenceReport) -> Verifier {
     let verdict = match report.verdict {
         EvidenceVerdict::Valid => PacketVerdict::Valid,

@@ -1,5 +1,5 @@
-//! Checks an Audit Packet: its own rules, and whether it matches the evidence (evidence protocol,
-//! section 6). It also checks the members that Pipelock's verifiers do not check (section 6.3).
+//! Checks an Audit Packet: its own rules, and whether the packet matches the evidence (evidence protocol, section 6).
+//! This module also checks the members that Pipelock's verifiers do not check (section 6.3).
 use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
@@ -424,7 +424,8 @@ fn check_pages(
     if boundary.signer.is_none() {
         return;
     }
-    // The writer of the packet had its own key.
+    // The writer of a packet with the verdict `valid` had pinned the key of the receipts, so the pages show that
+    // verdict, whatever keys this verifier pins.
     let verdict = if packet.verifier.verdict == PacketVerdict::Valid {
         EvidenceVerdict::Valid
     } else {
@@ -451,7 +452,7 @@ fn verdict(
     let agrees = match stated {
         PacketVerdict::Valid | PacketVerdict::SelfConsistentOnly => consistent,
         PacketVerdict::Invalid => !consistent,
-        // An `error` in the packet is also correct for evidence without a receipt.
+        // Evidence without a receipt has the verdict `error` too.
         PacketVerdict::Error => report.verdict == EvidenceVerdict::Error,
         PacketVerdict::NotRun => true,
     };

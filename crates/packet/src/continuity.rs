@@ -11,8 +11,8 @@ use super::format::rows::BeatRow;
 use super::format::{BeatEvent, Row};
 
 const KEPT: usize = 10;
-/// The longest interval between heartbeats that a log may state, s. A longer interval would show
-/// too little.
+/// The longest interval between heartbeats that a log may state, s. A log with a longer interval would not show that
+/// the enforcement was continuous.
 const LONGEST_INTERVAL: u64 = 60;
 /// A heartbeat may be this many intervals late, because the machine may be busy.
 const LATE_FACTOR: i64 = 3;

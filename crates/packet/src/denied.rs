@@ -8,7 +8,7 @@ use super::format::words::{RelayVerdict, Transport};
 /// The reason of a name without an address, in Pipelock's words.
 pub(super) const NOT_RESOLVED: &str = "ssrf:name_not_resolved";
 
-/// Destination of attempts that are counted together because there are too many kinds of them.
+/// Destination of attempts that are counted together because their kinds are too many to be counted separately.
 pub const OTHERS: &str = "(others)";
 
 /// A destination that was denied, with the process and the reason.
@@ -60,8 +60,8 @@ impl Denied {
         }
     }
 
-    /// Returns the protocol and the reason. The guard against private addresses also finds names that have no address,
-    /// which is another matter.
+    /// Returns the protocol and the reason. The prefix of [`NOT_RESOLVED`] is left out, because the name has no
+    /// address, and no private address was denied.
     pub fn why(&self) -> String {
         let reason = match self.reason.as_str() {
             NOT_RESOLVED => "name_not_resolved",
@@ -71,8 +71,8 @@ impl Denied {
     }
 }
 
-/// Puts the most frequent attempts first, and equally frequent ones in natural order, for people. `boundary.json` has the
-/// order of [`sort`].
+/// Sorts for people: the most frequent attempts first, and equally frequent attempts in natural order. `boundary.json`
+/// has the order of [`sort`].
 pub fn in_natural_order<T>(rows: &mut [T], of: impl Fn(&T) -> (&Denied, u64)) {
     rows.sort_by(|a, b| {
         let ((a, a_count), (b, b_count)) = (of(a), of(b));
@@ -117,7 +117,7 @@ impl RelayRow {
                 let moved = self.bytes_up > 0 || self.bytes_down > 0;
                 !moved && (self.head_bytes == 0 || was_answered)
             }
-            // A tunnel in which the client named another server in a later `ClientHello`.
+            // In this tunnel, the client named another server in a later `ClientHello`.
             RelayVerdict::Unfinished => LATER_HELLO.contains(&self.reason.as_str()),
             RelayVerdict::Forwarded | RelayVerdict::Unknown(_) => false,
         };

@@ -1,10 +1,10 @@
 //! The formats of the files that the supervisor writes. Each row and each document has one type, which the writer and
 //! every reader use.
 //!
-//! Reading is lenient, so that files of earlier versions can be compared: unknown members are
-//! ignored, and absent members have their default. Every value that was read can be serialized, so
-//! printing a packet never fails. `deviations` finds the values that this version never writes, by
-//! serializing what was read and comparing.
+//! Reading is lenient, so that files of earlier versions can be compared: unknown members are ignored, and absent
+//! members have their default. Every value that was read can be serialized, so printing a packet never fails. To find
+//! the values that this version never writes, `deviations` serializes the value that was read and compares the result
+//! with the document.
 #[macro_use]
 mod define;
 

@@ -22,8 +22,8 @@ use alike::Alike;
 
 /// The maximum time between an event and its record, in ns. A busy machine writes late.
 const RECORDED_WITHIN: i128 = 15_000_000_000;
-/// The maximum time by which a row may be earlier than the row before it, in ns, if both rows were
-/// written as soon as they were made.
+/// The maximum time by which a row may be earlier than the previous row, in ns, if both rows were written as soon as
+/// they were made.
 const AT_ONCE: i128 = 1_000_000_000;
 /// The port of name servers.
 const DNS: u16 = 53;

@@ -30,7 +30,7 @@ pub struct Packet {
     pub summary: Summary,
     /// Result of the verifier when the packet was made.
     pub verifier: Verifier,
-    /// Inline copies of receipts. egress writes none.
+    /// Inline copies of receipts. egress does not write this member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipts: Option<Vec<Value>>,
     /// The scanners of the policy.
@@ -324,7 +324,7 @@ pub struct Posture {
     /// User id of the mediator.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_uid: Option<i64>,
-    /// Address of the mediator. egress writes none.
+    /// Address of the mediator. egress does not write this member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host_ip: Option<String>,
     /// Address of the command. Absent in audit mode.

@@ -6,10 +6,10 @@ use super::model::{
     RawSocketStatus, WebSocketFrameScanning,
 };
 
-/// Probes that look for an interface or a route other than loopback.
+/// Probes that search for an interface or a route other than loopback.
 pub const NO_WAY_OUT: [&str; 2] = ["interface_other_than_lo", "route"];
-/// Probes that connect to a destination directly. Such a probe counts as denied if its connection
-/// ends at the relay.
+/// Probes that connect to a destination directly. If the connection of one of these probes ends at the relay, the probe
+/// counts as denied.
 const REDIRECTED: [&str; 4] = [
     "direct_tcp_ipv4",
     "direct_tcp_mapped",

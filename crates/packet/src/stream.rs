@@ -18,7 +18,7 @@ impl<S: Read + Seek> Source for S {}
 pub struct FileDigest {
     /// Name in the packet directory.
     pub name: String,
-    /// SHA-256, lowercase hex. If the file cannot be hashed, the reason.
+    /// SHA-256, lowercase hex, or the reason why the file cannot be hashed.
     pub sha256: String,
     /// Size in bytes, if it is known.
     pub size: Option<u64>,

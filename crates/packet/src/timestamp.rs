@@ -74,9 +74,9 @@ pub fn request(attestation: &[u8], nonce: &[u8]) -> Result<Vec<u8>, String> {
     write().map_err(|error| error.to_string())
 }
 
-/// Checks a reply over `attestation`: the status, the imprint, the `nonce` if it is known, the
-/// signature, and the purpose of the signer's certificate. With `roots`, the certificate must also
-/// lead to one of these roots at the time in the token.
+/// Checks that a reply is a valid time stamp of `attestation`. Checks the status, the imprint, the signature, and the
+/// purpose of the signer's certificate, and also the nonce if `nonce` is given. If `roots` are given, the certificate
+/// must also lead to one of them at the time in the token.
 ///
 /// # Errors
 /// Returns a [`Problem`] for the first check that fails.

@@ -99,7 +99,8 @@ impl IdentityDigest {
     }
 }
 
-/// Returns the signers that the writer of an attested packet had pinned.
+/// Returns whether the writer of an attested packet had pinned the signer of the boundary and the signer of the
+/// receipts. Returns `None` without a valid attestation or without `boundary.json`.
 pub(super) fn writers_pins(
     predicate: Option<&Predicate>,
     boundary_document: Option<&BoundaryDocument>,
@@ -110,7 +111,9 @@ pub(super) fn writers_pins(
     })
 }
 
-/// Checks the attestation, and returns whether its signer is pinned. Without an attestation, there is no signer to pin.
+/// Checks the attestation. Returns the report on the attestation, if the packet has one, and whether its signer is
+/// pinned. For a pending attestation, the signer is the key that will sign. Without an attestation, the second value is
+/// true, because the missing attestation already caps the grade.
 pub(super) fn check_attestation(
     attestation: Attestation,
     keys: &[VerifyingKey],

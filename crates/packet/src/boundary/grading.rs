@@ -121,7 +121,7 @@ mod tests {
     use super::*;
     use crate::format::boundary::{Control, Mode, Probe, ProbeOutcome, Probes};
 
-    /// What the grade of a packet depends on here.
+    /// The facts from which these functions compute the caps of the grade.
     struct Facts {
         capsule: Option<CapsuleReport>,
         document: BoundaryDocument,

@@ -286,7 +286,7 @@ documents! {
         /// Directories of programs in the caller's home that the command could read, although other users may not enter
         /// the home.
         home_tools: Vec<Name>,
-        /// The directory of `--cache`, in which earlier commands may have written. Null if there was none.
+        /// The directory of `--cache`, in which earlier commands may have written. Null if the run had no `--cache`.
         cache: Option<Name>,
     }
 
@@ -348,8 +348,7 @@ documents! {
 
     /// The handling of the command's output.
     Output {
-        /// Whether the caller is a CI system that executes commands in its log. egress then defused
-        /// such commands.
+        /// Whether the caller is a CI system that executes commands in its log. If so, egress defused these commands.
         guarded: bool,
         /// Whether the runner was set to ignore commands in its log while the command ran.
         stop_commands: bool,

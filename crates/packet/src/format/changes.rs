@@ -74,7 +74,7 @@ words! {
         NewGitDirectory = "new_git_directory",
         /// The owner of the workspace lacks the permission.
         NotPermitted = "not_permitted",
-        /// Another file system is mounted there.
+        /// Another file system is mounted at the path.
         OtherFileSystem = "other_file_system",
         /// The path is a symbolic link that points outside the workspace.
         PointsOutside = "points_outside",

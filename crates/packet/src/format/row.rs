@@ -140,8 +140,8 @@ impl Row {
     }
 
     /// Returns the first part of the row that this version never writes. `line` is the row as a line of the flow log.
-    /// Rows about the kernel are made of this version's own words, so only rows that hold another process's words are
-    /// checked.
+    /// Only rows with text from another process are checked, because the supervisor makes the rows about the kernel
+    /// from its own words.
     pub fn unwritable(&self, line: &[u8]) -> Option<String> {
         if !matches!(self, Self::Relay(_) | Self::Resolver(_)) {
             return None;

@@ -46,7 +46,7 @@ documents! {
         exe: Option<Name>,
         /// Socket cookie. 0 if the hook has no cookie.
         cookie: u64,
-        /// Kernel monotonic time of the call, ns. Together with the cookie, it identifies the connection.
+        /// Kernel monotonic time of the call, ns. The time and the cookie together identify the connection.
         connect_ns: u64,
         /// Number of attempts that the row counts.
         count: Exactly<1>,

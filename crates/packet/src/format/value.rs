@@ -84,7 +84,7 @@ texts! {
     Sha256: "^[0-9a-f]{64}$", |text| is_hex(text, 64);
     /// 16 lowercase hexadecimal digits.
     Hex16: "^[0-9a-f]{16}$", |text| is_hex(text, 16);
-    /// The hash of a row, or `genesis` before the first.
+    /// The hash of a row, or `genesis` before the first row.
     Head: "^([0-9a-f]{64}|genesis)$", |text| is_hex(text, 64) || text == GENESIS;
     /// Permission bits, four octal digits.
     OctalMode: "^[0-7]{4}$", |text| text.len() == 4 && text.bytes().all(|byte| matches!(byte, b'0'..=b'7'));

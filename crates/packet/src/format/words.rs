@@ -18,19 +18,21 @@ words! {
 
     /// The decision of a hook about an attempt.
     KernelVerdict {
-        /// Denied with `EPERM`.
+        /// The hook denied the attempt with `EPERM`.
         Denied = "denied",
-        /// Not changed, because the destination is the boundary's loopback.
+        /// The hook did not change the attempt, because the destination is the boundary's loopback.
         Local = "local",
-        /// Denied. A library only compared addresses, and would not have sent data.
+        /// The hook denied the attempt. The attempt was made by a library that only compares addresses and sends no
+        /// data.
         Probe = "probe",
-        /// Not changed, because the destination is the explicit proxy port.
+        /// The hook did not change the attempt, because the destination is the explicit proxy port.
         Proxy = "proxy",
         /// The connection was sent to the relay.
         Redirected = "redirected",
-        /// Not changed in an audit. A boundary would deny the attempt.
+        /// The hook did not change the attempt, because the run is an audit. A boundary would deny the attempt.
         WouldDeny = "would_deny",
-        /// Not changed in an audit. A boundary would send the connection to the relay.
+        /// The hook did not change the attempt, because the run is an audit. A boundary would send the connection to
+        /// the relay.
         WouldRedirect = "would_redirect",
     }
 
@@ -74,7 +76,7 @@ words! {
         Allowed = "allowed_unix",
         /// No socket has the address inside the boundary.
         Unreachable = "unreachable",
-        /// No socket has the address, and only a library used it to look for a name service cache.
+        /// No socket has the address. Only a library used the address, to find a name service cache.
         Probe = "probe",
         /// The kernel program could not read the address.
         Unread = "unread",
@@ -106,9 +108,9 @@ words! {
 
     /// The decision of a hook about a connection or datagram of the mediator.
     MediatorVerdict {
-        /// Denied.
+        /// The hook denied the connection or datagram.
         Denied = "denied",
-        /// Denied. The program would not have sent data.
+        /// The hook denied the attempt. The program would not have sent data.
         Probe = "probe",
     }
 
@@ -146,7 +148,7 @@ words! {
         Refused = "refused",
         /// The mediator denied the request, and the mark on the answer shows that the mediator sent the answer.
         Blocked = "blocked",
-        /// The answer looks like a denial by the mediator, but an origin can imitate such a denial.
+        /// The answer looks like a denial by the mediator, but an origin may have written the answer.
         Answered = "answered",
         /// An error ended the exchange.
         Failed = "failed",

@@ -1,4 +1,4 @@
-//! Consistent rows have no contradictions, and each contradiction is reported.
+//! Tests that consistent rows have no contradictions, and that each contradiction is reported.
 use pipelock_receipts::json::{MAX_DEPTH, parse};
 use serde_json::{Value, json};
 

@@ -13,8 +13,8 @@ pub enum Writer {
     Builtin,
     /// A Pipelock whose receipts have sessions (3.x).
     Pipelock,
-    /// An older Pipelock. It signs an action only if the action was denied or ended without an
-    /// error. It does not sign the port of a tunnel.
+    /// An older Pipelock. An older Pipelock signs an action only if the action was denied or ended without an error,
+    /// and does not sign the port of a tunnel.
     #[default]
     OldPipelock,
 }

@@ -28,12 +28,12 @@ pub enum Disagreement {
     OtherLayer,
     /// A denial is signed because a host is not on the allow-list, but the allow-list has the host.
     DeniedThoughListed,
-    /// A receipt has a verdict, target, action type, or side effects that the mediator never signs
-    /// for such a request.
+    /// A receipt has a verdict, target, action type, or side effects that the mediator never signs for a request of
+    /// this kind.
     OtherForm,
     /// More bytes are signed for a target than the relay carried.
     MoreBytes,
-    /// An action is signed for a time at which the relay sent no such request.
+    /// An action is signed for a time at which the relay sent no matching request.
     OtherTime,
     /// Actions are signed for times outside the run.
     OutsideRun,

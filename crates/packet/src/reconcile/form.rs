@@ -49,7 +49,7 @@ pub(super) fn is_builtin(receipt: &Receipt<'_>) -> bool {
     fits && has_method && is_classified && !has_user && is_whole
 }
 
-/// Whether a Pipelock writes such a receipt. Pipelock before 3.0 does not support QUERY.
+/// Whether a Pipelock writes receipts of this form. Pipelock before 3.0 does not support QUERY.
 pub(super) fn is_pipelock(receipt: &Receipt<'_>) -> bool {
     let stated = receipt.reversibility;
     let has_class = match receipt.method {
@@ -73,7 +73,7 @@ pub(super) fn is_of_sessions(receipt: &Receipt<'_>) -> bool {
     }
 }
 
-/// Whether a mediator writes such a session record.
+/// Whether a mediator writes session records of this form.
 pub(super) fn is_session(seen: &Seen<'_>) -> bool {
     seen.text("verdict") == "allow"
         && seen.text("transport") == "receipt_session"

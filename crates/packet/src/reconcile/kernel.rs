@@ -29,7 +29,7 @@ struct Connection {
     served: u64,
     /// Bytes from the command in the relay's rows.
     up: u64,
-    /// Bytes that the framing of the bodies may have taken: five more for a chunk of one byte.
+    /// Bytes that the framing of the bodies may have taken: five for each byte of a body, as in chunks of one byte.
     framing: u64,
 }
 

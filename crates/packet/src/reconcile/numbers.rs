@@ -1,4 +1,4 @@
-//! Compares the numbers and the times of the requests to one target with those that are signed.
+//! Compares the numbers and the times of the requests to one target with the numbers and times in the receipts.
 use std::collections::BTreeMap;
 
 use super::circumstances::Writer;
@@ -15,7 +15,7 @@ use super::times::Tolerance;
 const TUNNEL_SLACK: u64 = 16 << 10;
 /// Status of a tunnel that was opened.
 const TUNNEL_OPEN: u16 = 200;
-/// Codes with which a Pipelock closes a WebSocket at its end, and because of a message or an address.
+/// Codes with which a Pipelock closes a WebSocket: after a normal end, and because of a message or an address.
 const CLOSE_NORMAL: u16 = 1000;
 const CLOSE_BY_POLICY: u16 = 1008;
 
@@ -55,7 +55,8 @@ pub(super) fn compare(
     }
 }
 
-/// Compares what is signed for one target with requests that may include others than those that were signed.
+/// Compares the receipts for one target with requests to it. The requests may include requests that are not signed for
+/// this target.
 pub(super) fn compare_signed(
     writer: Writer,
     target: &Target,

@@ -39,10 +39,10 @@ impl OutcomeReceipt {
         }
     }
 
-    /// Returns two flags: whether no mediator writes such an outcome, and whether an outcome that a
-    /// mediator does write leaves out a number. A Pipelock states both numbers of a complete
-    /// action, and the status of every action that did not end before its answer. The built-in
-    /// mediator always states both numbers.
+    /// Returns two flags. The first states that no mediator writes an outcome like this one. The second states that a
+    /// mediator may write this outcome although it leaves out a number. A Pipelock states both numbers of a complete
+    /// action, and the status of every action that did not end before its answer. The built-in mediator always states
+    /// both numbers.
     pub(super) fn faults(&self) -> [bool; 2] {
         let has_its_numbers = match (self.status, self.bytes) {
             (Some(_), Some(_)) => true,

@@ -28,8 +28,7 @@ pub(super) struct Receipt<'a> {
     pub(super) is_delegated: bool,
 }
 
-/// Returns the first half of the SHA-256 of texts. Half of it is long enough to make collisions
-/// infeasible.
+/// Returns the first half of the SHA-256 of texts. Half of a SHA-256 is long enough to make collisions infeasible.
 pub(super) fn digest(texts: &[&str]) -> u128 {
     let mut hasher = Sha256::new();
     for text in texts {

@@ -173,7 +173,7 @@ pub struct Receipts {
     pub(super) hidden: BTreeMap<String, Actions>,
     /// Denials by the allow-list, by host.
     off_list: BTreeMap<String, u64>,
-    /// Messages and denied messages, by their `WebSocket`. Each denied message ends it.
+    /// Messages and denied messages, by their `WebSocket`. Each denied message ends its `WebSocket`.
     pub(super) frames: BTreeMap<Option<Target>, (u64, u64)>,
     /// Number of receipts that the built-in mediator does not write.
     pub(super) unlike_builtin: u64,
@@ -353,7 +353,7 @@ impl Receipts {
         actions.add(action);
     }
 
-    /// Counts receipts that no honest mediator writes.
+    /// Counts receipts that no mediator writes while it works as designed.
     fn form(&mut self, receipt: &Receipt<'_>) {
         if receipt.action_type.is_empty() {
             return;

@@ -108,7 +108,7 @@ impl Target {
         self.port.is_none() || !matches!(self.path, Path::Known(_))
     }
 
-    /// Whether both may be the same request, and one of the two targets hides or omits a part.
+    /// Whether both targets may belong to the same request, and one of the two hides or omits a part.
     pub(super) fn is_partial_of(&self, other: &Self) -> bool {
         (self.is_partial() || other.is_partial()) && self.may_be(other)
     }
@@ -118,7 +118,7 @@ impl Target {
         (&self.transport, &self.host)
     }
 
-    /// Whether both may be the same request, if one of the two targets hides or omits a part.
+    /// Whether both targets may belong to the same request, if one of the two hides or omits a part.
     pub(super) fn may_be(&self, other: &Self) -> bool {
         let port = self.port.is_none() || other.port.is_none() || self.port == other.port;
         let scheme =

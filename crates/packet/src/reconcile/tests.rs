@@ -1,4 +1,4 @@
-//! Honest records agree, and each way in which one recorder can contradict the others is reported.
+//! Tests that consistent records agree, and that each way in which one recorder can contradict the others is reported.
 mod builtin;
 mod ends;
 mod hidden;
@@ -40,7 +40,7 @@ fn strict(hosts: &[&str]) -> Allowed {
     Allowed::strict(list)
 }
 
-/// The disagreement that reports a lie, and the lie.
+/// The id of a disagreement, and an edit of the records that causes it.
 type Lie = (&'static str, fn(&mut Run));
 
 #[derive(Clone)]

@@ -19,8 +19,8 @@ impl Statements<'_> {
     }
 }
 
-/// Checks `redact` against the policy, because fewer members are compared if the mediator redacts.
-/// Checks `posture` against the receipts, because they show whether they sign the capsule.
+/// Checks `redact` against the policy, because fewer members are compared if the mediator redacts. Checks `posture`
+/// against the receipts, because `posture` states whether the receipts sign the capsule.
 fn check(
     facts: &Pipelock,
     is_bound: Option<bool>,

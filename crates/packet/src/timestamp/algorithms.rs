@@ -59,9 +59,8 @@ pub(super) static ALL: Algorithms = &[
     &RSA_256, &RSA_384, &RSA_512, &P256_256, &P256_384, &P256_512, &P384_256, &P384_384, &P384_512,
 ];
 
-/// Returns the algorithms for a token's signature. The identifiers of the signature and of the
-/// digest must agree. For RSA, OpenSSL and others write the kind of the key as the signature's
-/// identifier.
+/// Returns the algorithms for a token's signature. The identifiers of the signature and of the digest must agree. For
+/// RSA, OpenSSL and others write the identifier of the key type in place of the signature's identifier.
 pub(super) fn of(signature: ObjectIdentifier, digest: ObjectIdentifier) -> Option<Algorithms> {
     const RSA: &str = "1.2.840.113549.1.1.1";
     const NAMED: [(&str, ObjectIdentifier, Algorithms); 6] = [

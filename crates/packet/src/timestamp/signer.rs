@@ -283,7 +283,7 @@ fn find(
         .ok_or_else(|| Problem::new(&rules::SIGNER, expected, "no such certificate in the token"))
 }
 
-/// Returns the certificates of a token. Other kinds in the same set are skipped.
+/// Returns the certificates of a token. Other kinds of objects in the same set are skipped.
 fn certificates(signed: &SignedData<'_>) -> impl Iterator<Item = Vec<u8>> {
     let all = signed.certificates.iter().flat_map(|set| set.iter());
     all.filter(|one| one.tag() == Tag::Sequence)

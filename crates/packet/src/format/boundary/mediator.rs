@@ -36,8 +36,8 @@ pub enum MediatorDocument {
     Unknown,
 }
 
-/// Serializes a kind that this version does not have. The empty name replaces the word of the
-/// variant, so that `deviations` reports any kind, even that word.
+/// Serializes a kind that this version does not have. The serialized name is empty, so that `deviations` reports every
+/// unknown kind, even a kind with the name of this variant.
 #[cfg_attr(
     feature = "schema",
     expect(dead_code, reason = "schemas describe only known kinds")

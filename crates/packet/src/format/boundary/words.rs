@@ -18,7 +18,7 @@ words! {
     Dns {
         /// The stub resolver answers each name with a synthetic address.
         Synthetic = "synthetic",
-        /// There is no stub resolver, so no name resolves.
+        /// The run has no stub resolver, so no name resolves.
         Deny = "deny",
     }
 

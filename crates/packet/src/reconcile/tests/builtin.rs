@@ -1,4 +1,4 @@
-//! Lies of the built-in mediator.
+//! Edits of the built-in mediator's receipts that contradict the other records.
 use serde_json::json;
 
 use super::*;
@@ -228,7 +228,7 @@ fn a_request_that_failed_at_the_mediator_is_signed_as_failed() {
     assert_eq!(named(&run, OLD_PIPELOCK), Vec::<&str>::new());
     run.denial(1, "forward", "GET", "http://a.test:8082/");
     assert_eq!(named(&run, BUILTIN), ["failed_otherwise"]);
-    // What was not answered was connected before.
+    // The mediator connected before the origin failed to answer.
     let mut run = failed("fetch_failed");
     assert_eq!(named(&run, BUILTIN), ["no_connection"]);
     run.opened(8082, 100);

@@ -54,7 +54,8 @@ fn a_target_with_a_missing_part_is_compared_too() {
         }
         run
     };
-    // The tunnel to no port is not the one that was requested, and neither is a request without a scheme.
+    // A tunnel to no port differs from the tunnel that was requested. A target without a scheme differs from the target
+    // that was requested.
     let mut tunnel = run(
         "connect",
         "CONNECT",

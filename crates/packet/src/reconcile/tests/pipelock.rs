@@ -1,4 +1,4 @@
-//! Honest runs of a Pipelock, and its lies.
+//! Consistent runs of a Pipelock, and edits of its receipts that contradict the other records.
 use serde_json::json;
 
 use super::*;
