@@ -120,7 +120,8 @@ pub(super) fn disabled() -> Refusal {
     )
 }
 
-/// Sends the request and waits for the head of the answer.
+/// Sends the request, waits for the head of the answer, and returns the answer with the connection to the origin. An
+/// error is the reason word of the outcome.
 async fn exchange(
     mediator: &BuiltinMediator,
     origin: TcpStream,

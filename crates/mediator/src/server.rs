@@ -63,7 +63,8 @@ impl BuiltinMediator {
         self.ledger.close("graceful_shutdown")
     }
 
-    /// Serves until `stop` completes or a receipt cannot be written, and then closes the listener.
+    /// Serves until `stop` completes or a receipt cannot be written, and then closes the listener. Returns the error if
+    /// a receipt could not be written.
     async fn until_stopped(
         self: Arc<Self>,
         listener: TcpListener,
@@ -225,8 +226,8 @@ async fn ended<T>(connection: impl Future<Output = Result<T, hyper::Error>>) {
     drop(connection.await);
 }
 
-/// Returns the error of an ambiguous request that the HTTP library accepts. The library itself rejects or resolves
-/// ambiguous lengths.
+/// Returns the error text if the request is ambiguous but the HTTP library accepts it. The library itself rejects or
+/// resolves ambiguous lengths.
 fn framing_fault<B>(request: &Request<B>) -> Option<&'static str> {
     let hosts = request.headers().get_all(HOST).iter().count();
     (hosts > 1).then_some("more than one Host header\n")

@@ -67,8 +67,8 @@ pub struct BoundaryReport {
     pub findings: Vec<Finding>,
 }
 
-/// Checks the files of the boundary against the `report` on the receipts and the `packet`. `keys` are the pinned keys
-/// of the boundary.
+/// Checks the files of the boundary against the `report` on the receipts and the `packet`, and computes the grade.
+/// `keys` are the pinned keys of the boundary.
 pub fn judge(
     mut files: BoundaryFiles<'_>,
     packet: Option<&Packet>,

@@ -45,7 +45,7 @@ impl Denied {
         named == Some(layer)
     }
 
-    /// Returns the layer and the reason that the answer names.
+    /// Returns the layer and the reason, if the answer names them.
     pub(super) fn claimed(&self) -> Option<&str> {
         let (_, claimed) = self.reason.split_once(": ")?;
         self.answered_with().map(|_| claimed)
@@ -60,8 +60,8 @@ impl Denied {
         }
     }
 
-    /// Returns the protocol and the reason. The prefix of [`NOT_RESOLVED`] is left out, because the name has no
-    /// address, and no private address was denied.
+    /// Returns the protocol and the reason. The prefix of `ssrf:name_not_resolved` is left out, because the name has no
+    /// address, so no private address was denied.
     pub fn why(&self) -> String {
         let reason = match self.reason.as_str() {
             NOT_RESOLVED => "name_not_resolved",

@@ -232,7 +232,7 @@ impl Identity {
         }
     }
 
-    /// Returns the value of a member, or of a name that the caller bound.
+    /// Returns the value of the member or bound name `name`, if it has one.
     pub fn value(&self, name: &str) -> Option<&str> {
         let member = self
             .members()

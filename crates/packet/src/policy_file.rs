@@ -11,9 +11,9 @@ use super::format::boundary::BoundaryDocument;
 use super::model::Packet;
 use super::rules;
 
-/// Returns the hashes in receipts that must be equal to the hash of the file. Only the built-in
-/// mediator and Pipelock 2.x sign the hash of the file, and they write no version 2 receipts.
-/// Pipelock 3.x signs the hash of a canonical form. That hash cannot be recomputed here.
+/// Returns the hashes in receipts that must be equal to the hash of the file. The built-in mediator and Pipelock 2.x
+/// sign the hash of the file, and neither writes version 2 receipts. For Pipelock 3.x, returns `None`, because Pipelock
+/// 3.x signs the hash of a canonical form, which cannot be recomputed here.
 fn hashes<'r>(
     report: &'r EvidenceReport,
     boundary_document: Option<&BoundaryDocument>,

@@ -383,7 +383,7 @@ impl Pipelock {
     }
 }
 
-/// Writes the policy with the keys of `attempt`, and the capsule of a run under it.
+/// Writes and returns the policy with the keys of `attempt`, and the capsule of a run under this policy.
 fn write_policy(
     files: &Files,
     setup: &Setup<'_>,

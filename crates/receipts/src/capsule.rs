@@ -325,7 +325,8 @@ fn instant(text: &str) -> Option<OffsetDateTime> {
     OffsetDateTime::parse(text, &Rfc3339).ok()
 }
 
-/// Checks that the hashes that `session_open` signed are the hashes of this capsule.
+/// Checks that `session_open` binds this capsule: its hash, its signer, its signature, and its user id. Returns whether
+/// all of these match.
 fn check_binding(
     capsule: &Capsule,
     session: Option<&SessionFacts>,

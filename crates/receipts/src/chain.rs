@@ -209,8 +209,8 @@ impl ActionChain {
         self.gap = true;
     }
 
-    /// Makes the receipt's key the key of the chain. An untrusted key is a finding. The key is
-    /// still used, so that one cause makes one finding.
+    /// Makes the receipt's key the key of the chain, and returns `false` if the text is not a usable key. An untrusted
+    /// key is a finding, but is still used, so that one cause makes one finding.
     fn set_signer(
         &mut self,
         receipt: &Receipt<'_, '_>,
@@ -247,8 +247,8 @@ impl ActionChain {
         true
     }
 
-    /// Checks a change of keys (section 2.6). The marker alone does not make the new key trusted,
-    /// so the new key must be pinned.
+    /// Checks a change of keys (section 2.6), and returns whether the new key can be used. The marker alone does not
+    /// make the new key trusted, so the new key must be pinned.
     fn transition(
         &mut self,
         receipt: &Receipt<'_, '_>,

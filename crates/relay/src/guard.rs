@@ -142,7 +142,8 @@ impl Guard {
 }
 
 impl GuardState {
-    /// Returns how many of `bytes` belong to the body. At the end of the body, the state becomes `Head`.
+    /// Returns how many of `bytes` belong to the body, and the error if the bytes are not a valid body. At the end of
+    /// the body, the state becomes `Head`.
     fn take_body(&mut self, bytes: &[u8]) -> (usize, Option<HeadError>) {
         let (taken, done) = match self {
             Self::Head { .. } => return (0, None),

@@ -57,7 +57,7 @@ impl<'t> Handshake<'t> {
         }
     }
 
-    /// Returns why a later hello of the client was denied.
+    /// Returns the reason word and the alert if a later hello of the client was denied.
     pub(super) fn refused(&self) -> Option<(&'static str, Alert)> {
         self.refused
     }

@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use super::netlink::{Answer, read};
 use super::{routes, sock_diag};
 
-/// Parses one datagram as the answer to each kind of request of this crate. Returns the destination of each entry, if
-/// it has one, the bytes of memory, and whether the answer is complete.
+/// Parses one datagram as the answer to each kind of request of this crate. Returns the destination of each entry (if
+/// the entry has one), the bytes of memory, and whether the answer is complete.
 ///
 /// # Errors
 /// Returns the errors of the parsers.

@@ -268,9 +268,9 @@ fn clone(placement: Placement<'_>) -> io::Result<Option<Child>> {
         raw::pointer(&raw mut arguments),
         size_of::<libc::clone_args>(),
     ];
-    // SAFETY: `arguments` is a block of the given size, and the kernel writes a descriptor to `pidfd`. The child has its own
-    // memory, since `CLONE_VM` is not among the flags (checked), and without a stack it continues here, as after fork(2).
-    // This thread is the only one (checked), so no lock of the C library is held in the child.
+    // SAFETY: `arguments` is a block of the given size, and the kernel writes a descriptor to `pidfd`. The child has
+    // its own memory, since `CLONE_VM` is not among the flags (checked), and without a stack it continues here, as
+    // after fork(2). This thread is the only one (checked), so no lock of the C library is held in the child.
     let pid = unsafe { raw::call(libc::SYS_clone3, block) }?;
     if pid == 0 {
         return Ok(None);

@@ -6,8 +6,8 @@ use egress_policy::allowed::Allowed;
 use super::receipts::{ALLOW_LIST, Receipts};
 use crate::denied::Attempts;
 
-/// Separates the answers that the receipts confirm from the others. Each signed denial confirms one answer. Answers
-/// that name the layer come first, because they are more specific.
+/// Returns the answers that the receipts confirm, and the other answers. Each signed denial confirms one answer.
+/// Answers that name the layer are compared first, because they are more specific.
 pub fn confirmed(
     answers: Attempts,
     receipts: &Receipts,

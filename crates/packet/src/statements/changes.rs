@@ -90,7 +90,7 @@ impl Statements<'_> {
     }
 }
 
-/// Reads the document. Parts that this version does not write cap the grade.
+/// Reads the document, or returns `None` if it cannot be read. Parts that this version does not write cap the grade.
 fn read(bytes: &[u8], caps: &mut Caps) -> Option<ChangesDocument> {
     let read = parse_bytes(bytes, MAX_DEPTH)
         .map_err(|error| error.to_string())

@@ -103,7 +103,7 @@ impl<'t> Checker<'t> {
         }
     }
 
-    /// Checks a version 1 receipt and returns its hash.
+    /// Checks a version 1 receipt. Returns its hash, or `None` if the receipt cannot be read.
     pub(super) fn action(
         &mut self,
         detail: &Node<'_>,

@@ -348,8 +348,7 @@ fn run_probes(plan: &StagePlan, scene: Option<Box<Scene>>, control: &Control) ->
     control.send(&FromInit::Probed { found })
 }
 
-/// Starts the command. Returns `None` if the command could not be executed. That case is already
-/// reported.
+/// Starts the command. Returns `None` if the command could not be executed, which the child has then reported.
 fn start_agent(
     plan: &StagePlan,
     terminal: Option<OwnedFd>,

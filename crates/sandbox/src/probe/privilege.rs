@@ -71,7 +71,7 @@ const ENDED_WITHIN_MS: u16 = 100;
 /// Interval between two checks of the program's state.
 const CHECK_EVERY_MS: u16 = 1;
 
-/// Returns the effective user of a program when it ended, and whether the program had a capability.
+/// Executes a program, and returns its effective user and whether it had a capability.
 fn rights(program: &CStr, arguments: &[&CStr]) -> io::Result<(u32, bool)> {
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let Some(child) = process::fork()? else {
@@ -109,7 +109,7 @@ fn rights(program: &CStr, arguments: &[&CStr]) -> io::Result<(u32, bool)> {
     })
 }
 
-/// Reads the effective user from the text of `/proc/PID/status`, and whether there is a capability.
+/// Reads the effective user from the text of `/proc/PID/status`, and whether the process has a capability.
 fn privileges_in(status: &str) -> Option<(u32, bool)> {
     let word = |name: &str, number: usize| {
         let line = status.lines().find_map(|line| line.strip_prefix(name))?;
