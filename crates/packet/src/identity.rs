@@ -384,7 +384,7 @@ mod tests {
             for name in read.chain([&"CI", &system.mark.0]) {
                 assert!(preserved.contains(name), "{path}: {name} is not preserved");
             }
-            // The job of the GitHub example does not verify. The action of this project does.
+            // The job of the GitHub example does not verify the packet, because the action of this project verifies it.
             if provider == "github_actions" {
                 continue;
             }

@@ -340,9 +340,8 @@ impl Pipelock {
         }
     }
 
-    /// Returns whether a Pipelock that does not exit has written everything. This is true if the
-    /// last entry closes the session, or if there is no entry and Pipelock printed that it has
-    /// stopped.
+    /// Returns whether a Pipelock that does not exit has written everything. Returns true if the last entry closes the
+    /// session, or if there is no entry and Pipelock printed that it has stopped.
     fn has_finished(&mut self) -> bool {
         if self.tally.read_on(&self.files.evidence).is_err() {
             return false;

@@ -19,8 +19,8 @@ fn unquoted_wildcard(source: &str) -> Option<String> {
     ))
 }
 
-/// Returns the line and the text of a mistake up to the line `stopped`, at which the parser stopped: a
-/// tab, an indentation, or an unquoted `*`.
+/// Searches the lines up to `stopped`, at which the parser stopped, for a tab, a wrong indentation, or an unquoted `*`.
+/// Returns the line and the text of the first mistake.
 pub(super) fn mistake(text: &str, stopped: u64) -> Option<(u64, String)> {
     let mut levels: Vec<usize> = vec![0];
     let mut above = "";

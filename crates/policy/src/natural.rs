@@ -19,14 +19,14 @@ pub fn compare(a: &str, b: &str) -> Ordering {
     }
 }
 
-/// The digits at the start of a text, or everything before its first digit, and the rest.
+/// Splits a text after the digits at its start, or before its first digit if it starts with another character.
 fn first_part(text: &str) -> (&str, &str) {
     let starts_with_digit = text.starts_with(|first: char| first.is_ascii_digit());
     let end = text.find(|next: char| next.is_ascii_digit() != starts_with_digit);
     text.split_at(end.unwrap_or(text.len()))
 }
 
-/// The digits without leading zeros, if the part is a number.
+/// Returns the digits without leading zeros, if the part is a number.
 fn number(part: &str) -> Option<&str> {
     let is_number = part.starts_with(|first: char| first.is_ascii_digit());
     is_number.then(|| part.trim_start_matches('0'))

@@ -194,7 +194,7 @@ pub fn schema() -> Value {
     schema
 }
 
-/// The keys of a section. The type of a section has the name of its key in camel case.
+/// Returns the keys of a section. The type of a section has the name of its key in camel case.
 fn properties<'s>(schema: &'s mut Value, section: &str) -> Option<&'s mut Map<String, Value>> {
     if section.is_empty() {
         return schema.get_mut("properties")?.as_object_mut();

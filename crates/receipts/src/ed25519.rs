@@ -1,5 +1,5 @@
 //! Checks many Ed25519 signatures by few keys. The verdicts are equal to the verdicts of `verify_strict`, and a check
-//! takes half of the time.
+//! takes half as long.
 //!
 //! `verify_strict` accepts a signature `(R, s)` of `M` by the key `A` if `s` is reduced, neither `A` nor `R` is of
 //! small order, and `sB - kA` is encoded as the bytes of `R`, where `k` is the SHA-512 of `R`, `A`, and `M`. This

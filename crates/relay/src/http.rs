@@ -304,7 +304,7 @@ fn judge(
         return Err(Refused(405, "connect_not_to_proxy"));
     }
     let host = host_field(headers)?;
-    // A synthetic address in the request stands for its host name here too.
+    // A synthetic address in the request stands for its host name.
     let is_target = |text: &str| {
         authority::parse(text, Some(80))
             .is_some_and(|(host, port)| relay.target(host, port).as_ref() == Ok(target))

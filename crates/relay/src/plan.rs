@@ -13,7 +13,6 @@ use super::limits::Limits;
 /// `uid`/`gid`, and installs its seccomp filter. After that, the process sends [`Report::Ready`] on the control socket
 /// (`SOCK_SEQPACKET`, one JSON text per message). When the supervisor shuts down its end for writing, the relay stops
 /// accepting, closes open connections, reports the last flows, and exits with 0.
-/// reports the last flows, and exits with 0.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RelayPlan {

@@ -447,7 +447,7 @@ mod tests {
         };
         let forwarded = row(&cut(FlowVerdict::Forwarded, "")).await;
         assert_eq!(forwarded, words("unfinished", "client_closed", 7));
-        // The denial is recorded, however much of its page was read.
+        // The denial is recorded, even if the client read only a part of the page.
         let blocked = row(&cut(FlowVerdict::Blocked, "allowlist:x")).await;
         assert_eq!(blocked, words("blocked", "allowlist:x", 7));
         reporter.end();

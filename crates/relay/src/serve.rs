@@ -35,7 +35,7 @@ pub struct Sockets {
     pub dns_tcp: Option<std::net::TcpListener>,
 }
 
-/// Serves until `stop` completes. Then it closes open connections, and returns when every report was sent.
+/// Serves until `stop` completes. After that, closes open connections, and returns when every report was sent.
 ///
 /// # Errors
 /// Fails if a socket cannot be registered with the runtime. After an error, nothing was served.

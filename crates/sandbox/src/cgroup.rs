@@ -271,11 +271,10 @@ pub struct RunCgroups {
 }
 
 impl RunCgroups {
-    /// Returns the path for a run's cgroup. The path is below the nearest cgroup, from the caller's
-    /// own upward, that delegates the pids and memory controllers. If there is no such cgroup, the
-    /// path is below the caller's own cgroup. The caller's own cgroup cannot start delegating,
-    /// because it contains this process. In either place, the run ends when this process ends or
-    /// the caller's service ends.
+    /// Returns the path for a run's cgroup. The path is below the nearest cgroup, from the caller's own upward, that
+    /// delegates the pids and memory controllers. If there is no such cgroup, the path is below the caller's own
+    /// cgroup. The caller's own cgroup cannot start to delegate controllers, because the cgroup contains this process.
+    /// In either place, the run ends when this process ends or the caller's service ends.
     ///
     /// # Errors
     /// Fails if no cgroup v2 tree is mounted.

@@ -6,7 +6,7 @@ use super::netlink::{Answer, read};
 use super::{routes, sock_diag};
 
 /// Parses one datagram as the answer to each kind of request of this crate. Returns the destination of each entry (if
-/// the entry has one), the bytes of memory, and whether the answer is complete.
+/// the entry has one), the sum of the sockets' memory in bytes, and whether the answer is complete.
 ///
 /// # Errors
 /// Returns the errors of the parsers.

@@ -61,7 +61,7 @@ pub fn move_mount(tree: &impl AsFd, target: &Path) -> io::Result<()> {
 /// Returns the error of `pivot_root(2)`, `umount2(2)` or `chdir(2)`.
 pub fn pivot_into(root: &Path) -> io::Result<()> {
     std::env::set_current_dir(root)?;
-    // The old root is stacked on the new one and is detached from there (pivot_root(2), NOTES).
+    // The old root is mounted on top of the new root, so the next call detaches the old root (pivot_root(2), NOTES).
     nix::unistd::pivot_root(".", ".")?;
     nix::mount::umount2(".", nix::mount::MntFlags::MNT_DETACH)?;
     std::env::set_current_dir("/")

@@ -378,8 +378,8 @@ documents! {
         skb_dropped: u64,
         /// Calls of the relay that the kernel programs on its cgroup denied.
         relay_denied: u64,
-        /// Network packets to the mediator's port from host processes other than the relay. The
-        /// kernel programs dropped these packets.
+        /// Network packets that host processes other than the relay sent to the mediator's port, and that the kernel
+        /// programs dropped.
         caller_refused: u64,
         /// Destinations that the hooks on the mediator's own sockets denied.
         mediator_denied: u64,

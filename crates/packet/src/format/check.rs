@@ -125,8 +125,8 @@ struct Object<'p, 'f> {
     walk: Walk<'p, 'f>,
     /// Probable place of the next member.
     next: usize,
-    /// Bits of the members that were compared, by place. Places from 128 on have no bit. No format
-    /// has so many members, so a longer object has an unknown member before place 128.
+    /// One bit for each place in the object, set if the member at that place was compared. Places from 128 on have no
+    /// bit. No format has so many members, so a longer object has an unknown member before place 128.
     seen: u128,
     /// Places by name. The map is made for a long object whose members are not in order, because
     /// searching each member would take quadratic time.

@@ -8,8 +8,8 @@ use pipelock_receipts::is_rfc3339;
 use pipelock_receipts::record::GENESIS;
 use serde::{Deserialize, Serialize, Serializer};
 
-/// Name of the newtype struct in which a value is serialized that this version never writes. JSON
-/// contains the value as it is, so serializing a document that was read never fails.
+/// Name of the newtype struct that wraps a serialized value that this version never writes. JSON contains the value as
+/// it is, so serializing a document that was read never fails.
 pub(crate) const NOT_THIS_VERSION: &str = "egress::NotThisVersion";
 
 /// Defines kinds of strings with a description, a pattern for the schema, and a condition.

@@ -82,7 +82,7 @@ words! {
         Unread = "unread",
     }
 
-    /// The reason why the use of an `AF_UNIX` address led nowhere.
+    /// The reason for the verdict about the use of an `AF_UNIX` address.
     UnixReason {
         /// The verdict needs no reason.
         None = "",

@@ -22,20 +22,20 @@ pub enum Disagreement {
     OtherStatus,
     /// The number of bytes of an outcome is not the number that the relay carried.
     OtherBytes,
-    /// Fewer bytes are signed for a target than the relay carried in requests that went through.
+    /// The mediator signed fewer bytes for a target than the relay carried in requests that went through.
     FewerBytes,
-    /// A denial is signed with another layer than the layer in the mediator's answer.
+    /// The mediator signed a denial with another layer than the layer in its answer.
     OtherLayer,
-    /// A denial is signed because a host is not on the allow-list, but the allow-list has the host.
+    /// The mediator signed that a host is not on the allow-list, but the allow-list has the host.
     DeniedThoughListed,
     /// A receipt has a verdict, target, action type, or side effects that the mediator never signs for a request of
     /// this kind.
     OtherForm,
-    /// More bytes are signed for a target than the relay carried.
+    /// The mediator signed more bytes for a target than the relay carried.
     MoreBytes,
-    /// An action is signed for a time at which the relay sent no matching request.
+    /// The mediator signed an action at a time at which the relay sent no matching request.
     OtherTime,
-    /// Actions are signed for times outside the run.
+    /// The mediator signed actions at times outside the run.
     OutsideRun,
     /// Times in the receipts go back further than the clock was set.
     TimeWentBack,
@@ -51,17 +51,17 @@ pub enum Disagreement {
     TwinsDiffer,
     /// A mediator that does not open TLS signed a request inside TLS.
     Intercepted,
-    /// A host that the policy does not allow was reached, or signed as allowed.
+    /// The command reached a host that the policy does not allow, or the mediator signed the host as allowed.
     NotInPolicy,
-    /// A message is signed for a WebSocket that was not open.
+    /// The mediator signed a message of a WebSocket that was not open.
     Frames,
     /// The mediator opened more connections than it signed.
     MoreConnections,
     /// The mediator signed actions for which it opened no connection.
     NoConnection,
-    /// Everything is signed as denied, but the mediator's connections carried bytes.
+    /// The mediator signed every action as denied, but its connections carried bytes.
     DeniedWithBytes,
-    /// More bytes are signed than all connections of the mediator carried.
+    /// The mediator signed more bytes than all its connections carried.
     MoreThanKernel,
     /// The relay reports more bytes than left the command's socket.
     RelayMoreThanKernel,

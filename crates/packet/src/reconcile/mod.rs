@@ -227,8 +227,8 @@ fn compare_connections(
         .saturating_add(opened.bytes);
     result.disagree(Disagreement::MoreThanKernel, bytes.saturating_sub(most));
     if around.writer != Writer::Builtin {
-        // Pipelock follows redirects, keeps connections, and races addresses, so the numbers of its connections show
-        // nothing.
+        // Pipelock follows redirects, keeps connections, and tries several addresses at once, so the numbers of its
+        // connections show nothing.
         let allowed = signed
             .iter()
             .filter(|(ending, _)| **ending != Ending::Denied)

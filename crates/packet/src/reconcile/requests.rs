@@ -19,8 +19,8 @@ pub(super) enum Fate {
     Agreed,
     /// The mediator certainly denied the request.
     Denied,
-    /// The mediator answered that it has no answer of the origin. With a Pipelock, the origin may
-    /// have written this answer.
+    /// The mediator answered that it received no answer from the origin. With a Pipelock, the origin may have written
+    /// this answer.
     Failed,
     /// The answer looks like a denial.
     Answered,

@@ -241,7 +241,7 @@ impl<'t> Checker<'t> {
         }
     }
 
-    /// Checks that the transcript root describes the version 1 chain up to here.
+    /// Checks that the transcript root describes the version 1 chain up to this entry.
     pub(super) fn root(&mut self, detail: &Node<'_>, entry: &RecorderEntry<'_>, place: &Place) {
         let holds = detail.member_text("session_id") == entry.text("session_id")
             && detail.member_unsigned("final_seq") == self.actions.last_seq

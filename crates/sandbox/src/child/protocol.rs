@@ -90,9 +90,9 @@ pub struct Resources {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "snake_case", deny_unknown_fields)]
 pub enum FromInit {
-    /// The file view and the sockets are ready. The message carries the descriptors of the sockets
-    /// in the order of [`Sockets::order`], followed by those of the directories in `held`, and by
-    /// the master of the command's terminal.
+    /// The file view and the sockets are ready. The message carries the descriptors of the sockets in the order of
+    /// [`Sockets::order`], then the descriptors of the directories in `held`, and then the master of the command's
+    /// terminal.
     Entered {
         /// Whether a socket could be bound to `::1`.
         ipv6: bool,

@@ -1,11 +1,16 @@
 //! The command's system call filters.
 //!
-//! The filters deny socket families and calls that cgroup hooks do not check. These are every
-//! socket family except `AF_UNIX`, `AF_INET`, `AF_INET6` and `NETLINK_ROUTE`; new namespaces;
-//! set-user-id and set-group-id modes; calls that use up a table that all users of the machine
-//! share without a limit for each user; every call of another ABI (i386, x32); every call that is
-//! newer than the last reviewed one; and the calls in `calls`. A denied call returns `ENOSYS` if
-//! programs fall back when the call is missing, and `EPERM` otherwise.
+//! The filters deny what the cgroup hooks do not check:
+//!
+//! - every socket family except `AF_UNIX`, `AF_INET`, `AF_INET6` and `NETLINK_ROUTE`;
+//! - new namespaces;
+//! - set-user-id and set-group-id modes;
+//! - calls that use up a table that all users of the machine share without a limit for each user;
+//! - every call of another ABI (i386, x32);
+//! - every call that is newer than the last reviewed call;
+//! - the calls in `calls`.
+//!
+//! A denied call returns `ENOSYS` if programs fall back when the call is missing, and `EPERM` otherwise.
 //!
 //! Claims: other-protocols, families, calls, new-calls, core-dump, setuid-left, table-kernel-objects, table-huge-pages, table-filters
 use std::collections::BTreeMap;
@@ -254,11 +259,11 @@ fn family_rules() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     Ok(vec![rule(others)?, rule(netlink)?])
 }
 
-/// Builds the filter that returns `ENOSYS` for unreviewed numbers. These are the numbers above
-/// `newest`, and the numbers between the architecture's `own` ones and the `shared` ones. Numbers
-/// above `newest` include calls of newer kernels and the x32 calls of x86-64. `seccompiler` does
-/// not distinguish x32 calls from native calls (same audit architecture, bit 30 of the number set).
-/// An i386 call kills the process, because the other filters check the architecture first.
+/// Builds the filter that returns `ENOSYS` for unreviewed numbers. Unreviewed numbers are the numbers above `newest`,
+/// and the numbers between the architecture's `own` numbers and the `shared` numbers. Numbers above `newest` include
+/// calls of newer kernels and the x32 calls of x86-64. `seccompiler` does not distinguish x32 calls from native calls
+/// (same audit architecture, bit 30 of the number set). An i386 call kills the process, because the other filters check
+/// the architecture first.
 fn reviewed(own: i64, shared: i64, newest: i64) -> BpfProgram {
     const LOAD_WORD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
     const JUMP_GREATER: u16 = 0x25; // BPF_JMP | BPF_JGT | BPF_K

@@ -139,8 +139,7 @@ pub(super) fn gpg_agent_socket(scene: &Scene) -> Tried {
     path_socket(&scene.gpg_agent)
 }
 
-/// Connects to the run's own path socket. Inside, it also tries every path to which a host process
-/// is bound.
+/// Connects to the run's own path socket. Inside, the probe also tries every path to which a host process is bound.
 pub(super) fn host_path_sockets(scene: &Scene) -> Tried {
     let others: &[PathBuf] = match scene.side {
         Side::Inside => &scene.host_sockets,

@@ -243,9 +243,9 @@ fn tcp(address: IpAddr, port: u16) -> Tried {
     connected(&socket, to, socket.connect(&SockAddr::from(to)))
 }
 
-/// Turns the outcome of `connect(2)` into a result. Which listener received the connection is
-/// decided later, by the source port. Only an error that the kernel returns before it sends
-/// anything is a denial. A reset is an answer from another machine or socket.
+/// Turns the outcome of `connect(2)` into a result. The source port shows later which listener received the connection.
+/// Only an error that the kernel returns before it sends anything is a denial. A reset is an answer from another
+/// machine or socket.
 fn connected(socket: &Socket, to: SocketAddr, outcome: io::Result<()>) -> Tried {
     let in_progress = |error: &io::Error| error.raw_os_error() == Some(libc::EINPROGRESS);
     let outcome = match outcome {

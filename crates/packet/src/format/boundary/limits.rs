@@ -1,4 +1,4 @@
-//! The limits of the command in `boundary.json`, and how often each was reached.
+//! The limits of the command in `boundary.json`, and how often each limit was reached.
 use serde::{Deserialize, Serialize};
 
 use super::super::value::Name;

@@ -24,7 +24,7 @@ fn a_pipelock_hides_secrets_and_signs_messages() {
         "forwarded",
         &json!({"status": 101}),
     );
-    // One request has a secret in the path, and another has one in the host.
+    // One request has a secret in the path, and another request has a secret in the host.
     run.denial(10, "forward", "GET", "http://a.test/[redacted-path]");
     run.request(
         10,
