@@ -132,7 +132,7 @@ async fn throw_away(mut body: Incoming, phases: Phases) {
     }
 }
 
-/// The connection to an origin. Dropping it closes the connection, even during an exchange.
+/// The connection to an origin. Dropping this value closes the connection, even during an exchange.
 #[derive(Debug)]
 pub(super) struct OriginTask(Option<AbortHandle>);
 

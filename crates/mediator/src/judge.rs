@@ -61,7 +61,7 @@ pub(super) async fn addresses(
 
 fn guard(policy: &Policy, routes: &Routes, host: &Host, address: IpAddr) -> Result<(), Refusal> {
     let name = host.plain();
-    // If the kernel returns an error, the address could be the machine's own.
+    // If the kernel returns an error, the address counts as the machine's own.
     let is_own = |address| routes.is_own(address).unwrap_or(true);
     let (layer, word, what) = match policy.guard.check(host, address, is_own) {
         Ok(()) => return Ok(()),

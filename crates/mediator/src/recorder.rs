@@ -1,11 +1,10 @@
 //! The I/O of the receipt recorder: appends lines, makes them durable, and stops the service when
 //! that fails.
 //!
-//! Lines are appended under one lock, in the order in which they were signed. A separate thread
-//! calls `fdatasync`. A call makes every intent durable that was appended before it, so requests
-//! that arrive together share one call. Each intent has an outcome, because [`Intent`] writes one
-//! when it is dropped. The first failure is final, because the chain cannot continue after a line
-//! that was signed and not written.
+//! Lines are appended under one lock, in the order in which they were signed. A separate thread calls `fdatasync`. A
+//! call makes every intent durable that was appended before it, so requests that arrive together share one call. Each
+//! intent has an outcome, because [`Intent`] writes the outcome when it is dropped. The first failure is final, because
+//! the chain cannot continue after a line that was signed and not written.
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -367,7 +366,7 @@ impl Intent {
         self.end(reason);
     }
 
-    /// Records that the action was aborted for `reason`, or by the stop if there is one.
+    /// Records that the action was aborted for `reason`, or by the stop if the service stops.
     pub fn break_off(mut self, reason: &str) {
         let reason = self.stop_or(reason);
         self.end(reason);

@@ -100,8 +100,8 @@ impl Continuity {
         }
     }
 
-    /// Reads the time of a check of the enforcement, and notes a time that is invalid, before the previous check, or,
-    /// if `is_prompt`, too late.
+    /// Reads the time of a check of the enforcement. Notes an invalid time, a time before the previous check, and, if
+    /// `is_prompt`, a late check.
     fn time(&mut self, row: &BeatRow, is_prompt: bool) -> Option<OffsetDateTime> {
         let time = OffsetDateTime::parse(&row.ts, &Rfc3339).ok();
         match (time, self.last_beat) {

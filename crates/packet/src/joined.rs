@@ -224,8 +224,8 @@ impl Joined {
         widen(&mut self.others, last);
     }
 
-    /// Checks that acknowledged bytes do not exceed sent bytes. Also checks that a datagram has no
-    /// answer, because the record of a datagram has none.
+    /// Checks that acknowledged bytes do not exceed sent bytes. Also checks that a datagram has no acknowledged and no
+    /// received bytes, because the kernel does not record an answer to a datagram.
     fn carried(&mut self, is_udp: bool, sent: u64, acked: u64, received: u64) {
         self.require(acked <= sent, "more bytes were acknowledged than sent");
         let fits = !is_udp || (acked == 0 && received == 0);

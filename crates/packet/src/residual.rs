@@ -77,8 +77,8 @@ pub struct Residual {
 
 impl Residual {
     /// Counts one row of the relay. `target_bytes` is the length of the target before anything was removed. Every
-    /// request to the mediator counts, whatever its result. A request that the relay denied is not counted, because
-    /// nobody received it.
+    /// request to the mediator counts, whatever its result. A request that the relay denied is not counted, because the
+    /// relay did not send it on.
     pub fn row(&mut self, row: &RelayRow, target_bytes: u64) {
         if row.transport.is_none() {
             return;

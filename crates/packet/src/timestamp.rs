@@ -135,7 +135,7 @@ pub fn check(
 /// when the packet has been `made`, right after the run was `completed`.
 ///
 /// # Errors
-/// Fails if the times are inconsistent, or the packet has no such times.
+/// Fails if the times are inconsistent, or if one of them cannot be read.
 pub fn check_times(stamp: &Stamp, completed: &str, made: &str) -> Result<(), Problem> {
     let read = |text: &str| {
         OffsetDateTime::parse(text, &Rfc3339)

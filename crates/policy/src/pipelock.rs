@@ -72,7 +72,7 @@ const HEARTBEATS: &str = "flight_recorder.completeness.heartbeat_interval";
 pub const RECEIPT_GATE: &str = "flight_recorder.require_receipts";
 const REDACT: &str = "flight_recorder.redact";
 
-/// The `mode` when the caller sets none, as in Pipelock's own GitHub Action.
+/// The `mode` if the caller sets no mode, as in Pipelock's own GitHub Action.
 const DEFAULT_MODE: &str = "balanced";
 
 /// Limits that would end an ordinary run, each with the value that is used unless the caller sets

@@ -185,11 +185,10 @@ pub struct KernelRule<'a> {
     pub tag: &'a str,
 }
 
-/// Returns the hash of everything that the kernel enforces. Anybody can compute it from
-/// `boundary.json`: it is the lowercase hex SHA-256 of the canonical text of
-/// `{"programs":[{"attach_type":N,"name":S,"tag":S},…],"seccomp_sha256":S,"version":1}`. The
-/// programs are sorted by name, attach type, and tag. `seccomp_sha256` is the digest of the
-/// command's seccomp filter.
+/// Returns the hash of everything that the kernel enforces. The hash can be computed from `boundary.json`, as the
+/// lowercase hex SHA-256 of the canonical text of
+/// `{"programs":[{"attach_type":N,"name":S,"tag":S},…],"seccomp_sha256":S,"version":1}`. The programs are sorted by
+/// name, attach type, and tag. `seccomp_sha256` is the digest of the command's seccomp filter.
 pub fn kernel_rule_hash(programs: &[KernelRule<'_>], seccomp_sha256: &str) -> String {
     let mut programs = programs.to_vec();
     programs.sort_unstable();

@@ -52,8 +52,8 @@ pub(super) fn unmarked<'a>(
     }
 }
 
-/// Judges an answer to CONNECT other than 200. Such an answer always comes from the mediator,
-/// because no origin answers CONNECT.
+/// Judges an answer to CONNECT other than 200. The answer always comes from the mediator, because no origin answers
+/// CONNECT.
 pub(super) fn tunnel<'a>(status: u16, find: impl Fn(&str) -> Option<&'a str>) -> Judged {
     let is_refusal = matches!(status, 403 | 429)
         || status == 503 && is_plain_error(&find)

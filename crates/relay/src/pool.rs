@@ -27,8 +27,8 @@ const FRESH: Duration = Duration::from_secs(4);
 const SPARES: usize = 4;
 const SPARE_FRESH: Duration = Duration::from_secs(2);
 
-/// One HTTP connection to the mediator. Dropping it closes the connection even during an exchange, because an upload
-/// must not continue when its bytes are no longer counted.
+/// One HTTP connection to the mediator. Dropping the link closes the connection even during an exchange, because an
+/// upload must not continue when its bytes are no longer counted.
 #[derive(Debug)]
 pub(super) struct Link {
     pub(super) sender: SendRequest<Upload>,
@@ -99,8 +99,7 @@ impl Pool {
         }))
     }
 
-    /// Returns the mediator's address. Requests to the mediator's own paths also have it in the
-    /// Host field.
+    /// Returns the mediator's address. Requests to the mediator's own paths also have this address in the Host field.
     pub(super) fn mediator(&self) -> SocketAddr {
         self.0.mediator
     }

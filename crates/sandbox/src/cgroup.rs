@@ -10,7 +10,7 @@ use egress_sys::xattr;
 
 use super::mountinfo;
 
-/// One cgroup v2 directory. Dropping it kills its processes and removes the directory.
+/// One cgroup v2 directory. Dropping the guard kills the processes in the cgroup and removes the directory.
 #[derive(Debug)]
 pub struct CgroupGuard {
     path: PathBuf,

@@ -183,9 +183,9 @@ impl Places {
 }
 
 impl Caps {
-    /// Files of cgroup v1 to which the command's first process writes `0`, so that it and all its
-    /// children are in the cgroups. Writing to `tasks` moves only the single thread of the process.
-    /// Moving a whole process would hold the global cgroup lock for several milliseconds.
+    /// Files of cgroup v1 to which the command's first process writes `0`, so that the process and all its children are
+    /// in the cgroups. Writing to `tasks` moves only the single thread of the process. Moving a whole process would
+    /// hold the global cgroup lock for several milliseconds.
     pub fn join(&self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = [&self.pids, &self.memory]
             .into_iter()

@@ -130,7 +130,7 @@ fn unescape(field: &[u8]) -> Vec<u8> {
     out
 }
 
-/// Returns the mount point of the cgroup v2 tree, wherever it is (`/sys/fs/cgroup`, `…/unified`).
+/// Returns the mount point of the cgroup v2 tree, such as `/sys/fs/cgroup` or `/sys/fs/cgroup/unified`.
 ///
 /// # Errors
 /// Returns `NotFound` if no cgroup v2 tree is mounted.

@@ -67,8 +67,8 @@ impl Shares {
         })
     }
 
-    /// Returns the limit on open files of one process. As many files again may wait in sockets of
-    /// the same user, where only the kernel counts them.
+    /// Returns the limit on open files of one process. The same number of files may also wait in sockets of the same
+    /// user, where only the kernel counts the files.
     pub fn files_of_one(&self) -> u64 {
         self.files / DIVISOR
     }

@@ -48,7 +48,8 @@ impl Writer {
             }
             (Fate::Denied, Self::Builtin | Self::OldPipelock) => &[Denied],
             (Fate::Denied, Self::Pipelock) => &[Denied, DeniedLater, NotReached, Cut, CutSilent],
-            // The built-in mediator marks its own answers, so it connected or failed to.
+            // The mark of the built-in mediator shows that the answer is its own, so the mediator connected to the
+            // origin or failed to connect.
             (Fate::Failed, Self::Builtin) => &[NotReached, NotAnswered, Cut, CutSilent, Open],
             (Fate::Answered, _) => &[
                 Denied,
@@ -327,7 +328,7 @@ fn contradicted(requests: &mut Requests, actions: &mut Actions) -> [(Disagreemen
     let both = requests.count().min(actions.count());
     let through = requests.through().min(both);
     let rest = both.saturating_sub(through);
-    // The fates are in this order, so requests that went through are removed first.
+    // `take` subtracts in the order of the fates, so requests that went through are removed first.
     let denied = requests.of(Fate::Denied).min(rest);
     take(&mut actions.endings, both);
     take(&mut requests.fates, both);

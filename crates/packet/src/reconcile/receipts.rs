@@ -177,10 +177,10 @@ pub struct Receipts {
     pub(super) frames: BTreeMap<Option<Target>, (u64, u64)>,
     /// Number of receipts that the built-in mediator does not write.
     pub(super) unlike_builtin: u64,
-    /// Number of receipts that no Pipelock writes, and of others that no Pipelock with sessions writes.
+    /// Number of receipts that no Pipelock writes, and number of other receipts that no Pipelock with sessions writes.
     pub(super) unlike_pipelock: u64,
     pub(super) unlike_sessions: u64,
-    /// Number of receipts whose action type or side effects do not belong to their method.
+    /// Number of receipts whose action type or side effects do not match the method.
     pub(super) misclassified: u64,
     /// Number of ids that are used for two different actions.
     pub(super) reused: u64,

@@ -28,8 +28,8 @@ pub(super) enum Fate {
     Other,
 }
 
-/// Length of the longest control frame of a WebSocket. A mediator that accepts a WebSocket before
-/// it connects may send such a frame if the connection fails.
+/// Length of the longest control frame of a WebSocket. A mediator that accepts a WebSocket before it connects may send
+/// a close frame if the connection fails.
 const CLOSE_FRAME: u64 = 2 + 4 + 125;
 
 impl Fate {

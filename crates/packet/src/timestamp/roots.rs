@@ -14,7 +14,7 @@ impl Roots {
     /// Reads certificates from PEM text.
     ///
     /// # Errors
-    /// Fails if there is no certificate, or one cannot be read.
+    /// Fails if the text has no certificate, or if a certificate cannot be read.
     pub fn from_pem(text: &[u8]) -> Result<Self, String> {
         let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(text)
             .collect::<Result<_, _>>()

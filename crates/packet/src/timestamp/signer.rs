@@ -241,8 +241,8 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// Returns the digests that name the signer's own certificate, one for each attribute, as
-    /// algorithm and value. Returns `None` if there is no such digest, or one cannot be read.
+    /// Returns the digests that name the signer's own certificate, one for each attribute, as algorithm and value.
+    /// Returns `None` if no attribute names a certificate, or if an attribute cannot be read.
     fn own_certificate(&self) -> Option<Vec<(ObjectIdentifier, &'a [u8])>> {
         let mut ids = Vec::new();
         for (kind, usual) in [

@@ -126,8 +126,8 @@ impl Checker<'_> {
         (!trimmed.is_empty()).then_some(trimmed)
     }
 
-    /// Notes a line that is not an entry. Only the last line of a file can lack its LF. Such a line
-    /// is unreadable only if the write was torn or the file was cut.
+    /// Notes a line that is not an entry. Only the last line of a file can lack its LF. If a line without LF is not an
+    /// entry, the write was torn or the file was cut.
     fn unreadable(&mut self, problem: Problem, whole: bool, place: &Place) {
         self.tail.unreadable();
         self.outer.lose();

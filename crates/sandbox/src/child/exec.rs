@@ -98,8 +98,8 @@ fn go_before_init() -> io::Result<()> {
     std::fs::write("/proc/self/oom_score_adj", "1000")
 }
 
-/// Sets limits for this process and all its children. A lower existing limit stays, because raising
-/// it requires a capability that root in a container may lack.
+/// Sets limits for this process and all its children. A lower existing limit stays, because raising a limit requires a
+/// capability that root in a container may lack.
 fn limit(resources: &Resources) -> io::Result<()> {
     lower_all(resources, getrlimit, setrlimit)
 }

@@ -117,8 +117,7 @@ pub(super) fn tracefs(_: &Scene) -> Tried {
     entries(&TRACEFS)
 }
 
-/// Opens device nodes that only root may use: nodes of the host, and one that the probe creates
-/// itself.
+/// Opens device nodes that only root may use: nodes of the host, and a node that the probe creates itself.
 pub(super) fn device_nodes(_: &Scene) -> Tried {
     let made = Path::new("/tmp/.egress-kmsg");
     let kernel_log = makedev(1, 11);

@@ -49,8 +49,8 @@ fn family(scene: &Scene, protocol: &str, domain: i32, kind: Type) -> Tried {
     socket(Domain::from(domain), kind, 0)
 }
 
-/// Opens an IP socket of a protocol that may be a module. The kernel would load the module before
-/// any filter runs, so a protocol that is not loaded is not tried at all.
+/// Opens an IP socket of a protocol that may be a module. The kernel would load the module before any filter runs, so a
+/// protocol that is not loaded is not tried.
 fn protocol(scene: &Scene, name: &str, kind: Type, number: i32) -> Tried {
     match scene.has_protocol(name) {
         Err(why) => Ok(Observation::Absent(why)),
