@@ -1,4 +1,4 @@
-//! The causes of an error, for every text that names them.
+//! Lists the causes of an error, for error texts.
 use std::error::Error;
 
 /// Returns the causes of an error, the nearest first.

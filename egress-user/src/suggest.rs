@@ -95,7 +95,8 @@ pub struct LeftOut {
     /// The attempt.
     #[serde(flatten)]
     pub attempt: Attempt,
-    /// What would let it through, or why nothing does. Empty if that is not a matter of settings.
+    /// The setting that would let the attempt through, or the reason why no setting does. Empty if settings do not
+    /// decide about the attempt.
     pub hint: String,
     /// Number of uses, and their processes.
     #[serde(flatten)]
@@ -143,11 +144,11 @@ impl Uses {
     }
 }
 
-/// Suggests a list from the flow log of a run, with or without `--mode audit`. `settings` are those of the run. In an
-/// audit, loopback is the host's, and what listens there is out of reach behind a boundary.
+/// Suggests a list from the flow log of a run, with or without `--mode audit`. `settings` are the settings of the run.
+/// In an audit, loopback is the host's, and a service that listens on it cannot be reached from inside a boundary.
 ///
 /// # Errors
-/// If the log cannot be read, its chain is broken, or the list would be too long.
+/// Fails if the log cannot be read, its chain is broken, or the list would be too long.
 pub fn suggest(
     mut flows: impl Read,
     settings: Settings<'_>,

@@ -225,7 +225,7 @@ impl Events {
     /// connection may close later.
     ///
     /// # Errors
-    /// If the kernel's clock cannot be read.
+    /// Fails if the kernel's clock cannot be read.
     pub fn discard(&mut self) -> io::Result<(usize, usize)> {
         let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
         self.since_ns = u64::try_from(Duration::from(now).as_nanos()).unwrap_or(u64::MAX);

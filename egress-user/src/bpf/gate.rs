@@ -59,7 +59,7 @@ impl MediatorGate {
     /// Allows an address range that the policy lists.
     ///
     /// # Errors
-    /// If the table is full.
+    /// Fails if the table is full.
     pub fn open(&mut self, range: Prefix) -> io::Result<()> {
         set(&mut self.listed, range, true).map_err(io::Error::other)
     }
@@ -67,7 +67,7 @@ impl MediatorGate {
     /// Allows a port at every address that the other tables do not exclude.
     ///
     /// # Errors
-    /// If the kernel rejects the change.
+    /// Fails if the kernel rejects the change.
     pub fn open_port(&mut self, port: u16) -> io::Result<()> {
         self.ports.set(port.into(), 1, 0).map_err(io::Error::other)
     }
@@ -75,14 +75,15 @@ impl MediatorGate {
     /// Sets the addresses of the machine and of its name servers. Addresses from earlier calls are removed.
     ///
     /// # Errors
-    /// If a table is full.
+    /// Fails if a table is full.
     pub fn note(
         &mut self,
         own: BTreeSet<Prefix>,
         name_servers: BTreeSet<IpAddr>,
     ) -> io::Result<()> {
         let (known, known_servers) = &self.known;
-        // Changes that deny more are made first, so that no state in between allows more than the old or the new one.
+        // Changes that deny more are made first, so that no intermediate state allows an address that the old or the
+        // new state denies.
         for prefix in own.difference(known) {
             set(&mut self.own, *prefix, true).map_err(io::Error::other)?;
         }

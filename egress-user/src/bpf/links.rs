@@ -19,7 +19,7 @@ pub struct Link {
 /// Returns the links to cgroups among this process's descriptors.
 ///
 /// # Errors
-/// If the descriptors cannot be listed.
+/// Fails if the descriptors cannot be listed.
 pub(super) fn held() -> io::Result<Vec<Link>> {
     let mut links = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fdinfo")? {

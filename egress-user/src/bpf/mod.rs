@@ -60,7 +60,7 @@ impl Callers {
     /// Allows or denies connections from this port of loopback.
     ///
     /// # Errors
-    /// If the kernel rejects the change.
+    /// Fails if the kernel rejects the change.
     pub fn note(&mut self, port: u16, may_call: bool) -> io::Result<()> {
         let noted = self.0.set(port.into(), u32::from(may_call), 0);
         noted.map_err(io::Error::other)
@@ -101,7 +101,7 @@ impl Gates {
     /// Checks that every program is still attached where it was at the start. Root can detach a link.
     ///
     /// # Errors
-    /// If links are missing, or this process's descriptors cannot be read.
+    /// Fails if links are missing, or this process's descriptors cannot be read.
     pub fn check_links(&self) -> io::Result<()> {
         if let Some(warning) = self.layers.warning() {
             return Err(io::Error::other(warning));
@@ -119,7 +119,7 @@ impl Gates {
     /// Returns the links that are attached now, as the kernel reports them.
     ///
     /// # Errors
-    /// If this process's descriptors cannot be read.
+    /// Fails if this process's descriptors cannot be read.
     pub fn attached(&self) -> io::Result<Vec<Link>> {
         let mut links = links::held()?;
         links.retain(|link| {
@@ -133,10 +133,11 @@ impl Gates {
     /// program has its own link, and dropping this value closes the links.
     ///
     /// # Order
-    /// Before the mediator starts and before any code of the command runs.
+    /// Call this before the mediator starts and before any code of the command runs.
     ///
     /// # Errors
-    /// If one of the programs cannot be loaded or attached. A run needs all programs that its kernel has hooks for.
+    /// Fails if one of the programs cannot be loaded or attached. A run needs all programs that its kernel has hooks
+    /// for.
     pub fn attach(
         config: Config,
         cgroups: &RunCgroups,
@@ -211,7 +212,7 @@ impl Gates {
     /// Returns the map with the loopback ports from which the mediator accepts connections.
     ///
     /// # Errors
-    /// If the object has no such map, or its descriptor cannot be duplicated.
+    /// Fails if the object has no such map, or its descriptor cannot be duplicated.
     pub fn callers(&self) -> Result<Callers, BpfError> {
         let name = "CALLERS";
         let callers = Array::try_from(self.map_twice(name)?);
@@ -221,7 +222,7 @@ impl Gates {
     /// Returns the tables of the kernel programs that judge the mediator's own sockets.
     ///
     /// # Errors
-    /// If the object lacks one of the maps, or a map cannot be duplicated or written.
+    /// Fails if the object lacks one of the maps, or a map cannot be duplicated or written.
     pub fn mediator_gate(&self) -> Result<MediatorGate, BpfError> {
         MediatorGate::of(|name| self.map_twice(name))
     }
@@ -253,7 +254,7 @@ impl Gates {
     /// Returns the descriptor of a slot array.
     ///
     /// # Errors
-    /// If the object has no such map.
+    /// Fails if the object has no such map.
     pub fn slots_fd(&self, name: &'static str) -> Result<BorrowedFd<'_>, BpfError> {
         match self.ebpf.map(name) {
             Some(Map::Array(data)) => Ok(data.fd().as_fd()),
@@ -264,7 +265,7 @@ impl Gates {
     /// Returns the reading ends of the ring buffers. Only the first call succeeds.
     ///
     /// # Errors
-    /// If the object lacks one of the maps, or a map cannot be mapped into memory.
+    /// Fails if the object lacks one of the maps, or a map cannot be mapped into memory.
     pub fn take_events(&mut self) -> Result<Events, BpfError> {
         Ok(Events::new(
             self.take_ring("EVENTS")?,
@@ -284,7 +285,7 @@ impl Gates {
     /// Returns one counter, summed over all CPUs.
     ///
     /// # Errors
-    /// If the counter cannot be read.
+    /// Fails if the counter cannot be read.
     pub fn counter(&self, counter: Counter) -> Result<u64, BpfError> {
         let name = "COUNTERS";
         let map = self
@@ -368,8 +369,8 @@ fn attach_all(
     Ok(all)
 }
 
-/// Returns the descriptors of the maps by name. Map types that no program uses are left out. A program that used such a
-/// map would not load.
+/// Returns the descriptors of the maps by name. Map types that no program uses are left out. A program with a map of
+/// another type would not load.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "aya knows dozens of map types; the object has these"
@@ -392,7 +393,8 @@ fn map_fds(ebpf: &Ebpf) -> Result<HashMap<String, OwnedFd>, io::Error> {
 /// Loads a program and attaches it to the cgroup. The name of a program on packets decides its direction.
 ///
 /// # Errors
-/// If the kernel rejects the program or the link, or if the program has a type that this function does not handle.
+/// Fails if the kernel rejects the program or the link, or if the program has a type that this function does not
+/// handle.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "aya knows dozens of program types; the object has these four"
@@ -402,7 +404,7 @@ pub fn attach(
     program: &mut Program,
     cgroup: &impl AsFd,
 ) -> Result<boundary::Program, ProgramError> {
-    // A link never replaces programs that others attached. The flags of the older call are rejected for links:
+    // A link never replaces programs that others attached. The kernel rejects the flags of `BPF_PROG_ATTACH` for links:
     // https://github.com/torvalds/linux/blob/v6.1/kernel/bpf/cgroup.c#L1372
     let mode = CgroupAttachMode::Single;
     let info = match program {

@@ -32,8 +32,8 @@ pub(super) struct Witnesses {
 /// Loads the programs and attaches them to `cgroup`. `maps` are the existing maps of the same object.
 ///
 /// # Errors
-/// If the kernel supports the attach type of a program but rejects the program. The error is the name of the program,
-/// and the cause.
+/// Fails if the kernel supports the attach type of a program but rejects the program. The error is the name of the
+/// program, and the cause.
 pub(super) fn attach(
     object: &[u8],
     maps: &HashMap<String, OwnedFd>,

@@ -45,7 +45,7 @@ impl AuthorityError {
 /// Reads the certificates of all `paths`. Returns `None` if there are no paths.
 ///
 /// # Errors
-/// When a file cannot be read, or contains no certificate.
+/// Fails if a file cannot be read, or contains no certificate.
 pub(super) fn read(paths: &[PathBuf]) -> Result<Option<Roots>, AuthorityError> {
     let mut all: Option<Roots> = None;
     for path in paths {

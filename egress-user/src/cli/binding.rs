@@ -36,7 +36,7 @@ impl Binding {
     /// Returns the bytes of `identity.json` for a run with this environment.
     ///
     /// # Errors
-    /// When a key is bound twice.
+    /// Fails if a key is bound twice.
     pub(super) fn identity(self, environment: &[(OsString, OsString)]) -> anyhow::Result<Vec<u8>> {
         let mut identity = Identity::of(|name: &str| {
             let value = variable(environment, name)?.to_str()?;
@@ -56,7 +56,7 @@ impl Binding {
     /// Returns the authority that stamps the packet, if one is given.
     ///
     /// # Errors
-    /// When a certificate file cannot be read or contains no certificate.
+    /// Fails if a certificate file cannot be read or contains no certificate.
     pub(super) fn timestamp(&self) -> anyhow::Result<Option<TimestampAuthority>> {
         let Some(url) = self.timestamp_url.clone() else {
             return Ok(None);
@@ -75,7 +75,7 @@ impl Binding {
 /// Parses the URL of a time stamp authority.
 ///
 /// # Errors
-/// When the text is not a URL with the scheme http or https and a host, or contains credentials.
+/// Fails if the text is not a URL with the scheme http or https and a host, or contains credentials.
 fn url(text: &str) -> Result<Uri, String> {
     let url: Uri = text.parse().map_err(|error| format!("{error}"))?;
     let authority = url.authority().map_or("", |authority| authority.as_str());

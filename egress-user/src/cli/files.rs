@@ -19,7 +19,7 @@ const POLICY_BYTES: u64 = 1 << 20;
 /// Reads the text of a policy file.
 ///
 /// # Errors
-/// If the file cannot be read, is too long, or is not UTF-8. The text names the file.
+/// Fails if the file cannot be read, is too long, or is not UTF-8. The error text names the file.
 pub(super) fn read_policy(path: &Path) -> anyhow::Result<String> {
     egress_files::read(path, POLICY_BYTES)
         .and_then(|bytes| String::from_utf8(bytes).map_err(io::Error::other))
@@ -50,7 +50,7 @@ impl Folder {
     /// Opens the directory.
     ///
     /// # Errors
-    /// When `path` cannot be opened as a directory.
+    /// Fails if `path` cannot be opened as a directory.
     pub(super) fn hold(path: &Path) -> io::Result<Self> {
         let dir = Dir::open_ambient_dir(path, ambient_authority())?;
         Ok(Self { dir })
@@ -59,7 +59,7 @@ impl Folder {
     /// Opens a regular file of at most `most` bytes. Follows links that stay inside the directory.
     ///
     /// # Errors
-    /// When the file does not exist, is not a regular file, is too large, or is outside the directory.
+    /// Fails if the file does not exist, is not a regular file, is too large, or is outside the directory.
     pub(super) fn open(&self, name: &str, most: u64) -> io::Result<File> {
         self.open_following(name, most, FollowSymlinks::Yes)
     }
@@ -67,7 +67,7 @@ impl Folder {
     /// Opens a regular file of any size without following a link.
     ///
     /// # Errors
-    /// When the file does not exist, is a link, or is not a regular file.
+    /// Fails if the file does not exist, is a link, or is not a regular file.
     pub(super) fn open_itself(&self, name: &str) -> io::Result<File> {
         self.open_following(name, u64::MAX, FollowSymlinks::No)
     }
@@ -100,7 +100,7 @@ impl Folder {
     /// file.
     ///
     /// # Errors
-    /// When the directory cannot be read, or has too many such names.
+    /// Fails if the directory cannot be read, or has too many such names.
     pub(super) fn list(&self, wanted: fn(&str) -> bool) -> io::Result<BTreeMap<String, bool>> {
         let mut names = BTreeMap::new();
         for entry in self.dir.entries()? {

@@ -9,7 +9,7 @@ pub(super) fn text(why: &NotExecuted) -> (String, &'static str) {
     match why {
         NotExecuted::NotFound { closed } if closed.is_empty() => (
             String::from("it was not found"),
-            "inside the boundary, /tmp and /run are empty; put the file into the working directory, or its directory into PATH",
+            "inside the boundary, /tmp and /run are empty; put the file into the working directory, or add its directory to PATH",
         ),
         NotExecuted::NotFound { closed } => {
             let mut closed: Vec<String> = closed.iter().map(|dir| visible(dir)).collect();

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Write};
 /// Writes `text`. A reader that stops early, such as `head`, is not an error.
 ///
 /// # Errors
-/// Any other error of the write, because the result is then lost.
+/// Fails with any other error of the write, because the result is then lost.
 pub(super) fn write(text: &[u8]) -> io::Result<()> {
     let mut output = io::stdout().lock();
     match output.write_all(text).and_then(|()| output.flush()) {
@@ -16,7 +16,7 @@ pub(super) fn write(text: &[u8]) -> io::Result<()> {
 /// Writes `text` without the white space at its end, and a line break.
 ///
 /// # Errors
-/// The errors of [`write()`].
+/// Returns the errors of [`write()`].
 pub(super) fn line(text: &str) -> io::Result<()> {
     write(format!("{}\n", text.trim_end()).as_bytes())
 }

@@ -152,7 +152,7 @@ fn authority(policy: &CallerPolicy) -> anyhow::Result<Option<Authority>> {
 pub(super) fn warn(policy: &CallerPolicy) {
     if policy.text.is_none() {
         print::warning(
-            "no --config: Pipelock runs in mode balanced and allows every destination that it does not block",
+            "no --config is given, so Pipelock runs in mode balanced and allows every destination that it does not block",
         );
     } else if let Ok(built) = build_policy(policy) {
         for notice in built.notices {

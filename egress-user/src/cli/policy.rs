@@ -93,8 +93,8 @@ fn suggested(args: &SuggestArgs) -> u8 {
     written.map_or(exit::CANNOT_READ, |()| exit::SUCCESS)
 }
 
-/// Returns the flow log of a packet, its policy, its open ports, and whether it is that of an audit. A packet may lack all
-/// but the first, because they only make hints better.
+/// Returns the flow log, the policy, and the open ports of a packet, and whether the packet is from an audit. Only the
+/// flow log must exist, because the other values only improve the hints.
 fn read(packet: &Path) -> anyhow::Result<(File, Allowed, Vec<u16>, bool)> {
     let what = || format!("cannot read {} of packet {}", FLOWS_FILE, packet.display());
     let folder = Folder::hold(packet).with_context(what)?;

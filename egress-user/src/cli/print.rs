@@ -81,7 +81,9 @@ pub fn audit() {
 
 /// Prints, before the start, that an empty policy denies every destination.
 pub fn no_policy() {
-    eprintln!("egress: no --config: the allow-list is empty, so every destination is denied");
+    eprintln!(
+        "egress: no --config is given, so the allow-list is empty and every destination is denied"
+    );
 }
 
 /// Prints a warning before the start.
@@ -244,7 +246,7 @@ fn reason(reason: &Reason) -> String {
         Reason::Fifo => "named pipe",
         Reason::GitDirectory => "not repository data",
         Reason::GitIndex => {
-            "a name in it leads into a git directory or out of the workspace, or it is not a git index"
+            "this git index cannot be parsed, or lists a path in a git directory or outside the workspace"
         }
         Reason::Github => ".github",
         Reason::HeldBack => "a directory above or below it was not applied",

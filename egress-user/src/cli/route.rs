@@ -10,7 +10,7 @@ const MOST_LINKS: usize = 40;
 /// later.
 ///
 /// # Errors
-/// When the working directory was removed, or more than 40 links are on the way.
+/// Fails if the working directory was removed, or more than 40 links are on the way.
 pub(super) fn route(path: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut at = PathBuf::new();

@@ -59,8 +59,8 @@ impl DrivenArgs {
     /// Opens the file for the result.
     ///
     /// # Errors
-    /// When the file is not an empty regular file with a single link. Root writes to a path that a user chose, so it
-    /// must not be another name of an existing file.
+    /// Fails if the file is not an empty regular file with a single link. Root writes to a path that a user chose, so
+    /// it must not be another name of an existing file.
     pub fn result_file(&self) -> anyhow::Result<ResultFile> {
         let Some(path) = &self.result else {
             return Ok(ResultFile(None));
@@ -82,7 +82,7 @@ impl DrivenArgs {
     /// Returns the environment of this process, or with `--driven` the one on standard input.
     ///
     /// # Errors
-    /// When the environment on standard input is incomplete, malformed, or too long.
+    /// Fails if the environment on standard input is incomplete, malformed, or too long.
     pub fn environment(&self) -> anyhow::Result<Vec<(OsString, OsString)>> {
         if !self.driven {
             return Ok(std::env::vars_os().collect());

@@ -22,7 +22,7 @@ impl Variables {
     /// Checks the names and returns the exceptions.
     ///
     /// # Errors
-    /// When a name is empty, contains `=`, is set by egress, or is given to both options.
+    /// Fails if a name is empty, contains `=`, is set by egress, or is given to both options.
     pub(super) fn checked(self) -> anyhow::Result<Exceptions> {
         let Self { pass, drop } = self;
         for name in pass.iter().chain(&drop) {

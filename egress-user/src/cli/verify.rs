@@ -1,8 +1,8 @@
 //! `egress verify`: checks a packet, evidence files, or one receipt, offline.
 //!
-//! The check needs only the files and the pinned keys. It opens each file once, and only regular files. The files of a
-//! packet must be in the directory of the packet. The check uses a bounded amount of memory, whatever the files
-//! contain.
+//! The check needs only the files and the pinned keys. The check opens each file once, and opens only regular files.
+//! The files of a packet must be in the directory of the packet. The check uses a bounded amount of memory, whatever
+//! the files contain.
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
@@ -65,7 +65,7 @@ pub fn printed(outcome: &VerifyOutcome, args: &VerifyArgs) -> String {
 /// Verifies without printing.
 ///
 /// # Errors
-/// When a key argument is invalid, or a named file cannot be read. Bad evidence is not an error.
+/// Fails if a key argument is invalid, or a named file cannot be read. Bad evidence is not an error.
 pub fn verify(args: &VerifyArgs) -> Result<VerifyOutcome, VerifyError> {
     let pinned = Pinned {
         receipts: Trust {

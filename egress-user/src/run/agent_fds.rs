@@ -39,7 +39,7 @@ impl AgentFds {
     /// Returns the files among `names` that are not empty.
     ///
     /// # Errors
-    /// If one of the files cannot be opened or read.
+    /// Fails if one of the files cannot be opened or read.
     pub(super) fn command_files(&self, names: &[&str]) -> io::Result<Vec<CommandFile>> {
         let Some(dir) = self.directory(COMMAND_FILES) else {
             return Ok(Vec::new());
@@ -69,7 +69,7 @@ impl AgentFds {
     /// Returns the directories that are full.
     ///
     /// # Errors
-    /// If the size of a file system cannot be read.
+    /// Fails if the size of a file system cannot be read.
     pub(super) fn full(&self) -> io::Result<Vec<PathBuf>> {
         let mut full = Vec::new();
         for (path, fd) in &self.0 {

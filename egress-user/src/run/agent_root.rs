@@ -1,4 +1,4 @@
-//! Looks up paths of sockets in the file view, as the command would, and never follows them out of it.
+//! Looks up paths of sockets in the file view, as the command would, and never follows a path out of the file view.
 //!
 //! Claims: read-unix-paths
 use std::fs::File;
@@ -20,7 +20,7 @@ pub(super) enum AgentSocket {
     Own,
     /// A host socket that the caller opened to the command.
     Allowed,
-    /// The path has no socket to which the command can connect: there is no socket, or it is a host socket that is only
+    /// The command cannot connect at the path, because the path leads to no socket, or to a host socket that is only
     /// visible.
     None,
 }
@@ -38,7 +38,7 @@ impl AgentRoot {
     /// Opens the root of process `pid`. `allowed` are the host sockets that the command may use.
     ///
     /// # Errors
-    /// If the process has ended.
+    /// Fails if the process has ended.
     pub(super) fn of(pid: Pid, allowed: Vec<FileId>) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         let root = format!("/proc/{pid}/root");

@@ -17,8 +17,9 @@ use crate::bpf::events::Events;
 
 /// How long the kernel may take to close the connections of processes that have ended.
 ///
-/// On the command's side, the kernel waits for no remote host: the command's processes and the relay are gone by then,
-/// and both ends are on loopback. The mediator's own connections take as long as their destination takes to answer.
+/// On the command's side, the kernel waits for no remote host, because the command's processes and the relay are gone
+/// by then and both ends of each connection are on loopback. The mediator's own connections take as long as their
+/// destination takes to answer.
 const CLOSED_WITHIN: Duration = Duration::from_millis(200);
 
 /// Maximum number of records that are read from one ring before the next ring has its turn.
@@ -45,7 +46,7 @@ impl Boundary {
     /// otherwise a command that fills one ring as fast as it is read would make another one overflow.
     ///
     /// # Errors
-    /// If a row cannot be written.
+    /// Fails if a row cannot be written.
     pub(super) fn drain(&mut self, flows: &mut FlowLog) -> Result<(), RunError> {
         self.gates.flush_diagnostics();
         let events = &mut self.events;
@@ -89,7 +90,7 @@ impl Boundary {
     /// connection has `closed: false` and the bytes at the moment when the mediator closed it.
     ///
     /// # Errors
-    /// If a counter cannot be read or a row cannot be written.
+    /// Fails if a counter cannot be read or a row cannot be written.
     pub(super) fn drain_to_the_end(&mut self, flows: &mut FlowLog) -> Result<(), RunError> {
         const LOOK_EVERY: Duration = Duration::from_millis(1);
         let deadline = Instant::now() + CLOSED_WITHIN;
@@ -108,7 +109,7 @@ impl Boundary {
     /// Returns the kernel's counters.
     ///
     /// # Errors
-    /// If a counter cannot be read.
+    /// Fails if a counter cannot be read.
     pub(super) fn counters(&self) -> io::Result<Counters> {
         let read = |counter| self.gates.counter(counter).map_err(io::Error::other);
         Ok(Counters {
@@ -127,13 +128,13 @@ impl Boundary {
     /// Waits for init, which was killed before, and takes its exit status.
     ///
     /// # Errors
-    /// If the process cannot be waited for, or still runs after a second.
+    /// Fails if the wait for init fails, or init still runs after a second.
     pub(super) fn reap_init(&self) -> io::Result<()> {
         match self.init.child.wait_for(1000)? {
             Some(_) => Ok(()),
             None => Err(io::Error::new(
                 io::ErrorKind::TimedOut,
-                "it still runs 1 s after SIGKILL",
+                "init still runs 1 s after SIGKILL",
             )),
         }
     }

@@ -19,7 +19,7 @@ use nix::unistd::{Gid, Uid, fchown};
 
 /// Name of the tag (<https://bford.info/cachedir/>).
 const TAG: &str = "CACHEDIR.TAG";
-/// Content of the tag. The first line is that of every such tag.
+/// Content of the tag. The first line is the same in every tag of this format.
 const TAGGED: &[u8] =
     b"Signature: 8a477f597d28d172789f06886806bc55\n# This directory was made by egress run --cache.\n";
 /// Name of the directory that is mounted.
@@ -39,13 +39,14 @@ pub(super) struct Cache {
 /// Call this while the process has a single thread.
 ///
 /// # Errors
-/// If the directory is not empty and has no tag, another run uses it, or its file system supports no idmapped mounts.
+/// Fails if the directory is not empty and has no tag, if another run uses the cache, or if the file system of the
+/// cache does not support idmapped mounts.
 pub(super) fn open(path: &Path, agent: u32) -> io::Result<Cache> {
     let held = dir::hold(path)?;
     let lock =
         Flock::lock(tag(&held)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
             if errno == Errno::EWOULDBLOCK {
-                io::Error::other("another run uses it")
+                io::Error::other("another run uses this cache")
             } else {
                 errno.into()
             }
@@ -56,7 +57,7 @@ pub(super) fn open(path: &Path, agent: u32) -> io::Result<Cache> {
     let files = directory(&held, FILES, owner)?;
     for (_, name) in CACHES {
         match directory(&files, name, owner) {
-            // The command put another kind of file there. Only the command uses it.
+            // The command put another kind of file at this path. Only the command uses that file.
             Ok(_) | Err(Errno::ELOOP | Errno::ENOTDIR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -74,7 +75,7 @@ fn tag(held: &OwnedFd) -> io::Result<File> {
         Err(Errno::ENOENT) => {
             if !dir::list(held)?.is_empty() {
                 return Err(io::Error::other(
-                    "it is not empty, and was not made by egress; name a new directory",
+                    "the directory is not empty, and was not made by egress; name a new directory",
                 ));
             }
             let create = flags | OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
@@ -93,7 +94,7 @@ fn tag(held: &OwnedFd) -> io::Result<File> {
                 Ok(file)
             } else {
                 Err(io::Error::other(
-                    "its CACHEDIR.TAG was not made by egress; name a new directory",
+                    "CACHEDIR.TAG in the directory was not made by egress; name a new directory",
                 ))
             }
         }

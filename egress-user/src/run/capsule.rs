@@ -36,7 +36,7 @@ impl Measurement {
     /// Describes the closed boundary with its attached kernel `programs`.
     ///
     /// # Errors
-    /// If the command's seccomp filter cannot be built.
+    /// Fails if the command's seccomp filter cannot be built.
     pub(super) fn of(context: &RunContext, programs: &[Program]) -> Result<Self, RunError> {
         let plan = &context.plan;
         let probes = &context.measured.probes;

@@ -115,7 +115,7 @@ impl Verified {
     /// Writes the packet.
     ///
     /// # Errors
-    /// If the packet cannot be written, or `packet.json` does not read back as it was written.
+    /// Fails if the packet cannot be written, or `packet.json` does not read back as it was written.
     pub fn emit(self) -> Result<Emitted, RunError> {
         let (receipts, report, run) = self.into_parts();
         let mut emission = Emission {

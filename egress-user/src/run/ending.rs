@@ -15,7 +15,8 @@ pub enum Ending {
 }
 
 impl Ending {
-    /// Returns the status that the command ended with, or that says why it could not be executed.
+    /// Returns the status that the command ended with, or the status for the reason why the command could not be
+    /// executed.
     pub fn status(&self) -> Option<i32> {
         match self {
             Self::Exited(status) => Some(*status),

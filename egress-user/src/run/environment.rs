@@ -177,9 +177,10 @@ pub fn for_agent(
     AgentEnvironment { entries, record }
 }
 
-/// Returns the caller's Rust toolchains, if the command may read them: because they are among the shown `tools` of the
-/// caller's `home`, or no directory above them is closed. rustup would search for them below HOME. Caches that programs
-/// write to (`CARGO_HOME`, npm, pip) are in the command's home.
+/// Returns the caller's Rust toolchains, if the command may read them. The command may read toolchains that are among
+/// the shown `tools` of the caller's `home`, and toolchains above which no directory is closed. Without RUSTUP_HOME,
+/// rustup would search for toolchains below the command's HOME. Caches that programs write to (`CARGO_HOME`, npm, pip)
+/// are in the command's home.
 pub(super) fn toolchains(
     caller: &[(OsString, OsString)],
     home: Option<&Path>,

@@ -45,7 +45,7 @@ pub enum RunError {
     Cache {
         /// The directory.
         path: PathBuf,
-        /// The cause. It is `EINVAL` if the file system does not support idmapped mounts.
+        /// The cause. The error is `EINVAL` if the file system does not support idmapped mounts.
         #[source]
         source: io::Error,
     },
@@ -163,7 +163,7 @@ fn open(probes: &[ProbeResult]) -> String {
 /// Adds the name of the step to its error.
 ///
 /// # Errors
-/// The error in `done`, with `what` as the name of the step.
+/// Returns the error in `done`, with `what` as the name of the step.
 pub fn system<T>(what: &'static str, done: io::Result<T>) -> Result<T, RunError> {
     done.map_err(|source| RunError::System { what, source })
 }

@@ -48,7 +48,7 @@ pub(super) struct RunFacts {
     pub(super) unavailable: Vec<Unavailable>,
     /// Where the programs were attached at the start.
     pub(super) links: Vec<Link>,
-    /// Privileges that the command's first process had dropped.
+    /// The state of the command's first process after it dropped its privileges.
     pub(super) enforced: Enforced,
     pub(super) policy: PolicyInForce,
     /// The posture capsule that the mediator's session binds. A run in audit mode has no capsule.

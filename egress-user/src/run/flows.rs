@@ -42,7 +42,7 @@ impl FlowLog {
     /// Writes one record of the kernel.
     ///
     /// # Errors
-    /// If the row cannot be written.
+    /// Fails if the row cannot be written.
     pub(super) fn kernel(&mut self, event: &Event) -> io::Result<()> {
         if event.hook.is_of_mediator() {
             return self.dial(event);
@@ -125,7 +125,7 @@ impl FlowLog {
     /// Writes one record with a text: a DNS answer or a use of a Unix address.
     ///
     /// # Errors
-    /// If the row cannot be written.
+    /// Fails if the row cannot be written.
     pub(super) fn text(&mut self, text: &Text) -> io::Result<()> {
         match text {
             Text::Unix(event) => self.unix(event),
@@ -146,7 +146,7 @@ impl FlowLog {
     /// Writes the relay's report of one request or tunnel.
     ///
     /// # Errors
-    /// If the row cannot be written.
+    /// Fails if the row cannot be written.
     pub(super) fn relay(&mut self, flow: &FlowReport) -> io::Result<()> {
         *self
             .counts
@@ -207,7 +207,7 @@ impl FlowLog {
     /// Writes a name from a query to the stub resolver.
     ///
     /// # Errors
-    /// If the row cannot be written.
+    /// Fails if the row cannot be written.
     pub(super) fn name(&mut self, name: &NameReport) -> io::Result<()> {
         self.counts.names += 1;
         self.counts.residual.name(&name.name);
@@ -228,7 +228,7 @@ impl FlowLog {
     /// Writes the counts of folded rows and the `last` row, and makes the log durable.
     ///
     /// # Errors
-    /// If a row cannot be written.
+    /// Fails if a row cannot be written.
     pub(super) fn finish(&mut self, last: Option<EndRow>) -> io::Result<()> {
         for (key, seen) in Repeats::take(&mut self.folded) {
             self.row(&Row::KernelRepeats(RepeatsRow {

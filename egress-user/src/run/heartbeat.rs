@@ -34,7 +34,7 @@ pub(super) struct Watched<'r> {
 }
 
 impl<'r> Watched<'r> {
-    /// `enforced` describes the privileges that the command's first process had dropped.
+    /// `enforced` is the state of the command's first process after it dropped its privileges.
     pub(super) fn of(boundary: &'r Boundary, enforced: &'r Enforced) -> Self {
         Self { boundary, enforced }
     }
@@ -52,7 +52,7 @@ impl Heartbeat {
     /// Writes a heartbeat if one is due.
     ///
     /// # Errors
-    /// If the state cannot be read, or the row cannot be written.
+    /// Fails if the state cannot be read, or the row cannot be written.
     pub(super) fn beat(&mut self, flows: &mut FlowLog, watched: Watched<'_>) -> io::Result<()> {
         if Instant::now() < self.due {
             return Ok(());
@@ -64,7 +64,7 @@ impl Heartbeat {
     /// Writes that no process of the command is left.
     ///
     /// # Errors
-    /// If the state cannot be read, or the row cannot be written.
+    /// Fails if the state cannot be read, or the row cannot be written.
     pub(super) fn gone(&mut self, flows: &mut FlowLog, watched: Watched<'_>) -> io::Result<()> {
         self.write(flows, BeatEvent::AgentGone, watched)
     }
@@ -79,15 +79,15 @@ impl Heartbeat {
         flows.row(&Row::Supervisor(row))
     }
 
-    /// Returns the state of the enforcement as the kernel reports it now. The last row of `flows.jsonl` contains such a
-    /// state too.
+    /// Returns the state of the enforcement as the kernel reports it now. The last row of `flows.jsonl` also contains
+    /// this state.
     ///
     /// # Errors
-    /// If the state cannot be read.
+    /// Fails if the state cannot be read.
     pub(super) fn row(&mut self, event: BeatEvent, watched: Watched<'_>) -> io::Result<BeatRow> {
         let boundary = watched.boundary;
         let links = boundary.gates.attached()?;
-        // Init is in the agent's cgroup too, but it is not checked, because it is root.
+        // Init is also in the agent's cgroup, but is not checked, because init is root.
         let init = boundary.init.child.pid.as_raw().cast_unsigned();
         let mut of_agent = boundary.cgroups.agent.processes()?;
         of_agent.retain(|pid| *pid != init);

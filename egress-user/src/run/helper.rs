@@ -34,7 +34,7 @@ impl<R: DeserializeOwned> Helper<R> {
     /// Starts this binary as `stage`.
     ///
     /// # Errors
-    /// The errors of [`spawn_process`].
+    /// Returns the errors of [`spawn_process`].
     pub(super) fn start(
         name: &'static str,
         stage: &CStr,
@@ -58,7 +58,7 @@ impl<R: DeserializeOwned> Helper<R> {
     /// Waits for the first message, which `judge` must accept.
     ///
     /// # Errors
-    /// If no message arrives in time, or `judge` rejects it.
+    /// Fails if no message arrives in time, or `judge` rejects it.
     pub(super) fn wait_ready(
         &self,
         dir: &RunDir,
@@ -75,7 +75,7 @@ impl<R: DeserializeOwned> Helper<R> {
     /// Returns the next message, if one has arrived.
     ///
     /// # Errors
-    /// A text, if the process has ended or its message cannot be parsed.
+    /// Returns a text if the process has ended or its message cannot be parsed.
     pub(super) fn next_message(&self) -> Result<Option<R>, String> {
         match self.control.try_receive() {
             Ok(received) => Ok(received.map(|received| received.message)),
@@ -90,7 +90,7 @@ impl<R: DeserializeOwned> Helper<R> {
     }
 }
 
-/// Returns how a process ended, in parentheses behind a space; an empty text if the status cannot be read.
+/// Returns how a process ended, in parentheses after a space. Returns an empty text if the status cannot be read.
 pub(super) fn end_of(child: &Child) -> String {
     // The kernel closes the sockets of a process shortly before its status can be read.
     const SOON_MS: u16 = 100;
@@ -114,8 +114,8 @@ pub(super) fn no_message(process: &'static str, error: &ChannelError, dir: &RunD
 /// inherits its plan, its end of the socket, and `passed`.
 ///
 /// # Errors
-/// [`RunError::System`] if the socket cannot be made, [`RunError::Spawn`] with the name of the process if its plan
-/// cannot be written or it cannot be started.
+/// Returns [`RunError::System`] if the socket cannot be made. Returns [`RunError::Spawn`] with the name of the process
+/// if the plan cannot be written or the process cannot be started.
 pub(super) fn spawn_process<S, R>(
     process: &'static str,
     stage: &CStr,

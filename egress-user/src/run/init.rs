@@ -53,7 +53,7 @@ pub(super) struct Entered {
 
 /// The result of starting the command.
 pub(super) struct Started {
-    /// Privileges that the command's process had dropped, as the kernel reports them.
+    /// The state of the command's process after it dropped its privileges, as the kernel reports this state.
     pub(super) enforced: Enforced,
     /// Why the command could not be executed.
     pub(super) not_executed: Option<NotExecuted>,
@@ -81,7 +81,7 @@ impl Init {
     /// Starts init in the namespaces and the cgroup of the boundary.
     ///
     /// # Errors
-    /// If the process cannot be started.
+    /// Fails if the process cannot be started.
     pub(super) fn start(
         plan: &StagePlan,
         cgroups: &RunCgroups,
@@ -105,7 +105,7 @@ impl Init {
     /// Waits until the file view and the sockets are ready.
     ///
     /// # Errors
-    /// If init fails, times out, or sends another message.
+    /// Fails if init fails, times out, or sends another message.
     pub(super) fn expect_entered(&mut self, dir: &RunDir) -> Result<Entered, RunError> {
         let Received { message, mut fds } = self.next(dir)?;
         let FromInit::Entered {
@@ -137,7 +137,7 @@ impl Init {
     /// Makes init run the probes, and returns their observations.
     ///
     /// # Errors
-    /// If init fails, times out, or sends another message.
+    /// Fails if init fails, times out, or sends another message.
     pub(super) fn probe(
         &mut self,
         scene: Option<Box<Scene>>,
@@ -155,7 +155,7 @@ impl Init {
     /// Makes init start the command, and waits until it runs or cannot be executed.
     ///
     /// # Errors
-    /// If init fails, times out, or sends another message.
+    /// Fails if init fails, times out, or sends another message.
     pub(super) fn go(&mut self, dir: &RunDir) -> Result<Started, RunError> {
         system("start the command", self.channel.send(&ToInit::Go))?;
         let message = self.next(dir)?.message;

@@ -19,8 +19,8 @@ use super::streams::Pumps;
 #[must_use = "the command is running"]
 pub struct Running(Live);
 
-/// The parts of a run whose command was started. The fields are dropped in this order: every process of the run ends
-/// with the boundary.
+/// The parts of a run whose command was started. The fields are dropped in this order, so that the boundary ends every
+/// process of the run before anything else is dropped.
 #[derive(Debug)]
 pub(super) struct Live {
     pub(super) boundary: Boundary,
@@ -37,7 +37,7 @@ pub(super) struct Command {
     pub(super) pumps: Pumps,
     /// Use of tables that no kernel controller limits.
     pub(super) shares: shares::Watch,
-    /// Privileges that the command's first process had dropped, as the kernel reports them.
+    /// The state of the command's first process after it dropped its privileges, as the kernel reports this state.
     pub(super) enforced: Enforced,
     /// Why the command could not be executed.
     pub(super) not_executed: Option<NotExecuted>,
@@ -54,7 +54,7 @@ impl Prepared {
     /// Starts the mediator and the relay, waits until both are ready, and starts the command.
     ///
     /// # Errors
-    /// If a process is not ready in time, or the command's process could not drop its privileges.
+    /// Fails if a process is not ready in time, or the command's process could not drop its privileges.
     pub fn launch(self) -> Result<Running, RunError> {
         let (mut context, streams, network, mut boundary) = self.into_parts();
         let is_open = network.keeps_host_network();

@@ -20,7 +20,7 @@ use super::state::RunDir;
 /// Prepares the plan's mediator to listen on the host's loopback. `cgroup` is the mediator's cgroup.
 ///
 /// # Errors
-/// If no port is free, or the policy cannot be built.
+/// Fails if no port is free, or the policy cannot be built.
 pub(super) fn setup(
     plan: &Plan,
     dir: &RunDir,
@@ -36,7 +36,7 @@ pub(super) fn setup(
 /// they would be if the run were enforced.
 ///
 /// # Errors
-/// If the caller's policy is invalid.
+/// Fails if the caller's policy is invalid.
 pub(super) fn absent(
     plan: &Plan,
     dir: &RunDir,

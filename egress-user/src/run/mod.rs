@@ -4,8 +4,8 @@
 //! Plan --prepare--> Prepared --launch--> Running --supervise--> Ended --collect--> Collected --verify--> Verified --emit--> Emitted
 //! ```
 //!
-//! Each step consumes the value of the step before, whose fields only that step can set. Only [`Emitted`] has an exit
-//! status, so success means that every step was taken.
+//! Each step consumes the value that the previous step made. Only the previous step can set the fields of this value.
+//! Only [`Emitted`] has an exit status, so success means that every step was taken.
 //!
 //! A failure before the command starts leaves only its error and no packet. A later failure ends the command and is a
 //! reason in the packet. If a value is dropped, the command ends and everything that the run made is removed.
@@ -19,7 +19,7 @@
 //! # }
 //! ```
 //!
-//! An order without the boundary, the supervision, or the check of the evidence does not:
+//! An order without the boundary, the supervision, or the check of the evidence does not compile:
 //!
 //! ```compile_fail
 //! # use egress::run::{emit::Emitted, error::RunError, plan::Plan};
@@ -90,10 +90,10 @@ use plan::Plan;
 /// Executes a plan.
 ///
 /// # Order
-/// While this process has one thread, after `supervise::block_signals`.
+/// Call this while this process has one thread, after `supervise::block_signals`.
 ///
 /// # Errors
-/// If the machine or the boundary fails before the command runs, or the packet cannot be written.
+/// Fails if the machine or the boundary fails before the command runs, or the packet cannot be written.
 pub fn execute(plan: Plan) -> Result<Emitted, RunError> {
     plan.prepare()?
         .launch()?

@@ -31,7 +31,7 @@ pub(super) fn of(run: &RunFacts) -> Vec<String> {
     lines.extend(unserved(run));
     if run.mediator.plain_http == PlainHttp::Tunnel {
         lines.push(String::from(
-            "plain HTTP went through tunnels; Pipelock saw only host names and ports, and did not scan it",
+            "plain HTTP went through tunnels; Pipelock saw only host names and ports, and did not scan the requests",
         ));
     }
     if let Some(trusted) = &run.context.measured.trusted {
@@ -80,8 +80,8 @@ pub(super) fn of(run: &RunFacts) -> Vec<String> {
     lines
 }
 
-/// Returns a notice for each place of the boundary's loopback where the command found nothing. An audit has the host's
-/// loopback, so what is missing there is missing on the host.
+/// Returns a notice for each place of the boundary's loopback where the command found nothing. An audit uses the host's
+/// loopback, so a service that is missing there is also missing on the host, and gets no notice.
 fn unserved(run: &RunFacts) -> Vec<String> {
     if run.unverified.is_some() {
         return Vec::new();
@@ -100,7 +100,7 @@ fn unserved(run: &RunFacts) -> Vec<String> {
     let mut lines: Vec<String> = shown.collect();
     if let Some(more @ 1..) = rows.len().checked_sub(SHOWN) {
         lines.push(format!(
-            "nothing listens at {more} more places of loopback, in flows.jsonl"
+            "nothing listens at {more} more places of loopback, which flows.jsonl lists"
         ));
     }
     lines

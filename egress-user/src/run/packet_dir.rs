@@ -63,7 +63,8 @@ impl PacketDir {
     /// Opens or makes the directory `path`, whose parent must exist.
     ///
     /// # Errors
-    /// If the path is a link, is not a directory, cannot be written, or holds files that do not belong to a packet.
+    /// Fails if the path is a link, is not a directory, cannot be written, or holds files that do not belong to a
+    /// packet.
     pub fn hold(path: &Path) -> Result<Self, PacketDirError> {
         let failed = |source: io::Error| PacketDirError::Io {
             path: path.to_path_buf(),
@@ -144,7 +145,7 @@ impl PacketDir {
     /// Writes all files to a new directory, makes them durable, and puts the directory in the place of the old one.
     ///
     /// # Errors
-    /// If a call fails. The old directory is then unchanged, and the new one is removed.
+    /// Fails if a system call fails. The old directory is then unchanged, and the new directory is removed.
     pub fn replace(&mut self, files: &[(&str, Vec<u8>)]) -> io::Result<()> {
         let fresh = self.beside("new")?;
         let done = self.fill(&fresh, files).and_then(|dir| {
@@ -158,7 +159,7 @@ impl PacketDir {
     /// Adds a file, whole or not at all, to the packet that was written.
     ///
     /// # Errors
-    /// If no packet was written, or a call fails. The packet is then unchanged.
+    /// Fails if no packet was written, or a system call fails. The packet is then unchanged.
     pub fn add(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
         let not_written = || io::Error::other("no packet was written");
         let dir = self.fresh.as_ref().ok_or_else(not_written)?;
@@ -201,7 +202,9 @@ impl PacketDir {
         // The owner of the parent directory may have put another directory at this path. The owner of that directory
         // must not change.
         if fstat(&dir)?.st_uid != geteuid().as_raw() || !entries(dir.try_clone()?)?.is_empty() {
-            return Err(io::Error::other("another directory has replaced it"));
+            return Err(io::Error::other(
+                "another directory has replaced the new directory",
+            ));
         }
         for (file, bytes) in files {
             let mut out = self.create(&dir, file)?;
@@ -269,7 +272,8 @@ impl Drop for PacketDir {
     }
 }
 
-/// Returns the error that ended the writing. If the new directory could not be removed either, the error names it.
+/// Returns the error that ended the writing. If the new directory could not be removed either, the error names that
+/// directory.
 fn with_leftover(error: io::Error, name: &str, removed: io::Result<()>) -> io::Error {
     match removed {
         Ok(()) => error,

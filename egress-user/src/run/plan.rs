@@ -1,4 +1,5 @@
-//! The checked options of a run. The packet directory and that of `--cache` exist by now; nothing else on the machine has been changed.
+//! The checked options of a run. When a plan exists, the packet directory and the directory of `--cache` exist, and
+//! nothing else on the machine has been changed.
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -115,7 +116,7 @@ impl MediatorChoice {
 pub struct PipelockChoice {
     /// The binary, as the caller named it or as it was found on PATH.
     pub binary: PathBuf,
-    /// Root certificates for its own TLS connections, in place of the system's.
+    /// Root certificates for Pipelock's own TLS connections, in place of the system's.
     pub roots: Option<PathBuf>,
     /// How plain HTTP is sent to Pipelock.
     pub plain_http: PlainHttp,

@@ -56,7 +56,8 @@ impl Prepared {
 /// Checks that this process is root and has the capabilities of root on the host.
 ///
 /// # Errors
-/// [`RunError::NotRoot`], or [`RunError::Unprivileged`] with the missing capabilities.
+/// Returns [`RunError::NotRoot`] if this process is not root, or [`RunError::Unprivileged`] with the missing
+/// capabilities.
 pub(super) fn privileged() -> Result<(), RunError> {
     /// Numbers of the capabilities (capabilities(7)).
     const NEEDED: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")];
@@ -81,8 +82,8 @@ impl Plan {
     /// Call this while the process has a single thread.
     ///
     /// # Errors
-    /// If a part of the boundary cannot be made, or a probe shows that the boundary is open. Everything that was made
-    /// is removed.
+    /// Fails if a part of the boundary cannot be made, or a probe shows that the boundary is open. Everything that was
+    /// made is removed.
     pub fn prepare(self) -> Result<Prepared, RunError> {
         let mut timeline = Timeline::start(self.progress);
         privileged()?;
@@ -139,8 +140,8 @@ impl Plan {
         // An audit is recorded as if it had its own network namespace, in which IPv6 would work.
         let ipv6 = entered.sockets.ipv6 || is_open;
         if !ipv6 {
-            // Init finds out whether IPv6 works, and the configuration of loaded programs cannot change. The programs
-            // are loaded again on the few machines without IPv6.
+            // Init finds out whether IPv6 works while the programs are being loaded, and the configuration of loaded
+            // programs cannot change. On the few machines without IPv6, the programs are therefore loaded again.
             let config = Config { ipv6: 0, ..config };
             gates = Gates::attach(config, &cgroups, self.layers, self.diagnostics)?;
             timeline.mark("gates attached again");

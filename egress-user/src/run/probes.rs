@@ -62,7 +62,7 @@ impl Controls {
     /// Call this while the process has a single thread.
     ///
     /// # Errors
-    /// If the targets of the probes cannot be found, or the process cannot be started.
+    /// Fails if the targets of the probes cannot be found, or the process cannot be started.
     pub(super) fn start(
         plan: &Plan,
         dir: &RunDir,
@@ -93,7 +93,7 @@ impl Controls {
     /// Lets init make the probes in the closed boundary, and compares their results with the results of the controls.
     ///
     /// # Errors
-    /// If init or the controls fail, end, or send another message than expected.
+    /// Fails if init or the controls fail, end, or send another message than expected.
     pub(super) fn probe(
         &mut self,
         init: &mut Init,
@@ -174,7 +174,7 @@ impl Drop for Controls {
 /// Discards the kernel's records of the probes, and returns their number.
 ///
 /// # Errors
-/// If the kernel's clock cannot be read.
+/// Fails if the kernel's clock cannot be read.
 pub(super) fn discard(events: &mut Events) -> Result<usize, RunError> {
     let (attempts, texts) = system("read the probes' events", events.discard())?;
     Ok(attempts + texts)
@@ -198,7 +198,7 @@ fn arrived(sockets: &Sockets<OwnedFd>) -> io::Result<Vec<u16>> {
     Ok(ports)
 }
 
-/// Returns one result for each probe, in their order. A probe that was not made counts as broken.
+/// Returns one result for each probe, in the order of [`names`]. A probe that was not made counts as broken.
 fn conclude(inside: &Found, arrived: &[u16], outside: &Found) -> Vec<ProbeResult> {
     let take = |found: &Found, name: &str| {
         let same = |(one, _): &&(String, Observation)| one == name;
@@ -285,7 +285,7 @@ fn scene(plan: &Plan, dir: &RunDir, cgroups: &RunCgroups) -> io::Result<Scene> {
 fn shm_key() -> io::Result<i32> {
     let mut bytes = [0; 4];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    // 0 is IPC_PRIVATE, which is not a name.
+    // 0 is IPC_PRIVATE, which is not the key of any segment.
     Ok(i32::from_ne_bytes(bytes) | 1)
 }
 
@@ -313,8 +313,8 @@ fn host_sockets(opened: &[PathBuf]) -> Vec<PathBuf> {
     paths
 }
 
-/// Returns the paths in the kernel's table of Unix sockets. A socket's name can be any bytes, and one that is not UTF-8
-/// must not hide the others.
+/// Returns the paths in the kernel's table of Unix sockets. The name of a socket can contain any bytes, and a name that
+/// is not UTF-8 must not hide the other names.
 fn paths_in(table: &[u8]) -> Vec<PathBuf> {
     let path = |line: &str| {
         // A line has seven words of fixed form, then the path, which may contain spaces.
@@ -332,7 +332,7 @@ impl Probed {
     /// Fails if a probe stops a run of this plan. A run without a layer is open on purpose, so it continues.
     ///
     /// # Errors
-    /// [`RunError::Open`] with the probes that stop the run.
+    /// Returns [`RunError::Open`] with the probes that stop the run.
     pub(super) fn judge_for(&self, plan: &Plan) -> Result<(), RunError> {
         if plan.layers.warning().is_some() {
             return Ok(());
@@ -343,7 +343,7 @@ impl Probed {
     /// Fails unless the caller `accepted` each probe that stops a run.
     ///
     /// # Errors
-    /// [`RunError::Open`] with the probes that the caller did not accept.
+    /// Returns [`RunError::Open`] with the probes that the caller did not accept.
     pub fn judge(&self, accepted: &[String]) -> Result<(), RunError> {
         let open: Vec<ProbeResult> = self
             .stopping()

@@ -34,10 +34,10 @@ impl Reach {
     /// Fills the tables.
     ///
     /// # Order
-    /// Before the mediator starts.
+    /// Call this before the mediator starts.
     ///
     /// # Errors
-    /// If an address or a name server cannot be read, or a table is full.
+    /// Fails if an address or a name server cannot be read, or a table is full.
     pub(super) fn set(gates: &Gates, opened: &Opened, ports: &[u16]) -> Result<Self, RunError> {
         let mut gate = gates.mediator_gate()?;
         for range in &opened.listed {
@@ -58,7 +58,7 @@ impl Reach {
     /// Reads addresses and name servers again if a second has passed.
     ///
     /// # Errors
-    /// If an address or a name server cannot be read, or a table is full.
+    /// Fails if an address or a name server cannot be read, or a table is full.
     pub(super) fn update(&mut self) -> io::Result<()> {
         let now = Instant::now();
         if now < self.due {
@@ -77,7 +77,7 @@ impl Reach {
 /// Returns the machine's name servers (resolv.conf(5)). The list is empty if no name server is configured.
 ///
 /// # Errors
-/// If the file exists and cannot be read.
+/// Fails if the file exists and cannot be read.
 pub(super) fn name_servers() -> io::Result<Vec<IpAddr>> {
     let text = match std::fs::read_to_string("/etc/resolv.conf") {
         Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),

@@ -96,7 +96,7 @@ fn runner_arch() -> String {
 /// Returns `boundary.json`.
 ///
 /// # Errors
-/// If this binary cannot be read for its digest.
+/// Fails if this binary cannot be read for its digest.
 pub(super) fn boundary(run: &RunFacts, notices: &[String]) -> io::Result<Vec<u8>> {
     let kernel = nix::sys::utsname::uname()?;
     let uname = |text: &OsStr| Name::from(text.to_string_lossy());
@@ -318,7 +318,7 @@ fn workspace(run: &RunFacts) -> Workspace {
 /// Returns `changes.json` with every change of the command, if changes were stored separately.
 ///
 /// # Errors
-/// If a change is not valid in the packet's format.
+/// Fails if a change is not valid in the packet's format.
 pub(super) fn changes(run: &RunFacts) -> io::Result<Option<Vec<u8>>> {
     let Some(workspace) = &run.workspace else {
         return Ok(None);

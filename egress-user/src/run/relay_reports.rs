@@ -9,7 +9,7 @@ use super::flows::FlowLog;
 /// Writes one report to the flow log. Returns an error text if the report shows that the relay failed.
 ///
 /// # Errors
-/// If the row cannot be written.
+/// Fails if the row cannot be written.
 pub(super) fn take_report(flows: &mut FlowLog, report: Report) -> Result<Option<String>, RunError> {
     match report {
         Report::Ready => Ok(Some(String::from("the relay started twice"))),

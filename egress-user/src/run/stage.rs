@@ -29,7 +29,7 @@ const NETWORK_FILES: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
 /// Makes the mounts of the host sockets that the caller opened.
 ///
 /// # Errors
-/// If a socket is missing by now, or cannot be mounted.
+/// Fails if a socket is missing by now, or cannot be mounted.
 pub(super) fn open_sockets(plan: &Plan, agent: u32) -> Result<Vec<Opened>, RunError> {
     let paths = plan.allowed_sockets.iter();
     let opened = paths.map(|path| sockets::open(path, agent)).collect();
@@ -62,7 +62,7 @@ pub(super) struct Parts<'a> {
 /// Makes the plan of the boundary's init.
 ///
 /// # Errors
-/// If the host's name or a file of the caller's network cannot be read.
+/// Fails if the host's name or a file of the caller's network cannot be read.
 pub(super) fn stage_plan(plan: &Plan, parts: Parts<'_>) -> Result<StagePlan, RunError> {
     let Parts {
         dir,

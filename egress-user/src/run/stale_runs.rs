@@ -65,7 +65,7 @@ pub enum SweepReach {
 /// Lists what killed runs left behind.
 ///
 /// # Errors
-/// If the state directory cannot be read or locked.
+/// Fails if the state directory cannot be read or locked.
 pub fn find() -> Result<Vec<StaleItem>, RunError> {
     let state = Path::new(STATE_DIR);
     locked(state, |_| list(state, SweepReach::Tree))
@@ -75,7 +75,7 @@ pub fn find() -> Result<Vec<StaleItem>, RunError> {
 /// that could not be removed.
 ///
 /// # Errors
-/// If the state directory cannot be read or locked.
+/// Fails if the state directory cannot be read or locked.
 pub fn sweep(reach: SweepReach) -> Result<Swept, RunError> {
     let state = Path::new(STATE_DIR);
     locked(state, |_| {

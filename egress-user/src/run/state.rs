@@ -62,7 +62,7 @@ impl StateLock {
     /// Waits for the lock.
     ///
     /// # Errors
-    /// `TimedOut` if another process holds the lock for too long.
+    /// Returns `TimedOut` if another process holds the lock for too long.
     pub(super) fn acquire(state: &Path) -> io::Result<Self> {
         let path = state.join(LOCK);
         let mut file = lock_file(&path)?;
@@ -116,7 +116,7 @@ impl Owner {
     /// Tries the lock of the run's directory `path`.
     ///
     /// # Errors
-    /// If the lock's file cannot be opened or locked.
+    /// Fails if the lock's file cannot be opened or locked.
     pub(super) fn of(path: &Path) -> io::Result<Self> {
         let options = OpenOptions::new()
             .write(true)
@@ -138,7 +138,7 @@ impl RunDir {
     /// Makes the directory of a new run, and in it the mount point of the file view.
     ///
     /// # Errors
-    /// If the state directory cannot be made, or users other than root can write to it.
+    /// Fails if the state directory cannot be made, or users other than root can write to it.
     pub(super) fn create() -> Result<Self, RunError> {
         let state = Path::new(STATE_DIR);
         Self::create_below(state).map_err(|source| RunError::State {
@@ -180,7 +180,7 @@ impl RunDir {
     /// is killed.
     ///
     /// # Errors
-    /// If no cgroup v2 tree is mounted, or it is not writable.
+    /// Fails if no cgroup v2 tree is mounted, or it is not writable.
     pub(super) fn make_cgroups(&self) -> Result<RunCgroups, RunError> {
         let place = RunCgroups::place(&self.id).map_err(RunError::Cgroup)?;
         let note = self.path.join(CGROUP);
@@ -197,7 +197,7 @@ impl RunDir {
     /// Sets the command's limits. The cgroups for the limits are noted first.
     ///
     /// # Errors
-    /// If a cgroup cannot be made, or the kernel rejects a limit.
+    /// Fails if a cgroup cannot be made, or the kernel rejects a limit.
     pub(super) fn make_limits(
         &self,
         limits: &Limits,
@@ -219,7 +219,7 @@ impl RunDir {
     /// Moves the evidence to `/run/egress/kept`. Returns `None` if there is no evidence.
     ///
     /// # Errors
-    /// If a directory cannot be made, or a file cannot be moved.
+    /// Fails if a directory cannot be made, or a file cannot be moved.
     pub(super) fn keep(&self) -> io::Result<Option<PathBuf>> {
         keep(Path::new(STATE_DIR), &self.path, &self.id)
     }
@@ -242,7 +242,7 @@ impl RunDir {
     /// Makes the mediator's evidence directory.
     ///
     /// # Errors
-    /// If the directory cannot be made or given to the user `owner`.
+    /// Fails if the directory cannot be made or given to the user `owner`.
     pub(super) fn make_evidence(&self, owner: u32) -> io::Result<PathBuf> {
         let path = self.evidence();
         DirBuilder::new().mode(0o750).create(&path)?;
@@ -258,7 +258,7 @@ impl RunDir {
     /// Makes a log file for the standard error of a process.
     ///
     /// # Errors
-    /// If the file cannot be made.
+    /// Fails if the file cannot be made.
     pub(super) fn log(&self, process: &str) -> io::Result<File> {
         File::create(self.path.join(format!("{process}.log")))
     }
@@ -305,7 +305,7 @@ impl Drop for RunDir {
 /// containers.
 ///
 /// # Errors
-/// If the directory does not exist.
+/// Fails if the directory does not exist.
 pub(super) fn owner_mark(state: &Path) -> io::Result<String> {
     let meta = fs::symlink_metadata(state)?;
     Ok(format!("{}:{}", meta.dev(), meta.ino()))
@@ -320,10 +320,10 @@ pub(super) fn cgroup_of(run: &Path) -> Option<PathBuf> {
     is_its.then_some(path)
 }
 
-/// Removes the cgroups of a run's limits. They are empty when the run's own cgroup is empty.
+/// Removes the cgroups of a run's limits. These cgroups are empty when the run's own cgroup is empty.
 ///
 /// # Errors
-/// If the note cannot be read, or a cgroup cannot be removed.
+/// Fails if the note cannot be read, or a cgroup cannot be removed.
 pub(super) fn remove_limits(run: &Path) -> io::Result<()> {
     let text = match fs::read(run.join(LIMITS)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -342,10 +342,10 @@ pub(super) fn remove_limits(run: &Path) -> io::Result<()> {
 /// Removes a run's directory. The directory is renamed first, so that no half-removed directory has the name of a run.
 ///
 /// # Order
-/// Under the [`StateLock`].
+/// Call this while the [`StateLock`] is held.
 ///
 /// # Errors
-/// If the directory cannot be renamed, or a file cannot be removed.
+/// Fails if the directory cannot be renamed, or a file cannot be removed.
 pub(super) fn remove(run: &Path) -> io::Result<()> {
     let name = run.file_name().unwrap_or_default().to_string_lossy();
     let unnamed = run.with_file_name(format!(".{name}"));
@@ -356,7 +356,7 @@ pub(super) fn remove(run: &Path) -> io::Result<()> {
 /// Removes a directory below the state directory. The directory may be very deep, because the mediator can write to it.
 ///
 /// # Errors
-/// If a file cannot be removed.
+/// Fails if a file cannot be removed.
 pub(super) fn clear(path: &Path) -> io::Result<()> {
     let no_name = || io::Error::other("it has no name");
     let (parent, name) = path.parent().zip(path.file_name()).ok_or_else(no_name)?;
@@ -366,7 +366,7 @@ pub(super) fn clear(path: &Path) -> io::Result<()> {
 /// Moves the record of a run to `<state>/kept/<id>`, which only root can read. Returns `None` if there is no record.
 ///
 /// # Errors
-/// If a directory cannot be made, or a file cannot be moved.
+/// Fails if a directory cannot be made, or a file cannot be moved.
 pub(super) fn keep(state: &Path, run: &Path, id: &str) -> io::Result<Option<PathBuf>> {
     if EVIDENCE.iter().all(|name| is_void(&run.join(name))) {
         return Ok(None);
@@ -414,7 +414,7 @@ fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
 /// Returns random hex digits, two for each byte.
 ///
 /// # Errors
-/// If the kernel has no random bytes.
+/// Fails if the kernel has no random bytes.
 pub(super) fn random_hex<const BYTES: usize>() -> io::Result<String> {
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;

@@ -71,7 +71,7 @@ impl Pipes {
     /// `/dev/stderr`.
     ///
     /// # Errors
-    /// If a pipe cannot be made or given to the user.
+    /// Fails if a pipe cannot be made or given to the user.
     pub(super) fn new(agent: u32) -> io::Result<Self> {
         let (stdin, feed) = pipe2(OFlag::O_CLOEXEC)?;
         let (out, stdout) = pipe2(OFlag::O_CLOEXEC)?;
@@ -94,10 +94,10 @@ impl Pipes {
     /// Closes the command's ends here, and starts the threads.
     ///
     /// # Order
-    /// After the last fork of this process.
+    /// Call this after the last fork of this process.
     ///
     /// # Errors
-    /// If the kernel has no random bytes for the word.
+    /// Fails if the kernel has no random bytes for the word.
     pub(super) fn pump(self, obeyed: Obeyed, input: Input) -> io::Result<PipePumps> {
         let [feed, out, err] = self.ours;
         drop(self.agents);
@@ -165,7 +165,7 @@ impl PipePumps {
     /// the pipes have ended. Without this call, the runner's commands stay switched off.
     ///
     /// # Errors
-    /// If the caller's stream could not be written. The command's pipe was closed then.
+    /// Fails if the caller's stream could not be written. A pump that cannot write closes the command's pipe and ends.
     pub(super) fn finish(self) -> io::Result<Output> {
         let mut pumped = Output {
             stop_commands: self.token.is_some(),

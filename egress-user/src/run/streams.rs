@@ -19,7 +19,7 @@ pub(super) enum Streams {
     Terminal(Option<Terminal>),
 }
 
-/// What passes on the bytes of the streams.
+/// Passes on the bytes of the streams.
 #[derive(Debug)]
 pub(super) enum Pumps {
     /// Threads for three pipes.
@@ -34,7 +34,7 @@ impl Streams {
     /// Makes the pipes, unless the command gets a terminal.
     ///
     /// # Errors
-    /// If a pipe cannot be made.
+    /// Fails if a pipe cannot be made.
     pub(super) fn new(plan: &Plan, agent: u32) -> io::Result<Self> {
         if plan.terminal {
             Ok(Self::Terminal(None))
@@ -54,7 +54,7 @@ impl Streams {
     /// Takes the master of the terminal that init made.
     ///
     /// # Errors
-    /// If the window size cannot be passed on, or init made no terminal.
+    /// Fails if the window size cannot be passed on, or init made no terminal.
     pub(super) fn take_master(&mut self, master: Option<OwnedFd>) -> Result<(), RunError> {
         if let Self::Terminal(terminal) = self {
             let missing = || io::Error::other("the boundary's init made no terminal");
@@ -67,10 +67,10 @@ impl Streams {
     /// Starts to pass on bytes.
     ///
     /// # Order
-    /// After every other fork of this process.
+    /// Call this after every other fork of this process.
     ///
     /// # Errors
-    /// The errors of [`Pipes::pump`] and [`Terminal::pump`].
+    /// Returns the errors of [`Pipes::pump`] and [`Terminal::pump`].
     pub(super) fn pump(self, plan: &Plan) -> io::Result<Pumps> {
         match self {
             Self::Pipes(pipes) => {
@@ -104,7 +104,7 @@ impl Pumps {
     /// Waits until all output has been passed on.
     ///
     /// # Errors
-    /// The errors of [`PipePumps::finish`] and [`TerminalPumps::finish`].
+    /// Returns the errors of [`PipePumps::finish`] and [`TerminalPumps::finish`].
     pub(super) fn finish(self) -> io::Result<Output> {
         match self {
             Self::Pipes(pumps) => pumps.finish(),

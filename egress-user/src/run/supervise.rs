@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Call this first of all, while the process has a single thread.
 ///
 /// # Errors
-/// If the kernel rejects the mask.
+/// Fails if the kernel rejects the mask.
 pub fn block_signals() -> std::io::Result<()> {
     let mut blocked = watched_signals();
     for signal in [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU] {
@@ -72,7 +72,7 @@ impl Running {
     /// Watches the run until its end.
     ///
     /// # Errors
-    /// If signals cannot be watched. The run then ends, because `self` is dropped.
+    /// Fails if signals cannot be watched. The run then ends, because `self` is dropped.
     pub fn supervise(self) -> Result<Ended, RunError> {
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&watched_signals(), flags).map_err(Into::into);

@@ -51,7 +51,7 @@ impl Written {
     fn add(&mut self, text: &[u8]) {
         self.bytes += text.len() as u64;
         self.is_torn = text.last().map_or(self.is_torn, |last| *last != b'\n');
-        // ESC, ENQ, shifts of the character set, and the control characters of eight bits.
+        // These bytes are ESC, ENQ, the shifts of the character set, and the control characters of eight bits.
         let controls = |byte: &u8| matches!(byte, 0x05 | 0x0e | 0x0f | 0x1b | 0x80..=0x9f);
         self.is_controlling |= text.iter().any(controls);
     }
@@ -83,7 +83,7 @@ impl Terminal {
     /// Takes the master of the command's terminal, and gives the terminal the caller's window size.
     ///
     /// # Errors
-    /// If the size cannot be read or set.
+    /// Fails if the size cannot be read or set.
     pub(super) fn new(master: OwnedFd) -> io::Result<Self> {
         fcntl(&master, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         copy_size(&io::stdin(), &master)?;
@@ -93,10 +93,10 @@ impl Terminal {
     /// Puts the caller's terminal into raw mode, and starts the threads.
     ///
     /// # Order
-    /// While this process has a single thread.
+    /// Call this while this process has a single thread.
     ///
     /// # Errors
-    /// If the caller's terminal cannot be put into raw mode.
+    /// Fails if the caller's terminal cannot be put into raw mode.
     pub(super) fn pump(self) -> io::Result<TerminalPumps> {
         let master = Arc::new(self.master);
         let (stopped, stop) = pipe2(OFlag::O_CLOEXEC)?;
@@ -117,15 +117,15 @@ impl Terminal {
 impl TerminalPumps {
     /// Gives the command's terminal the caller's window size, after it has changed.
     pub(super) fn resize(&self) {
-        // A terminal that is gone has no size. The command then keeps the last one.
+        // A terminal that is gone has no size. The command then keeps the last size.
         drop(copy_size(&io::stdin(), &*self.master));
     }
 
-    /// Passes on the rest of the output, and restores the caller's terminal. Call it when no process of the command is
-    /// left.
+    /// Passes on the rest of the output, and restores the caller's terminal. Call this function when no process of the
+    /// command is left.
     ///
     /// # Errors
-    /// If the caller's terminal could not be written or restored.
+    /// Fails if the caller's terminal could not be written or restored.
     pub(super) fn finish(self) -> io::Result<Output> {
         drop(self.stop);
         let panicked = || io::Error::other("a thread of the terminal panicked");
@@ -142,7 +142,7 @@ impl TerminalPumps {
     }
 }
 
-/// Waits until one of the descriptors is ready. Returns which of them are.
+/// Waits until one of the descriptors is ready. Returns which descriptors are ready.
 fn wait<const N: usize>(fds: [(BorrowedFd<'_>, PollFlags); N], wait: PollTimeout) -> [bool; N] {
     let mut fds = fds.map(|(fd, events)| PollFd::new(fd, events));
     let failed = loop {

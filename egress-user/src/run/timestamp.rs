@@ -59,7 +59,7 @@ impl Authority {
     /// Adds a token over `attestation` to the packet, which has been written.
     ///
     /// # Errors
-    /// If no valid token is received or it cannot be written. The packet is then unchanged.
+    /// Fails if no valid token is received, or the token cannot be written. The packet is then unchanged.
     pub fn stamp(&self, attestation: &[u8], packet: &PacketDir) -> Result<Stamp, TimestampError> {
         let mut nonce = [0; NONCE];
         getrandom::fill(&mut nonce).map_err(|error| TimestampError::Request(error.to_string()))?;

@@ -62,8 +62,8 @@ const BELOW_JAVA: [&str; 2] = ["lib/security/cacerts", "jre/lib/security/cacerts
 /// Directory with several Java installations.
 const JAVA_HOMES: &str = "/usr/lib/jvm";
 
-/// Policies for browsers, because browsers read no file of authorities. By default, a browser sends an extension that
-/// looks like an encrypted hello, and the relay denies it.
+/// Paths of policies for browsers, which read no file of authorities. By default, a browser sends an extension that
+/// looks like an encrypted hello, and the relay denies the connection.
 const BROWSER_POLICIES: [&str; 4] = [
     "/etc/chromium/policies/managed/egress.json",
     "/etc/opt/chrome/policies/managed/egress.json",
@@ -104,7 +104,7 @@ impl Trust {
     /// Returns the files for the file view of an enforced run.
     ///
     /// # Errors
-    /// If the authority's certificate cannot be parsed, or a trust store of the host cannot be read.
+    /// Fails if the authority's certificate cannot be parsed, or a trust store of the host cannot be read.
     pub(super) fn of(plan: &Plan) -> io::Result<Self> {
         let authority = plan.mediator.authority();
         let Some(authority) = authority else {

@@ -32,7 +32,7 @@ pub(super) struct MountedWorkspace {
 /// Call this while the process has a single thread.
 ///
 /// # Errors
-/// If the search for credentials fails, a credential cannot be hidden, or the mount cannot be made.
+/// Fails if the search for credentials fails, a credential cannot be hidden, or the mount cannot be made.
 pub(super) fn mount(plan: &Plan, run: &str, agent: u32) -> Result<MountedWorkspace, RunError> {
     let recovered = system(
         "complete or undo the changes that a killed run left beside the workspace",

@@ -266,7 +266,8 @@ fn loopback_of_the_host_is_out_of_reach() {
         local(3000, ""),
     ]);
     let hint = "psql (1): the command has its own loopback; --allow-unix opens";
-    // Behind the boundary, the port at which nothing ever listened; in an audit, the one at which the host's service did.
+    // An enforced run leaves out the port at which nothing ever listened. An audit leaves out the port at which a
+    // service of the host listened.
     for (is_audit, port) in [(false, 5432), (true, 3000)] {
         let found = suggest(rows.as_slice(), NO_POLICY, is_audit).unwrap();
         let left: Vec<u16> = found

@@ -125,7 +125,7 @@ pub struct RunArgs {
     #[arg(short = 't', long, value_name = "WHEN", value_enum, num_args = 0..=1, require_equals = true,
           default_value_t = Tty::Auto, default_missing_value = "always")]
     pub(super) tty: Tty,
-    /// Run this script with bash. It must be in the working directory
+    /// Run this script with bash. The script must be in the working directory
     #[arg(long, value_name = "FILE")]
     pub(super) script: Option<PathBuf>,
     /// Print the log of the kernel programs
@@ -158,7 +158,7 @@ pub(super) enum MediatorKind {
 /// Parses a number of bytes: digits, and K, M, G or T for powers of 1024. Rejects sizes with which nothing could run.
 ///
 /// # Errors
-/// When the text is not such a number, or the number is out of range.
+/// Fails if the text is not such a number, or the number is out of range.
 fn size(text: &str) -> Result<u64, String> {
     const LEAST: u64 = 64 << 10;
     let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];

@@ -74,7 +74,8 @@ const PROGRAMS: [&str; 9] = [
 /// Options for the homes of the caller and of the command.
 #[derive(Debug, Args)]
 pub(super) struct HomeArgs {
-    /// Keep the caches of package managers in this directory between runs. The command can write everything in it
+    /// Keep the caches of package managers in this directory between runs. The command can write to all files in the
+    /// directory
     #[arg(long, value_name = "DIR", help_heading = WORKSPACE)]
     cache: Option<PathBuf>,
     /// Do not show directories of programs in the caller's home if other users may not enter the home
@@ -85,9 +86,9 @@ pub(super) struct HomeArgs {
 /// The caller's home.
 #[derive(Debug, Default)]
 pub(super) struct CallerHome {
-    /// Its path without links, if the caller has a home.
+    /// Path of the home without links, if the caller has one.
     pub(super) path: Option<PathBuf>,
-    /// Directories of programs in it, if the command may not enter it.
+    /// Directories of programs in the home, if the command may not enter the home itself.
     pub(super) tools: Vec<PathBuf>,
 }
 
@@ -104,7 +105,7 @@ impl HomeArgs {
     /// Checks the directory of `--cache`, and makes it if it does not exist.
     ///
     /// # Errors
-    /// If the directory cannot be made, contains the working directory, or is in the working directory.
+    /// Fails if the directory cannot be made, contains the working directory, or is in the working directory.
     pub(super) fn cache(
         &self,
         workdir: &Path,

@@ -8,9 +8,9 @@ use egress_sys::terminal::is_in_foreground;
 /// When the command gets a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Tty {
-    /// If standard input, output, and error of egress are a terminal.
+    /// Only if standard input, output, and error of egress are a terminal.
     Auto,
-    /// Always; an error if they are not a terminal.
+    /// Always. The run fails if standard input, output, or error is not a terminal.
     Always,
     /// Never: the command reads and writes pipes.
     Never,
@@ -21,7 +21,7 @@ impl Tty {
     /// output.
     ///
     /// # Errors
-    /// For `Always`, if that is not possible.
+    /// Fails for `Always` if the command cannot get a terminal.
     pub(super) fn decide(self, reads_commands: bool) -> anyhow::Result<bool> {
         let streams = [
             ("standard input", io::stdin().is_terminal()),

@@ -69,7 +69,7 @@ pub struct VerifyArgs {
 /// Parses a duration, which is a number and its unit.
 ///
 /// # Errors
-/// When the number or the unit is missing or invalid. The text names the accepted form.
+/// Fails if the number or the unit is missing or invalid. The error text names the accepted form.
 fn duration(text: &str) -> Result<Duration, String> {
     let accepted = || String::from("use a number and a unit, such as 90s, 15m, 24h, or 7d");
     let unit = text.chars().next_back().ok_or_else(accepted)?;

@@ -36,7 +36,7 @@ impl Audit {
     /// Builds the policy that would be enforced.
     ///
     /// # Errors
-    /// If the caller's policy is invalid.
+    /// Fails if the caller's policy is invalid.
     pub(super) fn new(plan: &Plan, dir: &RunDir) -> Result<Self, RunError> {
         let mediator = mediator::absent(plan, dir, NOWHERE)?;
         Ok(Self { mediator })

@@ -51,7 +51,7 @@ impl Enforce {
     /// Prepares the mediator. `cgroup` is the mediator's cgroup.
     ///
     /// # Errors
-    /// If no port is free, or the policy is invalid.
+    /// Fails if no port is free, or the policy is invalid.
     pub(super) fn new(plan: &Plan, dir: &RunDir, cgroup: BorrowedFd<'_>) -> Result<Self, RunError> {
         Ok(Self {
             mediator: mediator::setup(plan, dir, cgroup)?,
@@ -239,8 +239,8 @@ impl RunningNetwork for Enforced {
         [Some(relay), Some(self.mediator.watched())]
     }
 
-    /// The order is: names, because rows of the kernel's records contain them; the records; and last the reports about
-    /// connections, because the callers of the connections are in the records.
+    /// Writes names first, because rows of the kernel's records contain names. Writes the records next, and the reports
+    /// about connections last, because the records contain the callers of the connections.
     fn read_reports(
         &mut self,
         flows: &mut FlowLog,

@@ -29,13 +29,13 @@ pub(in crate::run) trait NetworkSetup: Debug {
     /// Returns the mediator's address on the host's loopback.
     ///
     /// # Errors
-    /// If the kernel does not report the address of a socket.
+    /// Fails if the kernel does not report the address of a socket.
     fn mediator_address(&self) -> io::Result<SocketAddr>;
 
     /// Returns the certificate authorities and browser policies for the file view.
     ///
     /// # Errors
-    /// If a trust store of the host cannot be read.
+    /// Fails if a trust store of the host cannot be read.
     fn trust(&self, plan: &Plan) -> io::Result<Trust>;
 
     /// Starts the process that makes the controls of the probes, while init builds the boundary.
@@ -44,7 +44,7 @@ pub(in crate::run) trait NetworkSetup: Debug {
     /// Call this while the process has a single thread.
     ///
     /// # Errors
-    /// If the process cannot be started.
+    /// Fails if the process cannot be started.
     fn start_controls(
         &mut self,
         plan: &Plan,
@@ -59,7 +59,7 @@ pub(in crate::run) trait NetworkSetup: Debug {
     /// Makes the probes in the closed boundary, in which init has made `sockets`.
     ///
     /// # Errors
-    /// If the number of sockets is wrong, or init or the controls fail.
+    /// Fails if the number of sockets is wrong, or init or the controls fail.
     fn probe(
         &mut self,
         init: &mut Init,
@@ -71,7 +71,7 @@ pub(in crate::run) trait NetworkSetup: Debug {
     /// Starts the processes that carry and judge the command's traffic. Returns when all these processes are ready.
     ///
     /// # Errors
-    /// If a process fails or is not ready in time.
+    /// Fails if a process fails or is not ready in time.
     fn launch(
         self: Box<Self>,
         boundary: &Boundary,
@@ -84,7 +84,7 @@ pub(in crate::run) trait RunningNetwork: Debug {
     /// Prepares the flow log.
     ///
     /// # Errors
-    /// If a file of the host cannot be read.
+    /// Fails if a file of the host cannot be read.
     fn begin(&self, _flows: &mut FlowLog) -> Result<(), RunError> {
         Ok(())
     }
@@ -96,7 +96,7 @@ pub(in crate::run) trait RunningNetwork: Debug {
     /// or ended.
     ///
     /// # Errors
-    /// If a row cannot be written.
+    /// Fails if a row cannot be written.
     fn read_reports(
         &mut self,
         flows: &mut FlowLog,
@@ -107,19 +107,19 @@ pub(in crate::run) trait RunningNetwork: Debug {
     /// the run cannot continue. `is_readable` refers to the mediator's descriptor.
     ///
     /// # Errors
-    /// If the addresses cannot be read, or do not fit into the kernel programs' tables.
+    /// Fails if the addresses cannot be read, or do not fit into the kernel programs' tables.
     fn check(&mut self, is_readable: bool, dir: &RunDir) -> Result<Option<String>, RunError>;
 
     /// Returns the length of the receipts, in bytes.
     ///
     /// # Errors
-    /// If the evidence directory cannot be read.
+    /// Fails if the evidence directory cannot be read.
     fn evidence_length(&self, dir: &RunDir) -> io::Result<u64>;
 
     /// Ends the relay and writes its last reports to the flow log.
     ///
     /// # Errors
-    /// If the relay fails, or does not end in time.
+    /// Fails if the relay fails, or does not end in time.
     fn end_relay(&mut self, flows: &mut FlowLog) -> io::Result<()>;
 
     /// Ends the mediator and reads its receipts. `allowed` counts the requests and tunnels that the relay has

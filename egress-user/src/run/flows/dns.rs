@@ -22,7 +22,7 @@ impl FlowLog {
     /// Writes one answer of a name server.
     ///
     /// # Errors
-    /// If the row cannot be written.
+    /// Fails if the row cannot be written.
     pub(super) fn dns(&mut self, answer: &DnsAnswer) -> io::Result<()> {
         *self
             .counts
@@ -63,7 +63,7 @@ impl FlowLog {
 }
 
 /// Returns the name in the only question of an answer, and the addresses in the answer. The program that sent the query
-/// will connect to one of them. Returns `None` if the message has another form.
+/// will connect to one of these addresses. Returns `None` if the message has another form.
 fn parse(message: &[u8]) -> Option<Answer> {
     let message = Message::from_vec(message).ok()?;
     let [question] = message.queries.as_slice() else {

@@ -66,7 +66,7 @@ impl FlowLog {
     /// Creates the log at `path`, which must not exist. The command's paths are looked up in `agent_root`.
     ///
     /// # Errors
-    /// If the file cannot be created or the clock cannot be read.
+    /// Fails if the file cannot be created or the clock cannot be read.
     pub(in crate::run) fn create(path: &Path, agent_root: Option<AgentRoot>) -> io::Result<Self> {
         let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC)?;
         let monotonic = i128::from(now.tv_sec()) * 1_000_000_000 + i128::from(now.tv_nsec());
@@ -118,7 +118,7 @@ impl FlowLog {
     /// Appends a row. After a row that could not be written, all later rows are rejected.
     ///
     /// # Errors
-    /// `InvalidData` for a value that does not fit into a row, and any error of the file.
+    /// Returns `InvalidData` if a value does not fit into a row. Returns any other error if the file cannot be written.
     pub(in crate::run) fn row(&mut self, row: &Row) -> io::Result<()> {
         let members = match serde_json::to_value(row) {
             Ok(Value::Object(members)) => members,

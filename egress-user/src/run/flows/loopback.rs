@@ -1,5 +1,5 @@
-//! Connections to the boundary's own loopback that nothing listened for. A command that looks for a service of the host
-//! there does not find it.
+//! Connections to the boundary's own loopback that nothing listened for. A command that tries to reach a service of the
+//! host on loopback makes these connections, because the boundary has its own loopback.
 use std::collections::{BTreeMap, BTreeSet};
 
 use audit_packet::denied::Denied;
@@ -37,8 +37,8 @@ impl Loopback {
         }
     }
 
-    /// Returns the refused connections with their counts. Those to a port at which something listened at another time
-    /// are left out, because the command started its server late, or only for the other address family.
+    /// Returns the refused connections with their counts. Connections to a port at which something listened at another
+    /// time are left out, because the command started its server late, or only for the other address family.
     pub(super) fn unserved(&self) -> impl Iterator<Item = (Denied, u64)> {
         let refused = self.refused.iter();
         let unserved = refused.filter(|(denied, _)| !self.served.contains(&denied.port));

@@ -23,14 +23,14 @@ use crate::run::agent_root::AgentSocket;
 /// Maximum number of distinct addresses that get their own row. All later addresses share one row.
 const ROWS: usize = 10_000;
 
-/// The C library looks for a name service cache at this path whenever it looks up a user.
+/// Path of the socket of a name service cache. The C library tries this path for every lookup of a user.
 const CACHE: &[u8] = b"/nscd/socket";
 
 impl FlowLog {
     /// Writes one use of an `AF_UNIX` address.
     ///
     /// # Errors
-    /// If the row cannot be written.
+    /// Fails if the row cannot be written.
     pub(super) fn unix(&mut self, event: &UnixEvent) -> io::Result<()> {
         let (verdict, mut address) = match &event.address {
             UnixAddress::Path(path) => (self.judge(path, event.pid), escaped(path)),

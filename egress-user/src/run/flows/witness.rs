@@ -19,7 +19,7 @@ impl FlowLog {
     /// Writes one record of a socket.
     ///
     /// # Errors
-    /// If the row cannot be written.
+    /// Fails if the row cannot be written.
     pub(in crate::run) fn traffic(&mut self, traffic: &Traffic) -> io::Result<()> {
         match traffic {
             Traffic::Closed(close) => {
@@ -47,7 +47,7 @@ impl FlowLog {
     /// Writes some of the waiting rows. The supervisor calls this function when nothing is more urgent.
     ///
     /// # Errors
-    /// If a row cannot be written.
+    /// Fails if a row cannot be written.
     pub(in crate::run) fn catch_up(&mut self) -> io::Result<()> {
         for _ in 0..WRITTEN_AT_ONCE {
             if !self.next_close()? {

@@ -34,7 +34,7 @@ impl BuiltinSetup {
     /// Makes the listening socket, in the mediator's `cgroup`.
     ///
     /// # Errors
-    /// If the socket cannot be made, or the policy cannot be built.
+    /// Fails if the socket cannot be made, or the policy cannot be built.
     pub(super) fn new(plan: &Plan, dir: &RunDir, cgroup: BorrowedFd<'_>) -> Result<Self, RunError> {
         let listener = system("listen on the host's loopback", listener(cgroup))?;
         let address = system("read the mediator's address", listener.local_addr())?;
@@ -190,7 +190,7 @@ fn listener(cgroup: BorrowedFd<'_>) -> io::Result<TcpListener> {
 /// run's directory.
 ///
 /// # Errors
-/// If the caller's policy is invalid.
+/// Fails if the caller's policy is invalid.
 pub(super) fn runtime_policy(
     plan: &Plan,
     dir: &RunDir,

@@ -23,7 +23,8 @@ use crate::run::error::{RunError, system};
 use crate::run::plan::PipelockChoice;
 use crate::run::state::{RunDir, random_hex};
 
-/// The kernel programs let a loopback port connect to Pipelock only if it was noted here.
+/// A connection from a loopback port reaches Pipelock only if the port was noted here, because the kernel programs deny
+/// all others.
 impl Gate for Callers {
     fn note(&mut self, port: u16, may_call: bool) -> io::Result<()> {
         Self::note(self, port, may_call)
@@ -41,7 +42,7 @@ impl PipelockSetup {
     /// Reserves the ports.
     ///
     /// # Errors
-    /// If the kernel has no free port.
+    /// Fails if the kernel has no free port.
     pub(super) fn new(choice: PipelockChoice) -> Result<Self, RunError> {
         let ports = system("listen on the host's loopback", Ports::hold())?;
         Ok(Self { choice, ports })

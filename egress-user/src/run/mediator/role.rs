@@ -28,13 +28,13 @@ pub(in crate::run) trait MediatorSetup: Debug {
     /// Returns the address on the host's loopback at which the mediator will listen.
     ///
     /// # Errors
-    /// If the kernel does not report the address of a socket.
+    /// Fails if the kernel does not report the address of a socket.
     fn address(&self) -> io::Result<SocketAddr>;
 
     /// Starts the mediator and, at the same time, the relay. Returns when the mediator is ready.
     ///
     /// # Errors
-    /// If a process cannot be started, or the mediator fails or is not ready in time.
+    /// Fails if a process cannot be started, or the mediator fails or is not ready in time.
     fn start(
         self: Box<Self>,
         launch: &Launch<'_>,
@@ -47,10 +47,11 @@ pub(in crate::run) trait RunningMediator: Debug {
     /// Returns a descriptor that becomes readable when the mediator fails or ends.
     fn watched(&self) -> BorrowedFd<'_>;
 
-    /// Returns a text if the mediator failed or ended. Called when [`Self::watched`] is readable.
+    /// Returns a text if the mediator failed or ended. The supervisor calls this method when [`Self::watched`] is
+    /// readable.
     fn failure(&mut self, dir: &RunDir) -> Option<String>;
 
-    /// Returns a text if the run cannot continue. Called several hundred times a second.
+    /// Returns a text if the run cannot continue. The supervisor calls this method several hundred times a second.
     fn check(&mut self) -> Option<String> {
         None
     }
