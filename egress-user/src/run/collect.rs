@@ -255,7 +255,8 @@ fn most_denied(flows: &FlowLog) -> Attempts {
     denied
 }
 
-/// Removes an incomplete last line, which a mediator leaves if it is killed while it writes. Such a line is not evidence.
+/// Removes an incomplete last line, which a mediator leaves if it is killed while it writes. Such a line is not
+/// evidence.
 fn cut_torn_line(evidence: &mut [(PathBuf, Vec<u8>)]) -> Option<String> {
     let (_, bytes) = evidence.last_mut()?;
     let whole = bytes

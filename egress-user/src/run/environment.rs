@@ -178,7 +178,7 @@ pub fn for_agent(
 }
 
 /// Returns the caller's Rust toolchains, if the command may read them. The command may read toolchains that are among
-/// the shown `tools` of the caller's `home`, and toolchains above which no directory is closed. Without RUSTUP_HOME,
+/// the shown `tools` of the caller's `home`, and toolchains above which no directory is closed. Without `RUSTUP_HOME`,
 /// rustup would search for toolchains below the command's HOME. Caches that programs write to (`CARGO_HOME`, npm, pip)
 /// are in the command's home.
 pub(super) fn toolchains(

@@ -221,8 +221,8 @@ impl Supervisor {
         }
     }
 
-    /// Passes the first signal on to the command. The second signal ends the command. A new window size is passed on to the
-    /// command's terminal.
+    /// Passes the first signal on to the command. The second signal ends the command. A new window size is passed on to
+    /// the command's terminal.
     fn pass_signals(&mut self) -> Result<(), RunError> {
         while let Some(info) = system(
             "read a signal",

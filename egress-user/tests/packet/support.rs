@@ -98,14 +98,14 @@ pub(crate) fn config(checkpoint_interval: u64) -> SessionConfig {
     }
 }
 
-/// Returns a complete session with `actions` allowed actions (intent and outcome), a denial after every third, and a
-/// heartbeat after every tenth.
+/// Returns a complete session with `actions` allowed actions (intent and outcome), a denial after every third action,
+/// and a heartbeat after every tenth action.
 pub(crate) fn chain(actions: u64, checkpoint_interval: u64) -> Chain {
     let key = keys::generate().unwrap();
     chain_with(&key, actions, checkpoint_interval)
 }
 
-/// Returns such a session, signed with `key`.
+/// Returns the session of [`chain`], signed with `key`.
 pub(crate) fn chain_with(
     key: &ed25519_dalek::SigningKey,
     actions: u64,

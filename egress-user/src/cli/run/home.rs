@@ -118,8 +118,8 @@ impl HomeArgs {
 }
 
 impl CallerHome {
-    /// Finds the home of the user who called `sudo`, or HOME. Adds the directories of that user's programs at the end of
-    /// PATH, because `sudo` removes them.
+    /// Finds the home of the user who called `sudo`, or HOME. Adds the directories of that user's programs at the end
+    /// of PATH, because `sudo` removes them.
     pub(super) fn find(
         environment: &mut [(OsString, OsString)],
         workdir: &Path,

@@ -332,7 +332,8 @@ const fn most_evidence(limit: u64) -> u64 {
     limit.saturating_mul(2).saturating_add(ENDING_BYTES)
 }
 
-/// Reads `evidence-*.jsonl` in the order of the first sequence numbers, only regular files, at most `left` bytes in total.
+/// Reads the regular files `evidence-*.jsonl`, at most `left` bytes in total, in the order of the first sequence
+/// numbers.
 fn read_evidence(dir: &Path, mut left: u64) -> io::Result<Vec<(PathBuf, Vec<u8>)>> {
     let mut all = Vec::new();
     for path in evidence::files(dir)? {

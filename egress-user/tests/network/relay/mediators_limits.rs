@@ -22,7 +22,7 @@ async fn tunnels_wait_in_order_for_a_place_and_give_it_back() {
     let asked = |world: &RelayWorld| world.mediator.lines().len();
     assert_eq!(asked(&world), 1, "{:?}", world.mediator.lines());
     let last = clients.pop().unwrap();
-    // If a client stops waiting, the relay reports this and frees its place.
+    // If a client stops waiting, the relay reports this and frees the client's place.
     drop(clients.remove(1));
     assert_eq!(world.short().await, "tls b.test failed client_closed");
     for name in ["a.test", "c.test"] {
