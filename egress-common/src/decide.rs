@@ -146,7 +146,7 @@ pub fn datagram(attempt: &Attempt) -> Decision {
     }
 }
 
-/// Properties, in one run, of an address and a port that the mediator connects to.
+/// Properties of an address and a port that the mediator connects to, as they apply in this run.
 #[derive(Clone, Copy, Debug)]
 pub struct Known {
     /// The policy lists the address (`ssrf.ip_allowlist`).

@@ -74,8 +74,7 @@ wire_enum! {
         Deny = 1 => "denied",
         /// Allowed, because the attempt stays on the boundary's loopback.
         Local = 2 => "local",
-        /// Denied. Only a resolver makes such an attempt, to sort its answers, and it would have
-        /// sent nothing.
+        /// Denied. A resolver makes this attempt only to sort its answers, and the attempt would have sent nothing.
         Probe = 3 => "probe",
         /// Allowed to the explicit proxy port.
         Proxy = 4 => "proxy",

@@ -170,7 +170,7 @@ fn mediator_reaches_what_is_public_or_opened_and_never_the_platform() {
 fn only_tcp_and_udp_sockets_exist() {
     assert_eq!(show(socket(SOCK_STREAM, IPPROTO_TCP)), "local");
     assert_eq!(show(socket(SOCK_DGRAM, IPPROTO_UDP)), "local");
-    // raw, ping, SCTP, MPTCP, UDP-Lite, DCCP.
+    // These types and protocols are raw, ping, SCTP, MPTCP, UDP-Lite, and DCCP.
     for (sock_type, protocol) in [
         (3, 255),
         (2, 1),
