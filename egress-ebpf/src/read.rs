@@ -237,8 +237,8 @@ pub fn sender(ctx: &SkBuffContext) -> Option<Sender> {
     })
 }
 
-/// Returns address and port of a socket's peer if the packet goes there. Returns `None` for a socket that is not
-/// connected, and for a packet that a firewall rule of the host redirects.
+/// Returns the address and the port of a socket's peer if the packet goes to this peer. Returns `None` for a socket
+/// that is not connected, and for a packet that a firewall rule of the host redirects.
 #[inline(always)]
 pub fn peer_of_packet(ctx: &SkBuffContext, sender: &Sender) -> Option<([u64; 2], u32)> {
     let port = u32::from(u16::from_be(field!(sender.socket.0, dst_port)));
@@ -331,8 +331,8 @@ pub fn cookie(ctx: &impl EbpfContext) -> u64 {
     unsafe { bpf_get_socket_cookie(ctx.as_ptr()) }
 }
 
-/// The value of a map entry. The value stays valid while the program runs, even if the entry is
-/// removed. Other processors may write to it at the same time. Each word is then old or new.
+/// The value of a map entry. The value stays valid while the program runs, even if the entry is removed. Other
+/// processors may write to the value at the same time. Each word is then old or new.
 pub struct Place<T>(*mut T);
 
 impl<T: Copy> Place<T> {
@@ -451,7 +451,7 @@ struct KernelContext {
     padding: u32,
 }
 
-/// Size of `struct sockaddr_un`. The kernel stores it in a `struct sockaddr_storage`, which is longer.
+/// Size of `struct sockaddr_un`. The kernel stores the address in a `struct sockaddr_storage`, which is longer.
 const ADDRESS_BYTES: u32 = 110;
 
 /// Writes the address in a context and its length to `entry`. The length is 0 if the address cannot be read.

@@ -1,7 +1,6 @@
-//! Judges the mediator's own connections and datagrams. Whatever the mediator decided about a name,
-//! these must not reach the machine itself, its cloud platform, a network that is not public, or a
-//! port that is not allowed. Ranges in the policy and DNS to the machine's name servers are
-//! allowed.
+//! Judges the mediator's own connections and datagrams. Whatever the mediator decided about a name, its connections and
+//! datagrams must not reach the machine itself, the machine's cloud platform, a network that is not public, or a port
+//! that is not allowed. Ranges in the policy and DNS to the machine's name servers are allowed.
 //!
 //! Claims: special-addresses, ports
 use aya_ebpf::EbpfContext;

@@ -1,7 +1,7 @@
-//! Records each connection that the mediator opens, and each datagram that it sends to a name
-//! server. Connections that its listener accepts come from the relay and are not recorded here.
-//! Packets that do not leave the machine are judged again as in `dial`, because the machine may
-//! have got the address after the connect.
+//! Records each connection that the mediator opens, and each datagram that the mediator sends to a name server.
+//! Connections that the mediator's listener accepts come from the relay and are not recorded here. Packets that do not
+//! leave the machine are judged again as in `dial`, because the machine may have received the destination address after
+//! the connect.
 use aya_ebpf::macros::{cgroup_skb, sock_ops};
 use aya_ebpf::programs::{SkBuffContext, SockOpsContext};
 use egress_common::abi::{
