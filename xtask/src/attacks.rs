@@ -58,7 +58,8 @@ type Rows = BTreeMap<String, Value>;
 /// Runs the suite, prints the table, and writes it as JSON to the target directory.
 ///
 /// # Errors
-/// If the result of a technique differs from its script, or if a layer was left out and still no technique succeeds.
+/// Fails if the result of a technique differs from its script, or if a layer was left out and still no technique
+/// succeeds.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     setup::everything(layout)?;
     let binary = build::optimised(layout)?;

@@ -39,7 +39,7 @@ enum Benchmark {
 /// Builds with optimizations and measures.
 ///
 /// # Errors
-/// If a program cannot be built, or a measurement fails.
+/// Fails if a program cannot be built, or a measurement fails.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     let name = match args.what {
         Benchmark::Action => "action",

@@ -13,7 +13,7 @@ use crate::program::{on_path_or_installed, output, program, run as run_program};
 /// Checks the links, then builds the book into `target/book`.
 ///
 /// # Errors
-/// If the target of a link does not exist, if the summary lacks a page or names it twice, or if mdBook fails.
+/// Fails if the target of a link does not exist, if the summary lacks a page or names it twice, or if mdBook fails.
 pub(crate) fn run(layout: &Layout) -> Result<()> {
     let listed = output(
         program("git")

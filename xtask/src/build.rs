@@ -46,7 +46,7 @@ pub(crate) struct Args {
 /// Builds with optimizations, and returns the path of the binary.
 ///
 /// # Errors
-/// The same as for [`run`].
+/// Returns the errors of [`run`].
 pub(crate) fn optimised(layout: &Layout) -> Result<PathBuf> {
     run(
         layout,
@@ -61,7 +61,7 @@ pub(crate) fn optimised(layout: &Layout) -> Result<PathBuf> {
 /// is not optimized, and it has no kernel programs for `egress run --debug`.
 ///
 /// # Errors
-/// The same as for [`run`].
+/// Returns the errors of [`run`].
 pub(crate) fn quick(layout: &Layout, tool: &str) -> Result<[PathBuf; 2]> {
     const PROFILE: &str = "quick";
     ebpf::without_diagnostics(layout)?;
@@ -82,7 +82,7 @@ pub(crate) fn quick(layout: &Layout, tool: &str) -> Result<[PathBuf; 2]> {
 /// Builds a test binary in which an attacker has taken over a process, and returns its path.
 ///
 /// # Errors
-/// The same as for [`run`].
+/// Returns the errors of [`run`].
 pub(crate) fn example(layout: &Layout, example: Example) -> Result<PathBuf> {
     run(
         layout,
@@ -96,7 +96,7 @@ pub(crate) fn example(layout: &Layout, example: Example) -> Result<PathBuf> {
 /// Builds with optimizations for `target`, and returns the path of the binary.
 ///
 /// # Errors
-/// The same as for [`run`].
+/// Returns the errors of [`run`].
 pub(crate) fn optimised_for(layout: &Layout, target: &str) -> Result<PathBuf> {
     run(
         layout,
@@ -111,7 +111,7 @@ pub(crate) fn optimised_for(layout: &Layout, target: &str) -> Result<PathBuf> {
 /// Builds the binary of the attack suite, and returns its path.
 ///
 /// # Errors
-/// The same as for [`run`].
+/// Returns the errors of [`run`].
 pub(crate) fn without_layers(layout: &Layout) -> Result<PathBuf> {
     run(
         layout,
@@ -125,7 +125,7 @@ pub(crate) fn without_layers(layout: &Layout) -> Result<PathBuf> {
 /// Builds, and returns the path of the binary.
 ///
 /// # Errors
-/// If a build fails, or if a tool for the build cannot be installed.
+/// Fails if a build fails, or if a tool for the build cannot be installed.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
     ebpf::run(layout)?;
     let mut build = cargo();

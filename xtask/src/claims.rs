@@ -77,7 +77,7 @@ impl Shown {
 /// may also be the name of a document, or the end of the path of a source file.
 ///
 /// # Errors
-/// If a claim has no source file or no test, or a file names an unknown claim.
+/// Fails if a claim has no source file or no test, or a file names an unknown claim.
 pub(crate) fn list(layout: &Layout, part: &str) -> Result<()> {
     let (claims, shown, wrong) = read(layout)?;
     let is_meant = |id: &str, claim: &Claim| {
@@ -103,7 +103,7 @@ pub(crate) fn list(layout: &Layout, part: &str) -> Result<()> {
 /// Returns the problems for which [`list`] fails.
 ///
 /// # Errors
-/// If a file cannot be read.
+/// Fails if a file cannot be read.
 pub(crate) fn check(layout: &Layout) -> Result<Vec<String>> {
     let (_, _, wrong) = read(layout)?;
     Ok(wrong)

@@ -19,7 +19,7 @@ pub(crate) struct Args {
 /// Builds `egress` and the demo, and runs the example agent.
 ///
 /// # Errors
-/// If a program cannot be built or installed, or if a verifier rejects the packet.
+/// Fails if a program cannot be built or installed, or if a verifier rejects the packet.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     setup::for_demo(layout)?;
     if args.published_verifiers {

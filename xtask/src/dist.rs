@@ -23,7 +23,7 @@ pub(crate) struct Args {
 /// Returns whether a program is statically linked.
 ///
 /// # Errors
-/// If the program cannot be read.
+/// Fails if the program cannot be read.
 pub(crate) fn is_static(binary: &Path) -> Result<bool> {
     let headers = output(
         program("readelf")
@@ -36,7 +36,7 @@ pub(crate) fn is_static(binary: &Path) -> Result<bool> {
 /// Builds the release, and returns its directory.
 ///
 /// # Errors
-/// If a build fails, or the binary is not static.
+/// Fails if a build fails, or the binary is not static.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
     setup::for_dist(layout, &args.target)?;
     let built = build::optimised_for(layout, &args.target)?;

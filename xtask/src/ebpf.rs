@@ -56,7 +56,7 @@ fn debug_object(layout: &Layout) -> PathBuf {
 /// Builds the kernel programs with and without diagnostics.
 ///
 /// # Errors
-/// If the build fails, or a tool that it needs cannot be installed.
+/// Fails if the build fails, or a tool that it needs cannot be installed.
 pub(crate) fn run(layout: &Layout) -> Result<Object> {
     setup::for_ebpf(layout)?;
     // The object with diagnostics comes first, so that the other one stays in the build directory.
@@ -69,7 +69,7 @@ pub(crate) fn run(layout: &Layout) -> Result<Object> {
 /// Builds only the kernel programs without diagnostics, which takes half the time.
 ///
 /// # Errors
-/// The same as for [`run`].
+/// Returns the errors of [`run`].
 pub(crate) fn without_diagnostics(layout: &Layout) -> Result<Object> {
     setup::for_ebpf(layout)?;
     let bytes = compile(layout, &[])?;
@@ -158,7 +158,7 @@ fn plain_type_names(bytes: &mut [u8]) -> Result<()> {
 /// Lints the kernel programs with the compiler that builds them.
 ///
 /// # Errors
-/// If clippy finds anything or cannot run.
+/// Fails if clippy finds anything or cannot run.
 pub(crate) fn clippy(layout: &Layout) -> Result<()> {
     let compiler = Compiler::Active;
     let linker = on_path_or_installed("bpf-linker")

@@ -22,7 +22,7 @@ type Edges = BTreeMap<Module, BTreeMap<Module, String>>;
 /// output of `cargo metadata --no-deps`.
 ///
 /// # Errors
-/// If there is no such table.
+/// Fails if there is no such table.
 pub(crate) fn between_crates(text: &str, metadata: &Value) -> Result<Vec<String>> {
     let table = table(text)?;
     let none = Vec::new();
@@ -96,7 +96,7 @@ fn table(text: &str) -> Result<BTreeMap<String, BTreeSet<String>>> {
 /// messages.
 ///
 /// # Errors
-/// If a file cannot be read or parsed.
+/// Fails if a file cannot be read or parsed.
 pub(crate) fn circles(
     src: &Path,
     shown: &Path,
@@ -230,7 +230,7 @@ impl Imports<'_> {
             }
             at = next;
         }
-        // An inline module.
+        // An inline module is part of the file that contains it.
         let is_inside = !self.modules.contains(&at) && at.starts_with(self.file);
         if at != *self.file && !is_inside && self.modules.contains(&at) {
             self.found.entry(at).or_insert_with(|| path.join("::"));

@@ -17,7 +17,7 @@ impl Layout {
     /// Reads the directories from cargo, so that the target directory is right however it was set.
     ///
     /// # Errors
-    /// If cargo cannot read the workspace.
+    /// Fails if cargo cannot read the workspace.
     pub(crate) fn find() -> Result<Self> {
         let mut metadata = cargo();
         metadata.args([

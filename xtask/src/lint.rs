@@ -18,7 +18,7 @@ use crate::tidy;
 /// Runs every check.
 ///
 /// # Errors
-/// The error of the first check that fails.
+/// Returns the error of the first check that fails.
 pub(crate) fn run(layout: &Layout) -> Result<()> {
     let kernel_programs = layout.root.join("egress-ebpf/Cargo.toml");
     step("form");

@@ -46,7 +46,7 @@ enum Task {
     Bench(bench::Args),
     /// Build the kernel programs and the `egress` binary
     Build(build::Args),
-    /// Print each claim of README, SECURITY.md, and docs/rules.md with the tests that show it
+    /// Print each claim of the documents with its source files and its tests
     Claims {
         /// Only claims whose identifiers contain this text
         #[arg(default_value = "")]

@@ -40,7 +40,7 @@ pub(crate) fn without_package(command: &mut Command) {
 /// Runs `command` with the standard streams of this task.
 ///
 /// # Errors
-/// If the program cannot start or does not exit with 0.
+/// Fails if the program cannot start or does not exit with 0.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command
         .status()
@@ -54,7 +54,7 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
 /// Runs `command` and returns its standard output.
 ///
 /// # Errors
-/// If the program cannot start, does not exit with 0, or writes output that is not UTF-8.
+/// Fails if the program cannot start, does not exit with 0, or writes output that is not UTF-8.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stdin(Stdio::null())
@@ -84,7 +84,7 @@ pub(crate) fn succeeds(command: &mut Command) -> bool {
 /// Returns the effective user id of this process.
 ///
 /// # Errors
-/// If /proc does not contain the user id.
+/// Fails if /proc does not contain the user id.
 pub(crate) fn effective_uid() -> Result<u32> {
     let status =
         fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;

@@ -93,7 +93,7 @@ const DEMO_PROGRAMS: [&str; 4] = ["bash", "curl", "ip", "python3"];
 /// Installs everything that building and testing need.
 ///
 /// # Errors
-/// If a package client fails.
+/// Fails if a package client fails.
 pub(crate) fn everything(layout: &Layout) -> Result<()> {
     for_ebpf(layout)?;
     test_programs()?;
@@ -106,7 +106,7 @@ pub(crate) fn everything(layout: &Layout) -> Result<()> {
 /// Installs only the tools that the demo needs.
 ///
 /// # Errors
-/// If a package client fails.
+/// Fails if a package client fails.
 pub(crate) fn for_demo(layout: &Layout) -> Result<()> {
     for_ebpf(layout)?;
     let missing = missing_programs(|name| DEMO_PROGRAMS.contains(&name));
@@ -119,7 +119,7 @@ pub(crate) fn for_demo(layout: &Layout) -> Result<()> {
 /// Installs the library sources and the linker for the kernel programs.
 ///
 /// # Errors
-/// If a package client fails.
+/// Fails if a package client fails.
 pub(crate) fn for_ebpf(layout: &Layout) -> Result<()> {
     library_sources()?;
     let there = on_path_or_installed("bpf-linker").is_some_and(|linker| {
@@ -139,7 +139,7 @@ pub(crate) fn for_ebpf(layout: &Layout) -> Result<()> {
 /// Installs the tools that only `lint` uses.
 ///
 /// # Errors
-/// If a package client fails.
+/// Fails if a package client fails.
 pub(crate) fn for_lint(layout: &Layout) -> Result<()> {
     for (name, version) in [("cargo-deny", CARGO_DENY), ("cargo-machete", CARGO_MACHETE)] {
         if on_path_or_installed(name).is_none() {
@@ -158,7 +158,7 @@ pub(crate) fn for_lint(layout: &Layout) -> Result<()> {
 /// Installs the tools that only a release needs.
 ///
 /// # Errors
-/// If a package client fails.
+/// Fails if a package client fails.
 pub(crate) fn for_dist(layout: &Layout, target: &str) -> Result<()> {
     if on_path("rustup").is_some() {
         // rustup runs in the project's directory, so that it installs the library for the project's toolchain.
@@ -276,7 +276,7 @@ fn missing_programs(wanted: impl Fn(&str) -> bool) -> Vec<&'static str> {
 /// Installs the published verifiers and the dependencies of this project's second verifier, for this project only.
 ///
 /// # Errors
-/// If a package client fails.
+/// Fails if a package client fails.
 pub(crate) fn verifiers(layout: &Layout) -> Result<()> {
     if !layout.verifier_rs().exists() {
         run(cargo_install(layout, "pipelock-verifier-rs", VERIFIER_RS)

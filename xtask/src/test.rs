@@ -48,7 +48,7 @@ pub(crate) struct Args {
 /// Installs missing tools, builds, and runs all tests.
 ///
 /// # Errors
-/// If a test fails, or the caller is not root. Without root, the boundary cannot be tested.
+/// Fails if a test fails, or the caller is not root. Without root, the boundary cannot be tested.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     if effective_uid()? != 0 {
         bail!("the end-to-end tests need root; run `cargo xtask test` as root");

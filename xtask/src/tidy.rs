@@ -47,7 +47,7 @@ const IMPURE: [&str; 9] = [
 /// Checks every source file.
 ///
 /// # Errors
-/// All violations, if there are any.
+/// Returns all violations, if there are any.
 pub(crate) fn run(layout: &Layout) -> Result<()> {
     let mut wrong = Vec::new();
     for file in sources(layout)? {
@@ -78,7 +78,7 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
 /// Returns every source file of the project, relative to its root.
 ///
 /// # Errors
-/// If a directory cannot be read.
+/// Fails if a directory cannot be read.
 pub(crate) fn sources(layout: &Layout) -> Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for dir in SOURCES {
