@@ -19,7 +19,7 @@ const BARE_PACKET: usize = 14 + 40 + 60;
 /// Lists the directories of runs in the state directory of the world.
 ///
 /// # Panics
-/// If the state directory cannot be listed.
+/// Panics if the state directory cannot be listed.
 pub fn runs(world: &World) -> Vec<PathBuf> {
     let mut found: Vec<_> = fs::read_dir(world.state())
         .expect("list the state")
@@ -34,7 +34,7 @@ pub fn runs(world: &World) -> Vec<PathBuf> {
 /// Waits until the command of a run in `workdir` has reported that it is ready.
 ///
 /// # Panics
-/// If the command is not ready within this time.
+/// Panics if the command is not ready within this time.
 pub fn until_ready(workdir: &Path, within: Duration) {
     wait_until("the agent is at work", within, || {
         workdir.join("ready").exists()
@@ -45,7 +45,7 @@ pub fn until_ready(workdir: &Path, within: Duration) {
 /// which must end before evidence is lost.
 ///
 /// # Panics
-/// If the run ends with another status or for another reason.
+/// Panics if the run ends with another status or for another reason.
 pub fn full_disk_ends(world: &World, run: (Running, PathBuf, PathBuf)) -> String {
     let (running, packet, workdir) = run;
     until_ready(&workdir, SOON);
@@ -67,7 +67,7 @@ pub fn full_disk_ends(world: &World, run: (Running, PathBuf, PathBuf)) -> String
 /// Returns the directory of the run. `before` lists the directories of other runs.
 ///
 /// # Panics
-/// If the command or the supervisor is not ready in time, or if there is more than one new run.
+/// Panics if the command or the supervisor is not ready in time, or if there is more than one new run.
 pub fn at_work(world: &World, before: &[PathBuf], workdir: &Path) -> PathBuf {
     until_ready(workdir, SOON);
     let mut new = runs(world);
@@ -83,7 +83,7 @@ pub fn at_work(world: &World, before: &[PathBuf], workdir: &Path) -> PathBuf {
 /// Returns the cgroup of the run in `dir`, and the processes in it.
 ///
 /// # Panics
-/// If the run has no cgroup.
+/// Panics if the run has no cgroup.
 pub fn members(dir: &Path) -> (PathBuf, Vec<Process>) {
     let cgroup = fs::read_to_string(dir.join("cgroup")).expect("read the name of the cgroup");
     let processes = Process::in_cgroup(Path::new(&cgroup));
@@ -94,7 +94,7 @@ pub fn members(dir: &Path) -> (PathBuf, Vec<Process>) {
 /// removed namespace, possibly for a namespace of a test that runs at the same time.
 ///
 /// # Panics
-/// If the run has ended.
+/// Panics if the run has ended.
 pub fn own_namespaces(running: &Running) -> BTreeMap<String, File> {
     let host = running.process().namespaces();
     let inside = running.helper("__init").held_namespaces();
@@ -107,7 +107,7 @@ pub fn own_namespaces(running: &Running) -> BTreeMap<String, File> {
 /// Fails unless these processes end, and their namespaces and mounts disappear.
 ///
 /// # Panics
-/// If a process, a namespace, or a mount stays.
+/// Panics if a process, a namespace, or a mount stays.
 #[track_caller]
 pub fn assert_gone(
     world: &World,
@@ -134,7 +134,7 @@ pub fn assert_gone(
 /// Fails if a network packet with data or for a new connection leaves, or if the wire does not become silent.
 ///
 /// # Panics
-/// If such a network packet leaves, or the wire does not become silent.
+/// Panics if such a network packet leaves, or the wire does not become silent.
 #[track_caller]
 pub fn assert_silent(world: &World) {
     let wire = world.wire();

@@ -25,7 +25,7 @@ impl Nursery {
     /// Copies `program` to `copy`, so that executions of the original are not stopped.
     ///
     /// # Panics
-    /// If the program cannot be copied or watched.
+    /// Panics if the program cannot be copied or watched.
     pub fn new(program: &Path, copy: PathBuf) -> Self {
         // A separate program makes the copy. Otherwise, a child that another thread starts meanwhile would inherit the
         // descriptor, and a file that is open for writing cannot be executed.
@@ -55,7 +55,7 @@ impl Nursery {
     /// delay is delivered before the first instruction. All other executions continue.
     ///
     /// # Panics
-    /// In the thread, if no such process appears within `limit`.
+    /// The thread panics if no such process appears within `limit`.
     pub fn hold(self, stage: &'static str, limit: Duration) -> JoinHandle<Process> {
         thread::spawn(move || {
             let deadline = Instant::now() + limit;

@@ -67,7 +67,7 @@ impl<'w> Origin<'w> {
     /// Starts the origin.
     ///
     /// # Panics
-    /// If the origin does not listen within the time limit.
+    /// Panics if the origin does not listen within the time limit.
     pub fn start(world: &'w World) -> Self {
         let [certificate, key] = world.certificate(NAMES);
         let words = ["python3".into(), "-c".into(), ORIGIN.into()];
@@ -102,7 +102,7 @@ impl<'w> Origin<'w> {
     /// Returns the bytes that the origin has received since the last call.
     ///
     /// # Panics
-    /// If a connection does not end within the time limit.
+    /// Panics if a connection does not end within the time limit.
     pub fn received(&self) -> Received {
         let count = |lines: &[(String, u64)], name: &str| {
             lines.iter().filter(|(found, _)| found == name).count()
@@ -146,7 +146,7 @@ impl Received {
     /// received upload was denied.
     ///
     /// # Panics
-    /// If the packet lacks a document, or if a row lacks a required member.
+    /// Panics if the packet lacks a document, or if a row lacks a required member.
     pub fn faults(&self, run: &RunOutput) -> Vec<String> {
         let mut faults = Vec::new();
         let measure = run.boundary("/residual_channels/allowed_hosts");

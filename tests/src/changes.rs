@@ -19,7 +19,7 @@ pub fn apply(world: &World) -> Run<'_> {
 /// Fails unless the command printed `DONE` at its end, and the run left nothing beside its workspace.
 ///
 /// # Panics
-/// If the command did not run to its end, or something was left.
+/// Panics if the command did not run to its end, or something was left.
 #[track_caller]
 pub fn assert_ran(run: &RunOutput) {
     assert_eq!(run.status, Some(0), "{run}");
@@ -30,7 +30,7 @@ pub fn assert_ran(run: &RunOutput) {
 /// Lists the directories with changes beside the workspace.
 ///
 /// # Panics
-/// If the directories cannot be listed.
+/// Panics if the directories cannot be listed.
 pub fn stores(workdir: &Path) -> Vec<PathBuf> {
     fs::read_dir(workdir.parent().expect("a parent"))
         .expect("read a workspace")
@@ -47,7 +47,7 @@ pub fn stores(workdir: &Path) -> Vec<PathBuf> {
 /// Returns all changes that the packet lists.
 ///
 /// # Panics
-/// If the packet lists no changes.
+/// Panics if the packet lists no changes.
 pub fn changes(run: &RunOutput) -> Vec<Value> {
     let document = run.json("changes.json");
     let changes = document.get("changes").and_then(Value::as_array);
@@ -57,7 +57,7 @@ pub fn changes(run: &RunOutput) -> Vec<Value> {
 /// Returns the outcome and the reason of the change at `path`.
 ///
 /// # Panics
-/// If there is no such change.
+/// Panics if there is no such change.
 #[track_caller]
 pub fn outcome(run: &RunOutput, path: &str) -> (String, String) {
     let all = changes(run);
@@ -75,7 +75,7 @@ pub fn outcome(run: &RunOutput, path: &str) -> (String, String) {
 /// Fails unless the change at `path` was refused for `reason`.
 ///
 /// # Panics
-/// If the change is missing or has another outcome or reason.
+/// Panics if the change is missing or has another outcome or reason.
 #[track_caller]
 pub fn assert_refused(run: &RunOutput, path: &str, reason: &str) {
     let refused = (String::from("refused"), reason.to_owned());
@@ -88,7 +88,7 @@ pub type Listed = (Vec<u8>, u32, u32, Vec<u8>);
 /// Lists all files and directories below `dir`.
 ///
 /// # Panics
-/// If a file or a directory cannot be read.
+/// Panics if a file or a directory cannot be read.
 pub fn listing(dir: &Path) -> Vec<Listed> {
     let mut found = Vec::new();
     let mut open = vec![dir.to_owned()];
@@ -124,7 +124,7 @@ pub fn listing(dir: &Path) -> Vec<Listed> {
 /// file. Returns the directory with the changes.
 ///
 /// # Panics
-/// If the file does not appear in time.
+/// Panics if the file does not appear in time.
 #[track_caller]
 pub fn wait_for_change(workdir: &Path, name: &str) -> PathBuf {
     let deadline = Instant::now() + Duration::from_secs(30);

@@ -210,7 +210,7 @@ const CRATE: [(&str, &str); 3] = [
 /// Puts the files for the clients on the servers. The gRPC server runs as long as the returned value exists.
 ///
 /// # Panics
-/// If a file or server cannot be made.
+/// Panics if a file or server cannot be made.
 fn publish(world: &World) -> Running {
     let made = world.shell(&format!("files={}\n{PUBLISH}", world.files().display()));
     assert!(made.success(), "{made}");
@@ -231,7 +231,7 @@ fn publish(world: &World) -> Running {
 /// Copies the clients into a directory.
 ///
 /// # Panics
-/// If a client cannot be built there.
+/// Panics if a client cannot be built there.
 fn install(world: &World, directory: &Path) {
     for (name, text) in FILES {
         fs::write(directory.join(name), text).expect("write a client");
@@ -299,7 +299,7 @@ pub enum Column {
 /// the boundary form the column of the table in `docs/clients.md`.
 ///
 /// # Panics
-/// If the table differs. A new table is then written to the directory of the clients.
+/// Panics if the table differs. A new table is then written to the directory of the clients.
 pub fn check(world: &World, run: Run<'_>, column: Column) -> RunOutput {
     let server = publish(world);
     trust_browser(world);

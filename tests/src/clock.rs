@@ -30,7 +30,7 @@ int clock_gettime(clockid_t id, struct timespec *to) {
 /// seconds after the start.
 ///
 /// # Panics
-/// If the library that shifts the clock cannot be built.
+/// Panics if the library that shifts the clock cannot be built.
 pub fn stepped<'w>(world: &'w World, run: Run<'w>, after: u32, step: i64) -> Run<'w> {
     run.env("LD_PRELOAD", library(world, after, step))
 }

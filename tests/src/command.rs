@@ -117,7 +117,7 @@ impl Running {
     /// Sends a signal to the program.
     ///
     /// # Panics
-    /// If the program has already ended.
+    /// Panics if the program has already ended.
     pub fn signal(&self, signal: Signal) {
         kill(self.pid, signal).expect("signal the program");
     }
@@ -126,7 +126,7 @@ impl Running {
     /// receives KILL.
     ///
     /// # Panics
-    /// If waiting fails.
+    /// Panics if waiting fails.
     pub fn finish(mut self, limit: Duration) -> Output {
         let mut timed_out = false;
         let status = self.ended.recv_timeout(limit).or_else(|_| {

@@ -20,13 +20,13 @@ pub enum Trace {
 impl World {
     /// Runs `attempt` behind the boundary of a run that allows nothing, and then on the runner without a boundary.
     /// `attempt` is a bash script that exits with 0 only if it succeeds. In this order, packets of the second run of
-    /// the script cannot be counted for the first one. Before each test, this function waits until earlier connections
+    /// the script cannot be counted for the first run. Before each test, this function waits until earlier connections
     /// have ended. The function cannot wait for late answers to datagrams, so use a separate world for each attempt
     /// that sends datagrams.
     ///
     /// # Panics
-    /// If the attempt succeeds with the boundary, or a network packet leaves the runner meanwhile. Also if the attempt
-    /// fails without the boundary, because it then proves nothing.
+    /// Panics if the attempt succeeds with the boundary, or a network packet leaves the runner meanwhile. Also panics
+    /// if the attempt fails without the boundary, because it then proves nothing.
     #[track_caller]
     pub fn assert_contained(&self, trace: Trace, attempt: &str) -> RunOutput {
         let run = self.egress().allow(&[]);
@@ -36,7 +36,7 @@ impl World {
     /// Does the same as [`World::assert_contained`] with a boundary that the caller has set up.
     ///
     /// # Panics
-    /// The same as for [`World::assert_contained`].
+    /// Panics in the same cases as [`World::assert_contained`].
     #[track_caller]
     pub fn assert_contained_by(&self, run: Run<'_>, trace: Trace, attempt: &str) -> RunOutput {
         self.wait_for_quiet();
@@ -64,7 +64,7 @@ impl World {
     /// has ended, and the packets of these connections would be counted for the next attempt.
     ///
     /// # Panics
-    /// If a connection is still half closed after ten seconds.
+    /// Panics if a connection is still half closed after ten seconds.
     #[track_caller]
     pub fn wait_for_quiet(&self) {
         let deadline = Instant::now() + Duration::from_secs(10);

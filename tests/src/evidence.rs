@@ -24,7 +24,7 @@ impl Reference {
     /// Returns whether the verifier is installed.
     ///
     /// # Panics
-    /// The same as for [`Reference::path`].
+    /// Panics in the same cases as [`Reference::path`].
     pub fn is_installed(self) -> bool {
         self.path().exists()
     }
@@ -32,7 +32,7 @@ impl Reference {
     /// Returns the path at which `cargo xtask setup` installed the verifier.
     ///
     /// # Panics
-    /// If the variable with the path is not set.
+    /// Panics if the variable with the path is not set.
     pub fn path(self) -> PathBuf {
         let variable = match self {
             Self::Python => "EGRESS_REF_VERIFIER_PY",
@@ -47,7 +47,7 @@ impl Reference {
     /// Verifies a chain with a pinned key.
     ///
     /// # Panics
-    /// If the verifier cannot start.
+    /// Panics if the verifier cannot start.
     pub fn chain(self, evidence: &Path, key_hex: &str) -> Output {
         let mut command = program(self.path());
         match self {
@@ -61,7 +61,7 @@ impl Reference {
     /// Verifies a whole packet with a pinned key. Only the verifier in Rust can do this.
     ///
     /// # Panics
-    /// If the verifier cannot start.
+    /// Panics if the verifier cannot start.
     pub fn packet(self, packet: &Path, key_hex: &str) -> Output {
         let mut command = program(self.path());
         command
@@ -75,7 +75,7 @@ impl Reference {
 /// Runs `egress verify` with these arguments outside of any world, as a reviewer would.
 ///
 /// # Panics
-/// If `egress verify` cannot start.
+/// Panics if `egress verify` cannot start.
 pub fn verify(args: &[&std::ffi::OsStr]) -> Output {
     let mut command = program(binary());
     command.arg("verify").args(args);
@@ -85,7 +85,7 @@ pub fn verify(args: &[&std::ffi::OsStr]) -> Output {
 /// Runs the second verifier once on all of these packets, with these public keys pinned.
 ///
 /// # Panics
-/// If the directory of the project's tools is not known, or the verifier cannot start.
+/// Panics if the directory of the project's tools is not known, or the verifier cannot start.
 pub fn second_verifier(key_hex: &str, boundary_key_hex: &str, packets: &[&Path]) -> Output {
     let tools = env::var_os("EGRESS_TOOLS").expect("EGRESS_TOOLS is not set: use cargo xtask test");
     let mut command = program(PathBuf::from(tools).join("venv/bin/python"));
@@ -113,7 +113,7 @@ fn finish_within(command: &mut std::process::Command, limit: Duration) -> Output
 /// Returns the public half of a key of `egress keygen` as 64 hexadecimal digits.
 ///
 /// # Panics
-/// If the file is malformed.
+/// Panics if the file is malformed.
 pub fn public_key_hex(key: &Path) -> String {
     let mut public = key.as_os_str().to_owned();
     public.push(".pub");
@@ -128,7 +128,7 @@ pub fn public_key_hex(key: &Path) -> String {
 /// project.
 ///
 /// # Panics
-/// If the key cannot be read or `openssl` cannot sign with it.
+/// Panics if the key cannot be read or `openssl` cannot sign with it.
 pub fn sign_capsule(capsule: &mut Value, key: &Path) {
     // The DER form of a private key (RFC 8410) consists of these bytes and the seed.
     const PKCS8_OF_ED25519: &str = "302e020100300506032b657004220420";
@@ -162,7 +162,7 @@ impl RunOutput {
     /// Reads a JSON file of the packet.
     ///
     /// # Panics
-    /// If the file does not exist or is not JSON.
+    /// Panics if the file does not exist or is not JSON.
     pub fn json(&self, name: &str) -> Value {
         let path = self.packet.join(name);
         let bytes = fs::read(&path)
@@ -174,7 +174,7 @@ impl RunOutput {
     /// Reads the lines of a JSONL file of the packet.
     ///
     /// # Panics
-    /// If the file does not exist or a line is not JSON.
+    /// Panics if the file does not exist or a line is not JSON.
     pub fn lines(&self, name: &str) -> Vec<Value> {
         let path = self.packet.join(name);
         let text = fs::read_to_string(&path)

@@ -39,7 +39,7 @@ fn schema(stem: &str) -> Validator {
 /// Fails the test unless the documents and rows of the packet match their schemas. Does nothing without a packet.
 ///
 /// # Panics
-/// With the differences from the schemas.
+/// Panics with the differences from the schemas.
 pub fn check(packet: &Path) {
     for (file, schema) in &*SCHEMAS {
         let Ok(text) = fs::read_to_string(packet.join(file)) else {

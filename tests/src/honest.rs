@@ -72,7 +72,7 @@ pub struct Round {
 /// Returns the number of rounds: the number that the caller of the tests set, or `usual`.
 ///
 /// # Panics
-/// If the caller's number cannot be parsed.
+/// Panics if the caller's number cannot be parsed.
 pub fn rounds(usual: u64) -> u64 {
     env::var(ROUNDS_VARIABLE).map_or(usual, |text| text.parse().expect("a number of rounds"))
 }
@@ -242,7 +242,7 @@ fn unrecorded(received: &BTreeMap<String, u64>, run: &RunOutput) -> Vec<String> 
 /// Fails if there is a fault in any round.
 ///
 /// # Panics
-/// With the faults of the rounds, by seed.
+/// Panics with the faults of the rounds, by seed.
 #[track_caller]
 pub fn assert_faultless(all: &BTreeMap<u64, Vec<String>>) {
     let mut text = String::new();

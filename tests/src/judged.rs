@@ -20,7 +20,7 @@ impl Judged {
     /// Verifies a packet. `key` and `boundary` are private keys with their public halves beside them.
     ///
     /// # Panics
-    /// If the output is not JSON.
+    /// Panics if the output is not JSON.
     pub fn new(packet: &Path, key: &Path, boundary: &Path) -> Self {
         let [key, boundary] = [key, boundary].map(public_key_hex);
         let args = [

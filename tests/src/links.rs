@@ -25,7 +25,7 @@ impl Running {
     /// Detaches every kernel program from the cgroups of this program's descendants, and returns their number.
     ///
     /// # Panics
-    /// If the programs cannot be found or detached.
+    /// Panics if the programs cannot be found or detached.
     pub fn detach_links(&self) -> usize {
         let cgroups: Vec<u64> = self
             .cgroups()
@@ -58,7 +58,7 @@ impl Running {
     /// Returns the cgroups of this program's descendants, except its own.
     ///
     /// # Panics
-    /// If there is no version 2 hierarchy.
+    /// Panics if there is no version 2 hierarchy.
     pub fn cgroups(&self) -> Vec<PathBuf> {
         let root = cgroup_root().expect("a version 2 hierarchy");
         let own = cgroup(&root, &self.pid().to_string());

@@ -25,8 +25,8 @@ impl Namespaces {
         })
     }
 
-    /// Makes such a network namespace, and a mount namespace with a copy of this process's mounts. `prepare` then
-    /// changes the mounts from inside.
+    /// Makes a network namespace like [`Self::new_net`], and a mount namespace with a copy of this process's mounts.
+    /// `prepare` then changes the mounts from inside.
     pub(crate) fn new_net_and_mount(
         prepare: impl FnOnce() -> io::Result<()> + Send,
     ) -> io::Result<Self> {
@@ -42,7 +42,7 @@ impl Namespaces {
         })
     }
 
-    /// Runs `work` on a thread inside the namespaces. Processes that it starts are inside as well.
+    /// Runs `work` on a thread inside the namespaces. Processes that `work` starts are inside as well.
     pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         on_a_thread(|| {
             self.enter().expect("enter the namespaces of the test");

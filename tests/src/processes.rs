@@ -25,7 +25,7 @@ const KINDS: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
 /// Waits until `holds` returns true, for at most `limit`.
 ///
 /// # Panics
-/// With `what`, if `holds` still returns false after `limit`.
+/// Panics with `what` if `holds` still returns false after `limit`.
 #[track_caller]
 pub fn wait_until(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     let deadline = Instant::now() + limit;
@@ -65,7 +65,7 @@ impl Process {
     /// Sends a signal to the process.
     ///
     /// # Panics
-    /// If the process has already ended.
+    /// Panics if the process has already ended.
     pub fn signal(self, signal: Signal) {
         assert!(self.lives(), "{self:?} has ended already");
         kill(Pid::from_raw(self.id), signal).expect("signal a process");
@@ -93,7 +93,7 @@ impl Process {
     /// Returns every process of the machine.
     ///
     /// # Panics
-    /// If there is no /proc.
+    /// Panics if there is no /proc.
     pub fn all() -> Vec<Self> {
         let entries = fs::read_dir("/proc").expect("list processes");
         entries
@@ -124,7 +124,7 @@ impl Running {
     /// Returns the process of the running program.
     ///
     /// # Panics
-    /// If the program has ended.
+    /// Panics if the program has ended.
     pub fn process(&self) -> Process {
         Process::with_id(self.pid().as_raw()).expect("a running program")
     }
@@ -132,7 +132,7 @@ impl Running {
     /// Returns the child process whose first argument is `stage`, such as `__relay`.
     ///
     /// # Panics
-    /// If there is no such child.
+    /// Panics if there is no such child.
     pub fn helper(&self, stage: &str) -> Process {
         let found = self.find_helper(stage);
         found.unwrap_or_else(|| panic!("no {stage} below process {}", self.pid()))

@@ -7,7 +7,7 @@ impl RunOutput {
     /// Returns the rows of the flow log in which each of `fields` has its value.
     ///
     /// # Panics
-    /// If there is no flow log.
+    /// Panics if there is no flow log.
     pub fn flows(&self, fields: &[(&str, &str)]) -> Vec<Value> {
         let mut rows = self.lines("flows.jsonl");
         rows.retain(|row| {
@@ -23,7 +23,7 @@ impl RunOutput {
     /// Fails the test unless a row of the flow log has each of `fields`.
     ///
     /// # Panics
-    /// If no row has these fields. The message contains all rows of the log.
+    /// Panics if no row has these fields. The message contains all rows of the log.
     #[track_caller]
     pub fn assert_flow(&self, fields: &[(&str, &str)]) {
         assert!(
@@ -33,10 +33,11 @@ impl RunOutput {
         );
     }
 
-    /// Returns the targets of the receipts with this verdict, in their order. Receipts about the session are left out.
+    /// Returns the targets of the receipts with this verdict, in the order of the receipts. Receipts about the session
+    /// are left out.
     ///
     /// # Panics
-    /// If there is no evidence.
+    /// Panics if there is no evidence.
     pub fn receipts(&self, verdict: &str) -> Vec<String> {
         let entries = self.lines("evidence.jsonl");
         let records = entries
@@ -52,7 +53,7 @@ impl RunOutput {
     /// Fails the test unless a receipt with this verdict has a target that contains `host`.
     ///
     /// # Panics
-    /// If there is no such receipt. The message contains the targets of all receipts.
+    /// Panics if there is no such receipt. The message contains the targets of all receipts.
     #[track_caller]
     pub fn assert_receipt(&self, verdict: &str, host: &str) {
         let targets = self.receipts(verdict);
@@ -65,7 +66,7 @@ impl RunOutput {
     /// Returns the value of boundary.json at this JSON pointer.
     ///
     /// # Panics
-    /// If there is no such value.
+    /// Panics if there is no such value.
     #[track_caller]
     pub fn boundary(&self, pointer: &str) -> Value {
         let document = self.json("boundary.json");

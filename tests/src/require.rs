@@ -12,7 +12,7 @@ const REQUIRE_VARIABLE: &str = "EGRESS_TEST_REQUIRE";
 /// Finds `program`. If the program is missing and not required, prints a note and returns `None`.
 ///
 /// # Panics
-/// If `program` is missing and required.
+/// Panics if `program` is missing and required.
 pub fn installed(program: &str) -> Option<PathBuf> {
     let found = DIRECTORIES
         .iter()

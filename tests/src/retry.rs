@@ -113,7 +113,7 @@ impl<'w> RetryServer<'w> {
     /// Starts the server in the namespace of the world's servers.
     ///
     /// # Panics
-    /// If the server does not start.
+    /// Panics if the server does not start.
     pub fn start(world: &'w World) -> Self {
         let [certificate, key] = world.certificate("allowed.test");
         let [certificate, key] = [certificate, key].map(|path| path.display().to_string());

@@ -103,7 +103,7 @@ impl<'a> Run<'a> {
     /// Sets the policy as Pipelock's YAML.
     ///
     /// # Panics
-    /// If the policy cannot be written.
+    /// Panics if the policy cannot be written.
     pub fn config(self, yaml: &str) -> Self {
         let path = self.dir.join("pipelock.yaml");
         fs::write(&path, yaml).expect("write the policy");
@@ -113,7 +113,7 @@ impl<'a> Run<'a> {
     /// Sets a policy that allows only these names.
     ///
     /// # Panics
-    /// If the policy cannot be written.
+    /// Panics if the policy cannot be written.
     pub fn allow(self, names: &[&str]) -> Self {
         let mut yaml = "mode: strict\napi_allowlist:\n".to_owned();
         for name in names {
@@ -147,7 +147,7 @@ impl<'a> Run<'a> {
     /// Writes a file in the working directory.
     ///
     /// # Panics
-    /// If the file cannot be written.
+    /// Panics if the file cannot be written.
     pub fn file(self, name: &str, content: impl AsRef<[u8]>) -> Self {
         fs::write(self.work().join(name), content).expect("write a file of the workspace");
         self
@@ -168,7 +168,7 @@ impl<'a> Run<'a> {
     /// Sets the command: a bash script for `--script`.
     ///
     /// # Panics
-    /// If the script cannot be written.
+    /// Panics if the script cannot be written.
     pub fn script(mut self, text: &str) -> Self {
         let path = self.work().join("agent.sh");
         fs::write(&path, text).expect("write the agent's script");
@@ -191,7 +191,7 @@ impl<'a> Run<'a> {
     /// Runs the binary to its end.
     ///
     /// # Panics
-    /// If the binary cannot start.
+    /// Panics if the binary cannot start.
     pub fn run(self) -> RunOutput {
         let limit = self.limit;
         let (running, packet, workdir) = self.launch();
@@ -202,7 +202,7 @@ impl<'a> Run<'a> {
     /// Files that the command writes appear in the working directory at once, unless `--workspace` is set.
     ///
     /// # Panics
-    /// If the binary cannot start.
+    /// Panics if the binary cannot start.
     pub fn start(mut self) -> (Running, PathBuf, PathBuf) {
         if !self.options.iter().any(|option| option == "--workspace") {
             self = self.arg("--workspace").arg("direct");
@@ -245,7 +245,7 @@ impl<'a> Run<'a> {
 /// Returns the path of the binary under test.
 ///
 /// # Panics
-/// If the variable is not set, because a test of another binary would prove nothing.
+/// Panics if the variable is not set, because a test of another binary would prove nothing.
 pub fn binary() -> PathBuf {
     env::var_os(BINARY_VARIABLE).map_or_else(
         || panic!("{BINARY_VARIABLE} is not set: use cargo xtask test"),
@@ -262,7 +262,7 @@ impl World {
     /// Runs another subcommand of the binary on the runner.
     ///
     /// # Panics
-    /// If the binary cannot start.
+    /// Panics if the binary cannot start.
     pub fn tool<S: AsRef<std::ffi::OsStr>>(&self, args: impl IntoIterator<Item = S>) -> Output {
         let mut command = program(binary());
         command.args(args).current_dir(self.dir());
@@ -273,7 +273,7 @@ impl World {
     /// with the suffix `.pub`.
     ///
     /// # Panics
-    /// If the key pair cannot be made.
+    /// Panics if the key pair cannot be made.
     pub fn key(&self, name: &str) -> PathBuf {
         let path = self.dir().join(name);
         let made = self.tool(["keygen".as_ref(), "--out".as_ref(), path.as_os_str()]);

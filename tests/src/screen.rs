@@ -1,16 +1,16 @@
-//! A terminal on the runner that a test types into and whose screen it reads, from tmux.
+//! A terminal of tmux on the runner. A test types into the terminal and reads its screen.
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::world::World;
 
-/// Time limit for what should appear at once, on a busy machine.
+/// Time limit for anything that should appear at once, even on a busy machine.
 const SOON: Duration = Duration::from_secs(20);
-/// What the shell prints when it reads a command.
+/// The prompt that the shell prints when it is ready for a command.
 const PROMPT: &str = "caller> ";
 
-/// A terminal with a shell of the caller. Dropping it ends its processes.
+/// A terminal with a shell of the caller. Dropping the value ends the processes of the terminal.
 #[derive(Debug)]
 pub struct Screen<'a> {
     world: &'a World,
@@ -21,7 +21,7 @@ impl<'a> Screen<'a> {
     /// Opens a terminal with 100 columns and 30 lines, whose shell runs in `dir`.
     ///
     /// # Panics
-    /// If tmux cannot start.
+    /// Panics if tmux cannot start.
     pub fn open(world: &'a World, dir: &Path) -> Self {
         static OPENED: AtomicU32 = AtomicU32::new(0);
         let number = OPENED.fetch_add(1, Ordering::Relaxed);
@@ -73,7 +73,7 @@ impl<'a> Screen<'a> {
     /// Waits until the screen contains `text`.
     ///
     /// # Panics
-    /// If it does not appear in time.
+    /// Panics if the text does not appear in time.
     #[track_caller]
     pub fn expect(&self, text: &str) {
         self.expect_that(text, |screen| screen.contains(text));
@@ -82,7 +82,7 @@ impl<'a> Screen<'a> {
     /// Waits until the last line is the shell's empty prompt.
     ///
     /// # Panics
-    /// If it does not appear in time.
+    /// Panics if the prompt does not appear in time.
     #[track_caller]
     pub fn expect_prompt(&self) {
         self.expect_that("the prompt", |screen| {
@@ -93,7 +93,7 @@ impl<'a> Screen<'a> {
     /// Waits until the screen is as wanted.
     ///
     /// # Panics
-    /// If it is not in time.
+    /// Panics if the screen is not as wanted in time.
     #[track_caller]
     pub fn expect_that(&self, what: &str, holds: impl Fn(&str) -> bool) {
         let deadline = Instant::now() + SOON;
@@ -113,7 +113,7 @@ impl<'a> Screen<'a> {
 
 impl Drop for Screen<'_> {
     fn drop(&mut self) {
-        // The server has ended if its shell has.
+        // If the shell has ended, the tmux server has ended too.
         self.world.runner([
             "tmux".as_ref(),
             "-S".as_ref(),

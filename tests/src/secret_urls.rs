@@ -41,7 +41,7 @@ fn token() -> String {
 /// word of `LOGGED`, or if the evidence lacks a word of `signed`.
 ///
 /// # Panics
-/// With the files that contain the token, or with the missing word.
+/// Panics with the files that contain the token, or with the missing word.
 #[track_caller]
 pub fn assert_token_is_nowhere(world: &World, run: Run<'_>, signed: &[&str]) -> RunOutput {
     let token = token();

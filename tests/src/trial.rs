@@ -64,8 +64,8 @@ PROGRAM
 websocket allowed.test hello 1
 "#;
 
-/// Requests that end in other ways than with the answer of an origin. They print nothing, because mediators differ. The
-/// last one is a WebSocket with a large message. The function `websocket` is that of [`MIX`].
+/// Requests that end in other ways than with the answer of an origin. These requests print nothing, because mediators
+/// differ. The last request is a WebSocket with a large message. [`MIX`] defines the function `websocket`.
 const ENDS: &str = r#"
 ended() { curl -sS -m 20 -o /dev/null "$@" 2>/dev/null || true; }
 ended http://allowed.test:8082/
@@ -118,7 +118,7 @@ struct Told {
 /// each lie that can be detected. `best` is the highest grade of this mediator's honest receipts.
 ///
 /// # Panics
-/// With all lies that were not detected.
+/// Panics with all lies that were not detected.
 #[track_caller]
 pub fn assert_lies_are_named(
     best: &str,

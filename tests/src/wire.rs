@@ -105,7 +105,7 @@ impl Wire {
     /// Fails the test if a packet left since `start`.
     ///
     /// # Panics
-    /// With the packets that left.
+    /// Panics with the packets that left.
     #[track_caller]
     pub fn assert_still(&self, start: Snapshot) {
         let packets = self.since(start);
@@ -115,7 +115,7 @@ impl Wire {
     /// Fails the test if no packet left since `start`, because the attempt then proves nothing.
     ///
     /// # Panics
-    /// If the counter did not change.
+    /// Panics if the counter did not change.
     #[track_caller]
     pub fn assert_moved(&self, start: Snapshot) {
         assert!(!self.since(start).is_empty(), "nothing left the runner");
@@ -124,7 +124,7 @@ impl Wire {
     /// Fails the test unless a packet that `wanted` accepts has left since `start`.
     ///
     /// # Panics
-    /// If no such packet has left. The message lists the packets that have left.
+    /// Panics if no such packet has left. The message lists the packets that have left.
     #[track_caller]
     pub fn assert_left(&self, start: Snapshot, wanted: impl Fn(&Packet) -> bool) {
         let packets = self.since(start);

@@ -34,7 +34,7 @@ const UID: u32 = 64_242;
 /// Returns the directory of the project.
 ///
 /// # Panics
-/// If the directory does not exist.
+/// Panics if the directory does not exist.
 pub fn project() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -45,7 +45,7 @@ pub fn project() -> PathBuf {
 /// Returns the path of a program that `cargo xtask test` installed for the project.
 ///
 /// # Panics
-/// If the program does not exist.
+/// Panics if the program does not exist.
 pub fn tool(name: &str) -> PathBuf {
     let tools = std::env::var_os("EGRESS_TOOLS");
     let tools = tools.expect("EGRESS_TOOLS is not set: use cargo xtask test");
@@ -77,7 +77,7 @@ impl Runner {
     /// Makes a machine with a checkout of the project and of its test workflows.
     ///
     /// # Panics
-    /// If the machine cannot be made.
+    /// Panics if the machine cannot be made.
     pub fn new() -> Self {
         let world = World::new();
         // The world has its own /run, so that the /run of the machine is not changed.
@@ -144,7 +144,7 @@ impl Runner {
     /// Makes a key pair that the user can read.
     ///
     /// # Panics
-    /// If the key pair cannot be made.
+    /// Panics if the key pair cannot be made.
     pub fn key(&self, name: &str) -> PathBuf {
         let key = self.world.key(name);
         for path in [key.clone(), key.with_extension("key.pub")] {
@@ -157,7 +157,7 @@ impl Runner {
     /// Writes a file of the checkout as the runner's user. `act` uses the files of the checkout, committed or not.
     ///
     /// # Panics
-    /// If the file cannot be written.
+    /// Panics if the file cannot be written.
     pub fn write(&self, name: &str, text: &str) {
         let path = self.path("checkout").join(name);
         fs::create_dir_all(path.parent().expect("prepare the runner's machine"))
@@ -173,7 +173,7 @@ impl Runner {
     /// Runs a shell script as the runner's user.
     ///
     /// # Panics
-    /// If the shell cannot start.
+    /// Panics if the shell cannot start.
     pub fn user(&self, script: &str, variables: &[(&str, &str)]) -> Output {
         let id = format!("--reuid={UID}");
         let group = format!("--regid={UID}");
@@ -259,7 +259,7 @@ impl Log {
     /// Fails unless the workflow succeeded.
     ///
     /// # Panics
-    /// With the log, if the workflow did not succeed.
+    /// Panics with the log if the workflow did not succeed.
     #[track_caller]
     pub fn assert_success(&self) {
         assert!(self.0.success(), "{}", self.0);
@@ -268,7 +268,7 @@ impl Log {
     /// Fails unless the workflow failed with one error that contains this text.
     ///
     /// # Panics
-    /// If the workflow succeeded, or has another error or several.
+    /// Panics if the workflow succeeded, or has another error or several.
     #[track_caller]
     pub fn assert_one_error(&self, wanted: &str) {
         assert!(!self.0.success(), "{}", self.0);

@@ -72,7 +72,7 @@ impl World {
     /// Makes a world with both address families.
     ///
     /// # Panics
-    /// If the world cannot be made, for example without root.
+    /// Panics if the world cannot be made, for example without root.
     pub fn new() -> Self {
         Self::builder().build()
     }
@@ -135,7 +135,7 @@ impl World {
     /// Runs a program on the runner as root, without any boundary, and waits for it.
     ///
     /// # Panics
-    /// If the program cannot start.
+    /// Panics if the program cannot start.
     pub fn runner<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Output {
         self.background(argv).finish(LIMIT)
     }
@@ -143,7 +143,7 @@ impl World {
     /// Starts a program on the runner as root, without any boundary.
     ///
     /// # Panics
-    /// If the program cannot start.
+    /// Panics if the program cannot start.
     pub fn background<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Running {
         let mut argv = argv.into_iter();
         let mut command = program(argv.next().expect("a program"));
@@ -155,7 +155,7 @@ impl World {
     /// program can listen.
     ///
     /// # Panics
-    /// If the program cannot start.
+    /// Panics if the program cannot start.
     pub fn peer<S: AsRef<OsStr>>(&self, argv: impl IntoIterator<Item = S>) -> Running {
         let mut argv = argv.into_iter();
         let mut command = program(argv.next().expect("a program"));
@@ -169,7 +169,7 @@ impl World {
     /// file of its key, `NAME.pem` and `NAME.key`.
     ///
     /// # Panics
-    /// If the certificate cannot be made.
+    /// Panics if the certificate cannot be made.
     pub fn certificate(&self, name: &str) -> [PathBuf; 2] {
         let (certificate, key) = self.authority.issue(name).expect("issue a certificate");
         [("pem", certificate), ("key", key)].map(|(kind, text)| {
@@ -182,7 +182,7 @@ impl World {
     /// Runs a bash script on the runner as root, without any boundary, and waits for it.
     ///
     /// # Panics
-    /// If the program cannot start.
+    /// Panics if the program cannot start.
     pub fn shell(&self, script: &str) -> Output {
         self.runner(["bash", "-c", script])
     }
@@ -191,7 +191,7 @@ impl World {
     /// authority.
     ///
     /// # Panics
-    /// If the program cannot start.
+    /// Panics if the program cannot start.
     pub fn start(&self, command: &mut Command) -> Running {
         for variable in ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS", "GIT_SSL_CAINFO"] {
             command.env(variable, TRUST_STORE);
@@ -251,7 +251,7 @@ impl Builder {
     /// Makes the world.
     ///
     /// # Panics
-    /// If the world cannot be made, for example without root.
+    /// Panics if the world cannot be made, for example without root.
     pub fn build(self) -> World {
         assert!(
             Uid::effective().is_root(),

@@ -108,7 +108,7 @@ def websocket(fate, size):
     payload = b"x" * min(size, PIECE)
     # A mask of zeros leaves the payload as it is.
     frame = b"\x81\xfe" + len(payload).to_bytes(2, "big") + bytes(4) + payload
-    # A reserved opcode.
+    # The opcode of this frame is reserved.
     end = b"\x83\x81" + bytes(4) + b"x" if fate == "bad" else b""
     send(stream, frame, size // len(payload), end)
     return stream, status

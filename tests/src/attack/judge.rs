@@ -115,7 +115,7 @@ $(cat)" "$@"
 /// because the run with all layers already has the same control.
 ///
 /// # Panics
-/// If the world cannot be made.
+/// Panics if the world cannot be made.
 pub fn run(technique: &Technique, without: Option<Layer>) -> Result {
     let world = World::new();
     let place = tempfile::Builder::new()

@@ -109,7 +109,7 @@ impl Technique {
 /// Returns every technique of the suite by name.
 ///
 /// # Panics
-/// If a script cannot be read, or its header lacks a line.
+/// Panics if a script cannot be read, or its header lacks a line.
 pub fn all() -> Vec<Technique> {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("attacks");
     let mut files: Vec<_> = fs::read_dir(&dir)

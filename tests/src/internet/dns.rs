@@ -106,7 +106,7 @@ fn answer(
     };
     let code = if known.is_some() { 0 } else { NAME_ERROR };
     let mut reply = id.to_vec();
-    // A response: authoritative, recursion desired and available.
+    // The flags mark an authoritative response with recursion desired and available.
     reply.extend([
         0x85,
         0x80 | code,
@@ -199,7 +199,7 @@ fn lookup(name: &str, asked: impl FnOnce(&str) -> usize) -> Option<Addresses> {
     Some(addresses)
 }
 
-/// Returns the address that a label of such a name contains.
+/// Returns the address that a label contains, as in `192-0-2-1.at.test`.
 fn at(label: &str) -> Option<Addresses> {
     let v4 = label.replace('-', ".").parse().ok();
     let v6 = label.replace('-', ":").parse().ok();

@@ -1,4 +1,4 @@
-//! What the servers record. Tests read these records.
+//! The records of the servers, which tests read.
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};

@@ -29,8 +29,8 @@ use testimony::Testimony;
 /// Tells the lie `name` about the session whose evidence is in `dir`, and signs with `key`.
 ///
 /// # Errors
-/// If there is no such lie, or the evidence cannot be read or written. Also if the lie changes nothing, because a test
-/// of such a lie would prove nothing. The truth must not change a byte.
+/// Fails if there is no such lie, or the evidence cannot be read or written. Also fails if the lie changes nothing,
+/// because a test of this lie would prove nothing. The truth must not change a byte.
 pub fn tell(name: &str, dir: &Path, key: &SigningKey) -> io::Result<()> {
     let lie = LIES.iter().find(|lie| lie.name == name);
     let lie = lie.ok_or_else(|| io::Error::other(format!("there is no lie {name:?}")))?;

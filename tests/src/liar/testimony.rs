@@ -159,7 +159,8 @@ impl Testimony {
                     receipt: detail.clone(),
                     entry,
                 };
-                // Under load, receipts about other requests may stand between the two.
+                // Under load, receipts about other requests may be between the version 1 receipt and its version 2
+                // receipt.
                 let mut receipts = self.items.iter_mut().filter_map(|item| match item {
                     Item::Receipt(receipt) => Some(receipt),
                     Item::Other(_) => None,

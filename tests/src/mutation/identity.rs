@@ -39,7 +39,7 @@ impl HonestPacket {
     /// are made again with keys that are not pinned.
     ///
     /// # Panics
-    /// If `identity.json` does not contain the text `from`, or the packet is malformed.
+    /// Panics if `identity.json` does not contain the text `from`, or the packet is malformed.
     pub fn write_forged_identity(&self, dir: &Path, from: &str, to: &str, receipts: Receipts) {
         let [key, boundary] = [(); 2].map(|()| generate().expect("a key"));
         let mut files = self.files.clone();

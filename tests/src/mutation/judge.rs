@@ -222,8 +222,8 @@ impl<'h> Bench<'h> {
         Ok(())
     }
 
-    /// Verifies the files, and prints the outcome in both forms, which fails the test if printing panics. The pinned keys
-    /// are those that this attacker does not have.
+    /// Verifies the files, and formats the outcome as text and as JSON, so that a panic of the formatting fails the
+    /// test. Pins both keys, except that only the key of the receipts is pinned against [`Attacker::OwnBoundaryKey`].
     fn outcome(&self, attacker: Attacker) -> Result<VerifyOutcome, VerifyError> {
         let public = |key: &SigningKey| hex::encode(key.verifying_key().to_bytes());
         let boundary_keys = match attacker {

@@ -82,7 +82,7 @@ struct Results {
 /// `best` is the grade of the honest packet.
 ///
 /// # Panics
-/// With every change that was neither detected nor explained, or if the honest packet is not as expected.
+/// Panics with every change that was neither detected nor explained, or if the honest packet is not as expected.
 #[track_caller]
 pub fn assert_seen(honest: &HonestPacket, by: By, best: Grade) {
     let own = Keys {
@@ -126,7 +126,7 @@ pub fn assert_seen(honest: &HonestPacket, by: By, best: Grade) {
 /// Makes every change whose name starts with `name`, and returns the names of those that are not rejected.
 ///
 /// # Panics
-/// If there is no such change.
+/// Panics if there is no such change.
 #[track_caller]
 pub fn not_rejected(honest: &HonestPacket, name: &str) -> Vec<String> {
     let own = Keys {

@@ -43,7 +43,7 @@ impl HonestPacket {
     /// Reads a packet and the packet of another run that is signed with the same private keys.
     ///
     /// # Errors
-    /// When a file or a key cannot be read.
+    /// Fails if a file or a key cannot be read.
     pub fn read(packet: &Path, other: &Path, key: &Path, boundary: &Path) -> io::Result<Self> {
         let private = |path: &Path| load_private(path).map_err(io::Error::other);
         Ok(Self {
@@ -58,7 +58,7 @@ impl HonestPacket {
     /// `dir`.
     ///
     /// # Panics
-    /// If the file does not contain `from`, or the packet cannot be written.
+    /// Panics if the file does not contain `from`, or the packet cannot be written.
     pub fn write_edited(&self, dir: &Path, name: &str, from: &str, to: &str) {
         let mut files = self.files.clone();
         let text = String::from_utf8_lossy(files.get(name).expect("a file of the packet"));

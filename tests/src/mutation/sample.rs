@@ -30,7 +30,7 @@ pub struct Sampled {
 /// the packet. The caller of the tests can choose other places or changes, as for [`assert_seen`](super::assert_seen).
 ///
 /// # Errors
-/// If a directory cannot be written, or the honest packet cannot be read.
+/// Fails if a directory cannot be written, or the honest packet cannot be read.
 pub fn write_changes(
     honest: &HonestPacket,
     kind: &str,
@@ -80,7 +80,7 @@ pub fn is_named() -> bool {
 /// Writes a packet of the built-in mediator once for each lie. The lie changes its evidence.
 ///
 /// # Errors
-/// The same as for [`write_changes`].
+/// Returns the errors of [`write_changes`].
 pub fn write_lies(honest: &HonestPacket, into: &Path) -> io::Result<Vec<Sampled>> {
     let text = honest.files.get(EVIDENCE).map(Vec::as_slice);
     let text = String::from_utf8_lossy(text.unwrap_or_default());

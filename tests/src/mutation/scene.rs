@@ -36,7 +36,7 @@ echo text > file.txt
 /// Makes two runs with the same keys, `key` and `boundary` in the world's directory, and returns their packets.
 ///
 /// # Panics
-/// If a run does not end as expected.
+/// Panics if a run does not end as expected.
 pub fn runs(world: &World, with: impl for<'w> Fn(Run<'w>) -> Run<'w>) -> [PathBuf; 2] {
     let [key, boundary] = ["key", "boundary"].map(|name| world.key(name));
     let script = format!("EXPLICIT=$HTTP_PROXY\n{NO_PROXY}{MIX}{MORE}");

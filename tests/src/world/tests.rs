@@ -56,7 +56,8 @@ fn counter_sees_every_kind_of_packet_and_nothing_else() {
     let start = world.wire().snapshot();
     world.wire().assert_still(start);
 
-    // A connection that is refused, a datagram without an answer, and a ping, each over both address families.
+    // These packets come from a refused connection, a datagram without an answer, and a ping, each over both address
+    // families.
     let target = (INTERNET.allowed, 81);
     let refused = world.on_runner(|| TcpStream::connect(target));
     assert!(refused.is_err());

@@ -23,7 +23,7 @@ pub struct Measured {
 /// Runs a program to its end, and returns its status, time, and memory.
 ///
 /// # Errors
-/// If the program cannot be started.
+/// Fails if the program cannot be started.
 pub fn run(command: &mut Command) -> io::Result<Measured> {
     let started = Instant::now();
     let mut child = command.spawn()?;

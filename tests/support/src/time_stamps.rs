@@ -18,7 +18,7 @@ pub const ROOT: &str = "basicConstraints=critical,CA:true\nkeyUsage=critical,key
 /// query.
 ///
 /// # Errors
-/// If the client closes the connection.
+/// Fails if the client closes the connection.
 pub fn request(stream: &mut impl Read) -> io::Result<(String, Vec<u8>)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {

@@ -75,7 +75,7 @@ fn workspaces_where_the_agent_could_not_go() {
 #[test]
 fn variables_that_steer_the_runner_stay_outside() {
     let world = World::new();
-    // A file that every user of the host can read.
+    // Every user of the host can read this file.
     let temp = directory("/opt", 0o755, 0);
     fs::write(temp.path().join("token"), "canary").unwrap();
     fs::set_permissions(temp.path().join("token"), fs::Permissions::from_mode(0o644)).unwrap();

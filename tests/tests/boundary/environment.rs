@@ -356,7 +356,7 @@ fn no_real_time_priority() {
 for way in [lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)), lambda: os.nice(-5)]:
     try: way(); print(\"THROUGH\")
     except OSError: print(\"refused\")'";
-    // Root may lack the capability to raise the caller's limits, so a test in `exec.rs` covers those as well.
+    // Root may lack the capability to raise the caller's limits, so a test in `exec.rs` also covers raised limits.
     const RAISED: &str = "prlimit --pid $$ --rtprio=50 --nice=40 2> /dev/null";
     let world = World::new();
     let control = world.shell(ATTEMPT);
@@ -377,7 +377,7 @@ for way in [lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)), 
 #[test]
 fn core_limit_is_one_byte_and_cannot_be_changed() {
     const LIMIT: &str = "grep '^Max core file size' /proc/self/limits | tr -s ' '";
-    // The call may answer that it succeeded, so the program reads the limit again.
+    // The call may report success although the limit did not change, so the program reads the limit again.
     const CHANGE: &str = "python3 -c 'import resource as r
 try: r.setrlimit(r.RLIMIT_CORE, (0, 0))
 except (OSError, ValueError): pass

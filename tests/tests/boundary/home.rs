@@ -40,7 +40,7 @@ fn set_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).expect("set a mode");
 }
 
-/// Uses the program, and looks for everything else in the home.
+/// Returns a script that uses the program, reads everything else in the home, and tries to write to the home.
 fn agent(home: &Path) -> String {
     let home = home.display();
     format!(
@@ -118,7 +118,7 @@ fn caller_of_sudo_has_a_home() {
     let account = format!("egress-test:x:4242:4242::{}:/bin/sh\n", home.display());
     let passwd = world.dir().join("passwd");
     fs::write(&passwd, accounts + &account).expect("write accounts");
-    // Only in the mount namespace of this world.
+    // The mount exists only in the mount namespace of this world.
     let mounted = world.runner([
         "mount",
         "--bind",
@@ -206,12 +206,12 @@ fn directory_that_is_no_cache_is_refused() {
         "cannot make the directory",
     );
     refused(world.dir(), 64, "contain each other");
-    // One run at a time.
+    // Only one run at a time can use the cache.
     let cache = world.dir().join("cache");
     let run = world.egress().allow(&[]).arg("--cache").arg(&cache);
     let (running, _, workdir) = run.script("touch ready; sleep 60").start();
     until_ready(&workdir, Duration::from_secs(20));
-    refused(&cache, 125, "another run uses it");
+    refused(&cache, 125, "another run uses this cache");
     running.signal(nix::sys::signal::Signal::SIGTERM);
     running.finish(Duration::from_secs(20));
     let run = world.egress().allow(&[]).arg("--cache").arg(&cache);

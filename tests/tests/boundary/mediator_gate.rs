@@ -82,7 +82,8 @@ fn mediator_serves_the_relay_alone() {
         assert_eq!(refused.stdout, "", "{refused}");
         assert!(refused.stderr.contains("timed out"), "{refused}");
     }
-    // A local port is the relay's only while its connection is open, and only together with its address.
+    // A local port belongs to the relay only while the relay's connection is open, and only together with the address
+    // of this connection.
     let of_relay = *ports_of_relay(&world, port).first().unwrap();
     let other_address = world.shell(&format!(
         "curl -sS -m 2 -o /dev/null --interface 127.0.0.2 --local-port {of_relay} \

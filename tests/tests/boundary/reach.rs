@@ -396,7 +396,8 @@ fn address_that_the_machine_gets_during_the_run_is_its_own() {
     }
 }
 
-/// Redirects connections to an address to the machine itself, with a rule of `nf_tables` (`linux/netfilter/nf_tables.h`).
+/// Redirects connections to an address to the machine itself, with a rule of `nf_tables`
+/// (`linux/netfilter/nf_tables.h`).
 const REDIRECT: &str = "
 import socket, struct, sys
 def attr(kind, data): return struct.pack('HH', 4 + len(data), kind) + data + bytes(-len(data) % 4)

@@ -1,4 +1,5 @@
-//! What a run and `egress policy suggest` say about denials: only what would really let the attempt through.
+//! The hints that a run and `egress policy suggest` print about denials. A hint names only settings that let the
+//! attempt through.
 #![expect(
     clippy::disallowed_methods,
     reason = "a test starts the service that its command cannot reach"
@@ -9,7 +10,7 @@ use std::process::Command;
 
 use egress_tests::{Output, RunOutput, World};
 
-/// Connects to a service on loopback and says whether that works.
+/// Connects to a service on loopback, and prints whether the connection succeeded.
 const TO_SERVICE: &str = "
 (exec 3<>/dev/tcp/127.0.0.1/6399) 2> /dev/null && echo reached || echo refused
 ";
@@ -75,7 +76,7 @@ fn each_denial_has_the_hint_that_works_and_many_end_in_one_block() {
         run.stderr.contains("add the options --allow-port 8080"),
         "{run}"
     );
-    // What was pasted is a policy that works.
+    // The printed lines are a valid policy if they are pasted into a policy file.
     let policy = format!(
         "mode: strict{}",
         block.replace("api_allowlist:\n", "api_allowlist:\n  - \"private.test\"\n")
@@ -152,7 +153,8 @@ time.sleep(60)
     }
     let list = suggest(&world, &run.packet);
     assert!(list.stdout.contains(&line), "{list}");
-    // A server of the command's own is no service of the host, even if the command tries it too early.
+    // A server that the command starts is not a service of the host, even if the command connects before the server
+    // listens.
     let own = world
         .egress()
         .allow(&[])

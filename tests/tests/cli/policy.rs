@@ -49,7 +49,7 @@ fn a_policy_is_checked_without_privileges() {
     );
     assert_eq!(json["is_enforced"], true);
 
-    // What only Pipelock understands is one error, or accepted for Pipelock.
+    // A policy that only Pipelock supports is one error for the built-in mediator, and is accepted for Pipelock.
     fs::write(&path, "mode: balanced\ndlp: {scan_env: true}\n").unwrap();
     let refused = check(&[]);
     assert_eq!(refused.status, Some(64), "{refused}");

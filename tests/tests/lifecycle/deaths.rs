@@ -32,8 +32,8 @@ touch ready
 while [ ! -e stop ]; do curl -s -m 1 -o /dev/null http://allowed.test/; echo $? >> statuses; done
 ";
 
-/// Returns whether the packet is no longer than a TCP packet that only closes a connection or acknowledges data. A packet
-/// that opens a connection or carries data is longer.
+/// Returns whether the packet is no longer than a TCP packet that only closes a connection or acknowledges data. A
+/// packet that opens a connection or carries data is longer.
 fn is_bare(packet: &Packet) -> bool {
     let address = match packet.destination {
         Some(IpAddr::V6(_)) => 40,

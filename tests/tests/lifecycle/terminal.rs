@@ -58,7 +58,7 @@ impl<'a> Caller<'a> {
     }
 }
 
-/// Returns the modes of a terminal while a program runs in it. They are not those at the prompt of the shell.
+/// Returns the modes of a terminal while a program runs in it. At the prompt, the shell sets other modes.
 fn modes_of_a_program(world: &World, screen: &Screen<'_>) -> String {
     screen.enter("clear; echo wait''ing; cat");
     screen.expect_that("program", |text| text.trim_end() == "waiting");
@@ -86,7 +86,7 @@ fn interrupt_of_the_callers_terminal_ends_the_command_alone() {
     ));
     screen.expect("waiting");
     assert!(screen.text().contains("not a tty"), "{}", screen.text());
-    // Ctrl-Z stops nothing, because nobody would record what the command does.
+    // Ctrl-Z stops no process, because a stopped supervisor could not record what the command does.
     screen.press(&["C-z"]);
     screen.press(&["C-c"]);
     screen.expect("status=130");
@@ -188,8 +188,8 @@ fn programs_that_use_the_whole_screen() {
     caller.assert_best();
 }
 
-/// Prints the file systems of all terminals that the process can reach: its own descriptors, those of every process that
-/// it sees, and `/dev/tty`.
+/// Prints the file systems of all terminals that the process can reach through its own descriptors, through the
+/// descriptors of every visible process, and through `/dev/tty`.
 const REACHED: &str = "
 import os, stat, sys
 found = set()
@@ -248,7 +248,7 @@ fn command_reaches_no_terminal_of_the_host() {
     assert!(text.contains("no /dev/tty"), "{text}");
 }
 
-/// Changes modes of the terminal, and asks it what it is.
+/// Changes modes of the terminal, and requests the terminal's identification.
 const RUDE: &str = r"printf '\033[?1049h\033[?1000h\033[?25l\033[4h\033[c'";
 
 /// Claims: terminal-restored*

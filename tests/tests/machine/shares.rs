@@ -222,7 +222,8 @@ fn what_the_kernel_counts_by_user_is_the_runs_own() {
     let needs = || world.shell(&format!("{user} python3 {}/needs.py", files.display()));
     let free = needs();
     assert!(free.success(), "{free}");
-    // The control: without the boundary, one program takes all of them, and another program of the same user gets none.
+    // The control: without the boundary, one program takes all instances and buffers, and another program of the same
+    // user gets none.
     let place = world.dir().join("place");
     fs::create_dir(&place).unwrap();
     fs::set_permissions(&place, fs::Permissions::from_mode(0o777)).unwrap();

@@ -1,4 +1,5 @@
-//! A real Pipelock names no allow-list, or another reason, so egress asks the list itself for the line to add.
+//! For a denial by the allow-list, a real Pipelock states no reason, or a reason that does not name the allow-list.
+//! egress therefore checks the allow-list itself to find the line to add.
 use super::support::{NO_PROXY, allow, has_sessions, with};
 use egress_tests::World;
 
@@ -33,7 +34,8 @@ fn a_denial_by_the_list_has_the_line_to_add() {
         // A name on the list that does not resolve has no line to add.
         assert!(!text.contains("[\"gone.allowed.test\"]"), "{text}");
     }
-    // 2.3 names no reason at all. 3.2 has one reason for names that do not resolve and for private addresses.
+    // Pipelock 2.3 states no reason. Pipelock 3.2 states the same reason for names that do not resolve and for private
+    // addresses.
     let is_named = run
         .stderr
         .contains("gone.allowed.test:443 by curl (tls ssrf:");

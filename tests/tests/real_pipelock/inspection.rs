@@ -105,7 +105,7 @@ fn injection_in_an_answer_does_not_come_in() {
         assert_eq!(reasons(&run), "[]", "{run}");
         assert_verified(&world, &run);
     } else {
-        // Pipelock does not sign such a denial, and the packet states this.
+        // Pipelock does not sign this denial, and the packet states this.
         assert!(refused.is_empty(), "{refused:?}");
         assert_eq!(targets(&run, "allow"), ["http://allowed.test/"], "{run}");
         assert_verdicts(&world, &run.packet, Verdicts::PREFIX);

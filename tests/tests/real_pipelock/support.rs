@@ -41,7 +41,7 @@ pub(crate) fn without_policy(world: &World) -> Run<'_> {
     by(world, &pipelock())
 }
 
-/// Returns such a run with the Pipelock at the path `pipelock`.
+/// Returns a run with the Pipelock at the path `pipelock` and no other option.
 pub(crate) fn by<'a>(world: &'a World, pipelock: &Path) -> Run<'a> {
     world
         .egress()

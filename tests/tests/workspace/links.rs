@@ -195,8 +195,8 @@ fn no_chain_of_links_leads_to_a_protected_file() {
 
 #[test]
 fn links_of_ordinary_programs_are_applied() {
-    // npm makes such links in workspaces, Python makes them in virtual environments, and build tools make a link to
-    // their newest result.
+    // npm makes links of this kind in workspaces, Python makes them in virtual environments, and build tools make a
+    // link to their newest result.
     const MADE: &str = "mkdir -p node_modules/.bin lib out/1; ln -s ../packages/p node_modules/p
         ln -s ../p/cli.js node_modules/.bin/p; ln -s lib lib64; ln -s 1 out/latest
         ln -s out/latest/file newest; ln -s missing dangling; ln -s \"$PWD/out\" here; ln -s loop loop; echo DONE";

@@ -12,8 +12,8 @@ pub enum By {
     OldPipelock,
 }
 
-/// An entry of the table. In `path` and `operator`, a `*` matches any text. In `operator`, a `|` separates patterns, one of
-/// which must match.
+/// An entry of the table. In `path` and `operator`, a `*` matches any text. In `operator`, a `|` separates patterns,
+/// one of which must match.
 #[derive(Clone, Copy, Debug)]
 pub(in super::super) struct Harmless {
     /// Mediators to which the entry applies.

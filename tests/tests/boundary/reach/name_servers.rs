@@ -1,4 +1,4 @@
-//! Name servers that the mediator may ask.
+//! Name servers that the mediator may query.
 use super::*;
 
 /// Claims: gate-maps
