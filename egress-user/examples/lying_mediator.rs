@@ -37,7 +37,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the real mediator to its end, and then tells the lie.
+/// Runs the real mediator to its end, and then changes the receipts as the lie requires.
 fn lying(plan_fd: i32, control_fd: i32) -> u8 {
     // The mediator reads and closes its plan, so this program reads the plan through another descriptor.
     let plan = fs::read(format!("/proc/self/fd/{plan_fd}"));

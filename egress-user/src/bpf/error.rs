@@ -28,7 +28,7 @@ pub enum BpfError {
         #[source]
         source: ProgramError,
     },
-    /// The kernel rejected a program that aya cannot load. This module loads such a program without aya.
+    /// The kernel rejected a program that `bpf::unix` loads itself, because aya cannot load the program.
     #[error("cannot load or attach kernel program {name}")]
     Witness {
         /// Name of the program.

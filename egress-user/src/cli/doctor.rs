@@ -26,7 +26,7 @@ Exit status:
 #[command(after_help = HELP)]
 pub struct DoctorArgs {
     /// Remove what killed runs left behind, and complete or undo the changes that they were applying to the working
-    /// directory. Their evidence is moved to /run/egress/kept
+    /// directory. The evidence of killed runs is moved to /run/egress/kept
     #[arg(long)]
     repair: bool,
     /// Working directory to check

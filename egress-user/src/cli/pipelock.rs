@@ -18,7 +18,7 @@ const AUTHORITY_BYTES: u64 = 1 << 20;
 /// Values of `--plain-http`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum PlainHttpMode {
-    /// Pipelock fetches and scans each request and follows redirects. Its size and time limits apply.
+    /// Pipelock fetches and scans each request and follows redirects. Pipelock's size and time limits apply.
     Scan,
     /// Each request goes through a tunnel. Pipelock sees only the host name and the port.
     Tunnel,

@@ -90,7 +90,7 @@ fn execute(args: RunArgs, inherited: Vec<String>) -> Result<Emitted, Failure> {
     }
     // The signals are blocked before any thread starts, so that every thread inherits the signal mask.
     block_signals().map_err(|error| Failure(error.into(), None, exit::FAILED))?;
-    // Without root the sweep would fail first; the run itself reports the missing privilege.
+    // Without root, the sweep would fail first. The run itself reports the missing privilege.
     if nix::unistd::geteuid().is_root() {
         print::swept(&stale_runs::sweep(SweepReach::Runs)?);
     }
@@ -313,8 +313,8 @@ fn this_program() -> std::io::Result<Vec<PathBuf>> {
 
 /// Checks a path of `--protect` and returns it as an absolute path.
 ///
-/// The path need not exist. It must be in the workspace and contain no `..`, because otherwise the rule would not match
-/// the path that the command writes.
+/// The path need not exist. The path must be in the workspace and contain no `..`, because otherwise the rule would not
+/// match the path that the command writes.
 fn protectable(workdir: &Path, path: &Path) -> anyhow::Result<PathBuf> {
     let absolute: PathBuf = workdir.join(path).components().collect();
     let shown = path.display();

@@ -79,7 +79,7 @@ impl DrivenArgs {
         Ok(ResultFile(Some(file)))
     }
 
-    /// Returns the environment of this process, or with `--driven` the one on standard input.
+    /// Returns the environment of this process, or with `--driven` the environment on standard input.
     ///
     /// # Errors
     /// Fails if the environment on standard input is incomplete, malformed, or too long.

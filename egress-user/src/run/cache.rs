@@ -25,7 +25,7 @@ const TAGGED: &[u8] =
 /// Name of the directory that is mounted.
 const FILES: &str = "files";
 
-/// The cache of a run. It is locked until this value is dropped.
+/// The cache of a run, which is locked until this value is dropped.
 #[derive(Debug)]
 pub(super) struct Cache {
     /// The mount, which is not attached anywhere yet.

@@ -111,8 +111,8 @@ impl FlowLog {
         event
     }
 
-    /// Returns whether a DNS query in audit mode goes to one of the caller's name servers. In enforce mode, such a
-    /// query would go to the stub resolver.
+    /// Returns whether a DNS query in audit mode goes to one of the caller's name servers. In enforce mode, this query
+    /// would go to the stub resolver.
     fn is_own_resolver(&self, event: &Event) -> bool {
         event.reason == Reason::Dns && self.answers.servers.contains(&event.addr)
     }

@@ -132,7 +132,7 @@ fn list(state: &Path, reach: SweepReach) -> io::Result<Vec<StaleItem>> {
         found.push(StaleItem { kind, path });
     }
     if reach == SweepReach::Tree {
-        // Without a cgroup tree there are no cgroups. The run itself reports that the cgroup tree is missing.
+        // Without a cgroup tree, there are no cgroups. The run itself reports that the cgroup tree is missing.
         let owner = state::owner_mark(state)?;
         for path in cgroup::of_runs(&owner).unwrap_or_default() {
             let name = path.file_name().unwrap_or_default().to_string_lossy();

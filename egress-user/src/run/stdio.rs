@@ -226,7 +226,7 @@ mod tests {
     /// Claims: read-output*
     #[test]
     fn a_long_line_is_read_in_pieces() {
-        /// A reader of a line of a hundred megabytes. It stores the largest number of bytes that one call requested.
+        /// A reader of a line of a hundred megabytes, which stores the largest number of bytes that one call requested.
         struct Line {
             left: usize,
             most: usize,

@@ -271,7 +271,7 @@ impl Drop for Keeper {
     }
 }
 
-/// The work of the keeper. Its standard streams are the caller's terminal.
+/// The work of the keeper, whose standard streams are the caller's terminal.
 fn keep(mut control: &File) -> io::Result<()> {
     // In a new session, no key and no hangup of the caller's terminal ends this process.
     setsid()?;

@@ -319,8 +319,8 @@ fn hostile_replies_are_rejected_quickly_and_end_nothing() {
             assert_eq!(other, stamp);
         }
     }
-    // The reply contains one set that fills the size limit of a reply. Its elements are in the order that takes the
-    // most time to check.
+    // The reply contains one set that fills the size limit of a reply. The elements of the set are in the order that
+    // takes the most time to check.
     let most = usize::try_from(MOST_BYTES).unwrap() - 1000;
     let elements: Vec<u8> = (0..most / 5)
         .rev()

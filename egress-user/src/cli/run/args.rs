@@ -158,7 +158,7 @@ pub(super) enum MediatorKind {
 /// Parses a number of bytes: digits, and K, M, G or T for powers of 1024. Rejects sizes with which nothing could run.
 ///
 /// # Errors
-/// Fails if the text is not such a number, or the number is out of range.
+/// Fails if the text does not have this form, or the number is out of range.
 fn size(text: &str) -> Result<u64, String> {
     const LEAST: u64 = 64 << 10;
     let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
