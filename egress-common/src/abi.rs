@@ -1,6 +1,6 @@
-//! Records that cross between the kernel programs and user space. The records contain no padding,
-//! no `bool`, and no Rust enum. Their fields, including addresses, are machine words in host byte
-//! order, because the kernel's verifier takes several times as long for byte arrays.
+//! Records that cross between the kernel programs and user space. The records contain no padding, no `bool`, and no
+//! Rust enum. The fields of the records, including addresses, are machine words in host byte order, because the
+//! kernel's verifier takes several times as long for byte arrays.
 #[cfg(feature = "zerocopy")]
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -33,7 +33,7 @@ pub struct Slot {
 pub const SLOT_EMPTY: u32 = 0;
 /// The connection was redirected to the transparent listener.
 pub const SLOT_REDIRECTED: u32 = 1;
-/// The connection was not redirected. The transparent listener never serves such a connection.
+/// The connection was not redirected, so the transparent listener never serves it.
 pub const SLOT_LOCAL: u32 = 2;
 /// The command connected to the explicit proxy port.
 pub const SLOT_PROXY: u32 = 3;

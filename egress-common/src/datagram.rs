@@ -86,7 +86,7 @@ fn parse_v6(word: impl Fn(usize) -> Option<u32>) -> Datagram {
     udp(addr, at, word)
 }
 
-/// Parses the UDP header. It has eight bytes, with both ports in its first word (RFC 768).
+/// Parses the UDP header, which has eight bytes, with both ports in its first word (RFC 768).
 #[inline(always)]
 fn udp(addr: [u64; 2], at: usize, word: impl Fn(usize) -> Option<u32>) -> Datagram {
     let (Some(ports), Some(_)) = (word(at), word(at + 4)) else {

@@ -87,8 +87,7 @@ fn connect(
     family: u32,
     attempt: &Attempt,
 ) -> Result<i32, Error> {
-    // The storage marks a socket that the mediator connects. The packets of such a socket are
-    // judged as well.
+    // The storage marks a socket that the mediator connects. The packets of a marked socket are judged as well.
     read::stored(&OPENED, read::socket_of(ctx), true).ok_or(Error::Storage)?;
     send(ctx, hook, family, attempt)
 }

@@ -85,10 +85,9 @@ fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
     }
 }
 
-/// Returns the slot of a connection's local port, in the array of its listener. Returns `None` if
-/// the address is not exactly 127.0.0.1 or `::1`. A socket on 127.0.0.2 may have the same local
-/// port as another socket, so the relay closes such a connection without reading a slot. The close
-/// of that connection is still recorded.
+/// Returns the slot of a connection's local port, in the array of its listener. Returns `None` if the address is not
+/// exactly 127.0.0.1 or `::1`. A socket on 127.0.0.2 may have the same local port as another socket, so the relay
+/// closes a connection from this address without reading a slot. The close of this connection is still recorded.
 #[inline(always)]
 fn slot(
     ctx: &SockOpsContext,
