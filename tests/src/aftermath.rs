@@ -134,7 +134,7 @@ pub fn assert_gone(
 /// Fails if a network packet with data or for a new connection leaves, or if the wire does not become silent.
 ///
 /// # Panics
-/// Panics if such a network packet leaves, or the wire does not become silent.
+/// Panics if a network packet of these kinds leaves, or the wire does not become silent.
 #[track_caller]
 pub fn assert_silent(world: &World) {
     let wire = world.wire();

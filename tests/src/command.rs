@@ -61,7 +61,7 @@ pub(crate) fn program(name: impl AsRef<OsStr>) -> Command {
     command
         .env_clear()
         // The PATH of a CI job, but without directories below a home directory. The command has its own account, which
-        // could not read such a directory.
+        // could not read a directory in a home.
         .env(
             "PATH",
             "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",

@@ -170,7 +170,7 @@ pub(super) fn messages_invented(testimony: &mut Testimony) {
     message(testimony, str::to_owned);
 }
 
-/// Signs a message in a WebSocket that nobody requested.
+/// Signs a message in a WebSocket that the command never requested.
 pub(super) fn message_elsewhere(testimony: &mut Testimony) {
     message(testimony, |target| {
         format!("ws://{}:4444/never", host(target))

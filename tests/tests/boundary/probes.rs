@@ -147,7 +147,7 @@ fn probes_leave_nothing_in_the_record_and_on_the_wire() {
 fn hole_stops_the_run_unless_it_is_accepted_by_name() {
     let world = World::new();
     let direct = || world.egress().allow(&[]).arg("--workspace").arg("direct");
-    // The control: without such a socket, the run starts.
+    // The control: without a socket in the workspace, the run starts.
     let run = direct().script("touch started").run();
     assert_eq!(run.status, Some(0), "{run}");
     assert!(run.workdir.join("started").exists(), "{run}");

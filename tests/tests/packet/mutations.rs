@@ -45,8 +45,8 @@ fn boundary_that_contradicts_another_file_is_rejected_even_when_signed() {
     }
 }
 
-/// An attacker without the pinned keys can make a packet in which no file contradicts another. The identity in such a
-/// packet counts only if a pinned key signed it.
+/// An attacker without the pinned keys can make a packet in which no file contradicts another. The identity in a packet
+/// therefore counts only if a pinned key signed the identity.
 #[test]
 fn forged_identity_meets_no_expectation() {
     let world = World::new();

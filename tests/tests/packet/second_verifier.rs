@@ -1,4 +1,4 @@
-//! The two verifiers agree: `egress verify`, and the one in `tests/second_verifier`, which was written from the
+//! The two verifiers agree: `egress verify`, and the verifier in `tests/second_verifier`, which was written from the
 //! documentation alone. The two verifiers verify honest packets, changed packets, and packets of a mediator that lies.
 #![expect(
     clippy::expect_used,
@@ -160,7 +160,7 @@ fn packets(world: &World) -> Vec<Sampled> {
     all
 }
 
-/// Makes packets of kinds other than `mixed`. All packets except the one without keys are signed with the same keys.
+/// Makes packets of kinds other than `mixed`. All packets except the packet without keys are signed with the same keys.
 fn shapes(world: &World, key: &Path, boundary: &Path) -> [(&'static str, PathBuf); 4] {
     let packet = |run: Run<'_>| {
         let output = run.run();

@@ -46,8 +46,8 @@ fn every_connection_and_question_of_pipelock_is_recorded_with_its_bytes() {
         (2 * UPLOAD..2 * UPLOAD + (64 << 10)).contains(&sent),
         "{connections:#?}"
     );
-    // The command's own connections carried at least the bytes of both uploads. They may carry fewer bytes than
-    // Pipelock's connections, because Pipelock makes request heads longer.
+    // The command's own connections carried at least the bytes of both uploads. The command's connections may carry
+    // fewer bytes than Pipelock's connections, because Pipelock makes request heads longer.
     let closes = run.flows(&[("source", "kernel_close")]);
     assert_eq!(closes.len(), 4, "{closes:#?}");
     assert!(sum(&closes, "bytes_sent") >= 2 * UPLOAD, "{closes:#?}");

@@ -1,5 +1,5 @@
 //! With `--mode audit`, all traffic passes, and the record states what `enforce` would have denied. Verification must
-//! not accept such a packet as proof of a boundary.
+//! not accept the packet of an audit as proof of a boundary.
 
 use std::fs;
 use std::path::Path;

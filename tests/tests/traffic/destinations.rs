@@ -71,7 +71,7 @@ fn assert_joined(run: &RunOutput) -> BTreeMap<String, usize> {
     let mut seen = BTreeMap::new();
     for row in run.flows(&[("source", "relay")]) {
         // The connection came from an unexpected address, or it ended before the relay accepted it. The relay has no
-        // more information about such a connection.
+        // more information about this connection.
         if ["peer_address", "reset"].contains(&row["reason"].as_str().unwrap()) {
             assert!(row["host"].is_null(), "{row:#}");
             continue;

@@ -292,7 +292,7 @@ fn set_user_id_bits_of_the_host_do_not_move_along() {
         ));
         assert!(made.success(), "{made}");
     };
-    // A change of the owner also clears these bits, except the second one of a file that nobody executes.
+    // A change of the owner also clears these bits, except the set-group-id bit of a file that is not executable.
     let modes = |dir: &Path| {
         ["moved", "kept"].map(|name| fs::metadata(dir.join(name)).unwrap().mode() & 0o7777)
     };

@@ -1,8 +1,8 @@
 //! A stand-in for Pipelock with faults that a real Pipelock cannot be made to produce.
 //!
-//! The stand-in has the commands, the ports, the evidence, and the stop of a real Pipelock. It forwards nothing and
-//! answers every request itself. `double: FAULT` in its configuration selects the fault ([`Fault`]). Pipelock does not
-//! have this key.
+//! The stand-in has the commands, the ports, the evidence, and the stop of a real Pipelock. The stand-in forwards
+//! nothing and answers every request itself. `double: FAULT` in its configuration selects the fault ([`Fault`]).
+//! Pipelock does not have this key.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stderr,
