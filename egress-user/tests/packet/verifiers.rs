@@ -38,8 +38,8 @@ const WHY: &[(&str, &str)] = &[
     (
         "proven",
         "Stopped cleanly: the last entries are the close of the session, a transcript root that describes the chain, \
-         and a signed checkpoint. The Rust verifier accepts an end as proven only from a session that is named after \
-         one run, as 3.6 and later write it, and never if there are version 2 receipts.",
+         and a signed checkpoint. The Rust verifier reports a proven end only if the session is named after a single \
+         run, as in Pipelock 3.6 and later. It never does so if there are version 2 receipts.",
     ),
     (
         "action.open",
