@@ -67,7 +67,7 @@ fn rows() -> Value {
         ),
         (
             "prev_hash",
-            json!({"description": "`genesis`, or the hash of the row before.", "type": "string"}),
+            json!({"description": "`genesis`, or the hash of the previous row.", "type": "string"}),
         ),
         (
             "hash",
