@@ -214,7 +214,7 @@ def _links(row: dict[str, Any]) -> set[int]:
     links = row.get("links")
     if not isinstance(links, list) or not all(_number({"id": link}, "id") is not None for link in links):
         return set()
-    return set(links)
+    return set(links) if len(set(links)) == len(links) else set()
 
 
 def _unclean(row: dict[str, Any]) -> list[str]:

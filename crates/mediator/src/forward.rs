@@ -87,7 +87,7 @@ pub(super) async fn forward(
     let status = answer.status();
     let most = mediator.policy.fetch.max_response_bytes;
     if most.is_some_and(|most| content_length(&answer).is_some_and(|length| length > most)) {
-        intent.finish(status.as_u16(), "oversized");
+        intent.finish(bad_gateway.as_u16(), "oversized");
         return reply::text(
             bad_gateway,
             "the answer exceeds fetch_proxy.max_response_mb\n",

@@ -380,7 +380,10 @@ fn check_end(packet: &Packet, report: &EvidenceReport, trust: &Trust, findings: 
     let signers = &report.signer_keys;
     let fits = parse_public(stated).is_ok_and(|key| {
         let pinned = trust.keys.is_empty() || trust.keys.contains(&key);
-        pinned && (signers.is_empty() || signers.contains(&hex::encode(key.to_bytes())))
+        let digits = hex::encode(key.to_bytes());
+        pinned
+            && stated.eq_ignore_ascii_case(&digits)
+            && (signers.is_empty() || signers.contains(&digits))
     });
     if !fits {
         findings.add(&rules::SIGNER, rules::here(), signers.join(" or "), stated);

@@ -137,7 +137,8 @@ impl Continuity {
         }
         self.beats = row.beat.saturating_add(1);
         let seen: BTreeSet<u64> = row.links.iter().copied().collect();
-        if seen != self.links || seen.len() < self.programs || self.programs == 0 {
+        let is_whole = seen == self.links && seen.len() == row.links.len();
+        if !is_whole || seen.len() < self.programs || self.programs == 0 {
             self.note(format!(
                 "{} of {} kernel programs were attached at a heartbeat",
                 seen.intersection(&self.links).count(),
@@ -307,6 +308,7 @@ mod tests {
             (with(1, "unconfined", json!(null)), "heartbeat 1 is missing"),
             (with(1, "links", json!([])), "0 of 1 kernel programs"),
             (with(1, "links", json!([5, 6])), "1 of 1 kernel programs"),
+            (with(1, "links", json!([5, 5])), "1 of 1 kernel programs"),
             (with(3, "ring_full", json!(7)), "7 kernel events lost"),
             (
                 with(3, "malformed", json!(1)),

@@ -18,7 +18,7 @@ pub struct PipelockKeys {
     pub metrics_listen: String,
     /// `kill_switch.api_listen`, as `127.0.0.1:PORT`.
     pub kill_switch_listen: String,
-    /// `kill_switch.api_token`. The token is never disclosed.
+    /// `kill_switch.api_token`, random for each run. The packet contains it, but no Pipelock accepts it after the run.
     pub kill_switch_token: String,
     /// `tls_interception.ca_cert` and `.ca_key`: copies of the caller's files, if the caller has
     /// them.

@@ -75,3 +75,25 @@ fn clock_that_is_set_is_the_only_fault() {
     }
     assert_faultless(&all);
 }
+
+/// An answer that is longer than `max_response_mb` is cut, or not passed on at all. Both kinds are recorded as they were.
+#[test]
+fn answers_over_the_limit_keep_the_grade() {
+    let world = World::new();
+    let [key, boundary] = ["key", "boundary"].map(|name| world.key(name));
+    let script = "for url in http://allowed.test/chunked/1100000 http://allowed.test/bytes/1100000; do\n\
+         \x20   code=$(curl -sS -m 50 -o page -w '%{http_code}' $url) && echo whole $code || echo broken $code\n\
+         done\n";
+    let control = world.shell(script);
+    assert_eq!(control.stdout, "whole 200\nwhole 200\n", "{control}");
+    let limited = "version: 1\nmode: strict\napi_allowlist: [allowed.test]\nfetch_proxy: {max_response_mb: 1}\n";
+    let run = world.egress().config(limited).signed_with(&key);
+    let run = run
+        .arg("--boundary-key")
+        .arg(&boundary)
+        .script(script)
+        .run();
+    assert_eq!(run.stdout, "broken 200\nwhole 502\n", "{run}");
+    let judged = Judged::new(&run.packet, &key, &boundary);
+    assert_eq!(judged.grade(), "kernel_enforced", "{run}\n{judged:?}");
+}

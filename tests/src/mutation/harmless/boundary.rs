@@ -230,12 +230,6 @@ pub(super) static TABLE: &[Harmless] = &[
     ),
     boundary(
         FLOWS,
-        "/relay.forwarded.websocket.*/status",
-        "*",
-        "A receipt of a WebSocket states no status.",
-    ),
-    boundary(
-        FLOWS,
         "/relay.forwarded.connect.*/protocol",
         "*",
         "Only the relay recognizes the protocol in a tunnel.",

@@ -147,33 +147,12 @@ pub(super) static TABLE: &[Harmless] = &[
     mediator(
         PIPELOCK,
         TWIN,
-        "/*/payload/action_type",
-        "*",
-        OTHER_SIGNATURE,
-    ),
-    mediator(
-        PIPELOCK,
-        TWIN,
         "/*/payload/policy_sources*",
-        "*",
-        OTHER_SIGNATURE,
-    ),
-    mediator(
-        PIPELOCK,
-        TWIN,
-        "/*/payload/winning_source",
         "*",
         OTHER_SIGNATURE,
     ),
     mediator(PIPELOCK, TWIN, "/*/principal", "*", OTHER_SIGNATURE),
     mediator(PIPELOCK, TWIN, "/*/timestamp", "*", OTHER_SIGNATURE),
-    mediator(
-        PIPELOCK,
-        TWIN,
-        "/*/policy_hash",
-        "one_digit",
-        OTHER_SIGNATURE,
-    ),
     mediator(
         PIPELOCK,
         TWIN,
@@ -207,6 +186,13 @@ pub(super) static TABLE: &[Harmless] = &[
         "/*",
         "unknown_member",
         "The hash of an entry does not cover a member that no format has, and no verifier reads it.",
+    ),
+    boundary_with(
+        PIPELOCKS,
+        FLOWS,
+        "/relay.forwarded.websocket.*/status",
+        "*",
+        "A receipt of a Pipelock for a WebSocket does not state the status of its handshake.",
     ),
     boundary_with(
         PIPELOCKS,
