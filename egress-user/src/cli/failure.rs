@@ -43,6 +43,15 @@ pub fn report(form: Form, error: &dyn Error, hint: Option<&str>, status: u8) -> 
     status
 }
 
+/// Prints a warning on standard error. Write errors are ignored, because there is nowhere else to report them.
+pub fn warning(text: &str) {
+    drop(writeln!(
+        io::stderr(),
+        "egress: warning   {}",
+        visible(text)
+    ));
+}
+
 /// Escapes the control characters of each line, because an error may quote text that the command chose.
 fn lines(text: &str) -> String {
     text.lines().map(visible).collect::<Vec<_>>().join("\n")

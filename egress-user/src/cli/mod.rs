@@ -67,7 +67,7 @@ enum Command {
     /// Make a policy from the packet of a run, or check one
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
-    /// Make a signing key
+    /// Make signing keys
     Keygen(keygen::KeygenArgs),
     /// Print the completions of a shell
     Completions(manual::CompletionsArgs),
@@ -77,9 +77,9 @@ enum Command {
 
 const EXAMPLES: &str = "\
 Examples:
-  egress keygen --out signer.key
-  egress run --config policy.yaml --signer-private-key signer.key ./agent.sh
-  egress verify pipelock-audit-packet --key signer.key.pub
+  egress keygen
+  egress run --config policy.yaml --signer-private-key ~/.config/egress/signer.key ./agent.sh
+  egress verify pipelock-audit-packet --key ~/.config/egress/signer.key.pub
 
 `egress run` needs root. `egress doctor` checks everything else that it needs.";
 

@@ -11,7 +11,7 @@ use egress_workspace::apply::model::{Change, ChangeOutcome};
 use pipelock_receipts::findings::visible;
 use serde_json::{Value, json};
 
-use super::{exit, not_executed};
+use super::{exit, failure, not_executed};
 use crate::ci_commands::{harmless, harmless_json};
 use crate::run::emit::Emitted;
 use crate::run::ending::Ending;
@@ -88,7 +88,7 @@ pub fn no_policy() {
 
 /// Prints a warning before the start.
 pub fn warning(text: &str) {
-    eprintln!("egress: warning   {}", visible(text));
+    failure::warning(text);
 }
 
 /// Returns the line with the path at which the evidence of a killed run was saved.

@@ -418,9 +418,10 @@ fn a_generated_key_signs_and_verifies() {
     let out = directory.path().join("id_ed25519");
     let generate = |force| {
         keygen::run(&KeygenArgs {
-            out: out.clone(),
+            out: Some(out.clone()),
             force,
             json: true,
+            ..KeygenArgs::default()
         })
     };
     assert_eq!(generate(false), exit::SUCCESS);

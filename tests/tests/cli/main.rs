@@ -3,6 +3,7 @@
 
 mod hints;
 mod input;
+mod keygen;
 mod output;
 mod policy;
 mod suggest;

@@ -19,7 +19,7 @@ use super::super::heading::{EVIDENCE, LIMITS, MEDIATOR, NETWORK, WORKSPACE};
 /// An example, the policy, and the exit statuses, for `--help`.
 const HELP: &str = "\
 Example:
-  egress run --config policy.yaml --signer-private-key signer.key ./agent.sh
+  egress run --config policy.yaml --signer-private-key ~/.config/egress/signer.key ./agent.sh
 
 Policy (Pipelock YAML):
   version: 1
