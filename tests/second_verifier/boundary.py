@@ -129,7 +129,9 @@ _FORM = obj({
         shares=_open(files=unsigned, sockets=unsigned, tcp_bytes=unsigned, processes=unsigned),
         seconds=_open(most=nullable(unsigned), reached=boolean),
     ),
-    "credentials?": _open(hidden=array(_open(path=string, keys=_TEXTS)), searched_whole_workspace=boolean),
+    "credentials?": _open(
+        hidden=array(_open(path=string, keys=_TEXTS)), shown=_TEXTS, searched_whole_workspace=boolean,
+    ),
     "command_files?": array(_open(name=string, bytes=unsigned, sha256=nullable(string), keys=_TEXTS)),
     "output?": _open(guarded=boolean, stop_commands=boolean, bytes=unsigned, defused=unsigned),
     "inherited_descriptors?": _TEXTS,

@@ -1,4 +1,4 @@
-//! Replaces git's files by versions without the credentials in them.
+//! Replaces files by versions without the credentials in them.
 //! [`git_search`](super::git_search) finds the files to replace.
 //!
 //! Claims: git-tokens
@@ -47,8 +47,10 @@ pub struct Shown {
 /// The result of a search.
 #[derive(Debug, Clone, Default)]
 pub struct Found {
-    /// Files with credentials.
+    /// Files with credentials that are hidden.
     pub redactions: Vec<Redaction>,
+    /// Files with credentials that the caller wants to be shown.
+    pub shown: Vec<Redaction>,
     /// Whether the search ended at a limit.
     pub cut_short: bool,
 }

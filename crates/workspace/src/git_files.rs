@@ -1,4 +1,4 @@
-//! Searches files that may contain git credentials, and the files that their configuration names.
+//! Searches files that may contain credentials, and the files that a configuration of git names.
 //!
 //! Claims: git-stores
 use std::collections::{BTreeSet, VecDeque};
@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use super::credentials::{Found, Redaction, Shown};
 use super::git_directory::resolved;
 use super::git_redact::{self, Reader, Redacted, Reference};
+use super::known_files::Content;
 use super::reach::Reach;
+use super::secret_text;
 
 /// The maximum depth of includes. git stops with an error at this depth (`MAX_INCLUDE_DEPTH` in its
 /// config.c).
@@ -24,6 +26,12 @@ const LARGEST: u64 = 1 << 20;
 const LARGEST_READ: u64 = 32 << 20;
 /// The maximum number of bytes of all replacement files together. Further files are shown empty.
 const LARGEST_SHOWN: usize = 4 << 20;
+/// The maximum length of the part of a file that is searched for a private key, in bytes.
+const LARGEST_KEY: u64 = 1 << 10;
+/// The maximum number of known files that are hidden.
+const MOST_KNOWN: usize = 1000;
+/// The text that stands for the keys of a file if the file is a private key of egress.
+const KEY: &str = "(a private key of egress)";
 /// The text that stands for the keys of a file if the whole file is hidden.
 const WHOLE: &str = "(the whole file)";
 /// The text that stands for the keys of a file if the file is too long to be searched.
@@ -40,6 +48,10 @@ pub enum Treatment {
     Text,
     /// The file contains only credentials.
     Whole,
+    /// The file is one in which a tool keeps credentials.
+    Known(Content),
+    /// The file may be a private key of egress.
+    Key,
 }
 
 /// The places of files that a configuration names.
@@ -70,13 +82,16 @@ pub struct Files {
     jobs: VecDeque<Job>,
     seen: BTreeSet<PathBuf>,
     named: usize,
+    known: usize,
     read: u64,
     shown: usize,
+    key: &'static str,
 }
 
 impl Files {
-    /// Starts without files. `home` is the caller's home directory. Neither path may contain links.
-    pub fn new(workspace: &Path, home: Option<&Path>) -> Self {
+    /// Starts without files. `home` is the caller's home directory. Neither path may contain links. `key` is the text
+    /// with which private keys of egress begin.
+    pub fn new(workspace: &Path, home: Option<&Path>, key: &'static str) -> Self {
         Self {
             workspace: workspace.to_path_buf(),
             home: home.map(Path::to_path_buf),
@@ -84,8 +99,10 @@ impl Files {
             jobs: VecDeque::new(),
             seen: BTreeSet::new(),
             named: 0,
+            known: 0,
             read: 0,
             shown: 0,
+            key,
         }
     }
 
@@ -108,7 +125,11 @@ impl Files {
         // An included file in a git directory is configuration, whatever its name is.
         match job.treatment {
             Treatment::Config(_) => self.jobs.push_front(job),
-            Treatment::Tracked | Treatment::Text | Treatment::Whole => self.jobs.push_back(job),
+            Treatment::Tracked
+            | Treatment::Text
+            | Treatment::Whole
+            | Treatment::Known(_)
+            | Treatment::Key => self.jobs.push_back(job),
         }
     }
 
@@ -126,8 +147,11 @@ impl Files {
             }
             let left = LARGEST_READ.saturating_sub(self.read);
             let most = match job.treatment {
-                Treatment::Whole => 0,
-                Treatment::Config(_) | Treatment::Tracked => LARGEST.min(left),
+                Treatment::Whole | Treatment::Known(Content::Any) => 0,
+                Treatment::Key | Treatment::Known(Content::PrivateKey) => LARGEST_KEY,
+                Treatment::Config(_) | Treatment::Tracked | Treatment::Known(Content::Secrets) => {
+                    LARGEST.min(left)
+                }
                 Treatment::Text => left,
             };
             let Some(file) = reach.read(&path, most)? else {
@@ -138,6 +162,12 @@ impl Files {
             let redacted = match job.treatment {
                 Treatment::Whole if length == 0 => continue,
                 Treatment::Whole => emptied(WHOLE),
+                Treatment::Known(_) | Treatment::Key => {
+                    match self.known(job.treatment, &file.text, length > most) {
+                        Some(why) => emptied(why),
+                        None => continue,
+                    }
+                }
                 _ if length > most => emptied(TOO_LARGE),
                 Treatment::Config(_) => git_redact::config(&file.text, Reader::Git),
                 Treatment::Tracked => git_redact::config(&file.text, Reader::WorkTree),
@@ -154,6 +184,40 @@ impl Files {
             self.show(path, redacted, &file.meta);
         }
         Ok(self.found)
+    }
+
+    /// Returns why a known file with this text is hidden, or `None` if it is shown.
+    fn known(&mut self, treatment: Treatment, bytes: &[u8], is_long: bool) -> Option<&'static str> {
+        // In UTF-16, which XML permits, every second byte of these texts is 0.
+        let text = String::from_utf8_lossy(bytes).replace('\0', "");
+        let is_key = text.trim_start().starts_with(self.key);
+        let is_hidden = match treatment {
+            _ if bytes.is_empty() => false,
+            _ if is_key => true,
+            Treatment::Known(Content::Any) => true,
+            Treatment::Known(Content::Secrets) => is_long || secret_text::holds_secret(&text),
+            Treatment::Known(Content::PrivateKey) => secret_text::is_private_key(&text),
+            Treatment::Config(_)
+            | Treatment::Tracked
+            | Treatment::Text
+            | Treatment::Whole
+            | Treatment::Key => false,
+        };
+        if !is_hidden {
+            return None;
+        }
+        if self.known == MOST_KNOWN {
+            self.found.cut_short = true;
+            return None;
+        }
+        self.known += 1;
+        Some(if is_key {
+            KEY
+        } else if is_long && treatment == Treatment::Known(Content::Secrets) {
+            TOO_LARGE
+        } else {
+            WHOLE
+        })
     }
 
     /// Adds the files that the configuration at `path` names.

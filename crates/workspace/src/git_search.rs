@@ -1,20 +1,22 @@
 //! Finds stored credentials that the command could read. It searches the git directories inside and
 //! above the workspace, and the files that their configuration names. For example, a checkout
-//! action leaves the job's token in a git directory.
+//! action leaves the job's token in a git directory. In the same directories, and in homes,
+//! [`known_search`](super::known_search) finds the files of other tools.
 //!
 //! An earlier run may have written the files that this module reads. The search therefore uses
 //! lists with limits instead of recursion, and opens files through [`Reach`]. A file that a
 //! configuration names counts only where the command or the caller could have put it.
 //!
-//! Claims: git-includes, read-git-files
+//! Claims: git-includes, read-git-files, shown-credentials
 use std::collections::{BTreeSet, VecDeque};
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::credentials::Found;
+use super::credentials::{Found, Redaction};
 use super::git_directory::{is_git_directory, named_in, resolved};
 use super::git_files::{Bounds, Files, Treatment};
+use super::known_search::{KnownSearch, homes};
 use super::reach::Reach;
 
 /// The maximum number of directories of the workspace that are listed, and the maximum number of
@@ -23,6 +25,13 @@ const WORKSPACE: Budget = Budget {
     directories: 1000,
     names: 500_000,
 };
+/// The same limits for homes, directories of programs, and the directories above the workspace.
+const HOMES: Budget = Budget {
+    directories: 200,
+    names: 100_000,
+};
+/// Directories of a home that are listed: the home itself, and those for programs of the user.
+const IN_HOME: [&str; 3] = ["", ".local/bin", "bin"];
 /// The same limits for git directories, including the directories of submodules and worktrees.
 const GIT: Budget = Budget {
     directories: 5000,
@@ -61,42 +70,66 @@ const DATA_BEGINS: [&str; 5] = [
     "sharedindex.",
 ];
 
-/// Searches for credentials. `home` is the caller's home directory.
+/// The places that are searched. No path contains links.
+#[derive(Debug, Clone, Copy)]
+pub struct Places<'p> {
+    /// The workspace.
+    pub workspace: &'p Path,
+    /// The caller's home.
+    pub home: Option<&'p Path>,
+    /// Directories of programs that the command can read although the home is closed.
+    pub tools: &'p [PathBuf],
+    /// Paths that are hidden from the command anyway.
+    pub masked: &'p [PathBuf],
+    /// Files, and directories with files, that the caller wants to be shown although they are found.
+    pub wanted: &'p [PathBuf],
+    /// The text with which private keys of egress begin.
+    pub key: &'static str,
+}
+
+/// Searches for credentials.
 ///
 /// # Errors
 /// Fails when a file that may contain credentials cannot be read.
-pub fn find(workspace: &Path, home: Option<&Path>) -> io::Result<Found> {
+pub fn find(places: &Places<'_>) -> io::Result<Found> {
+    let workspace = places.workspace;
     // The root directory is never a home, whatever the variable contains.
-    let home = home
+    let home = places
+        .home
         .filter(|home| home.is_absolute())
         .and_then(resolved)
         .filter(|home| home.parent().is_some());
     let mut search = Search {
-        reach: Reach::of(workspace)?,
-        files: Files::new(workspace, home.as_deref()),
+        reach: Reach::of(workspace, places.tools)?,
+        files: Files::new(workspace, home.as_deref(), places.key),
+        known: KnownSearch::new(),
         git: VecDeque::new(),
         texts: Vec::new(),
         cut_short: false,
     };
     let files = &mut search.files;
     files.add(Path::new("/etc/gitconfig"), Treatment::Config(Bounds::Host));
-    if let Some(home) = home {
+    if let Some(home) = &home {
         for (name, treatment) in [
             (".gitconfig", Treatment::Config(Bounds::Host)),
             (".config/git/config", Treatment::Config(Bounds::Host)),
-            (".git-credentials", Treatment::Whole),
-            (".config/git/credentials", Treatment::Whole),
         ] {
             files.add(&home.join(name), treatment);
         }
     }
-    for above in workspace.ancestors().skip(1) {
-        search.git_entry(&above.join(".git"))?;
-    }
+    search.homes(places, home.as_deref())?;
     search.below(workspace)?;
     search.git_directories()?;
     let mut found = search.files.look(&search.reach)?;
-    found.cut_short |= search.cut_short;
+    found.cut_short |= search.cut_short || search.known.cut_short;
+    let is_masked = |path: &Path| {
+        let mut masked = places.masked.iter();
+        masked.any(|masked| path.starts_with(masked) && !workspace.starts_with(masked))
+    };
+    found.redactions.retain(|one| !is_masked(&one.path));
+    let is_wanted = |one: &Redaction| places.wanted.iter().any(|path| one.path.starts_with(path));
+    let (wanted, hidden) = found.redactions.into_iter().partition(is_wanted);
+    (found.redactions, found.shown) = (hidden, wanted);
     found.redactions.sort_by(|a, b| a.path.cmp(&b.path));
     Ok(found)
 }
@@ -112,6 +145,7 @@ struct Budget {
 struct Search {
     reach: Reach,
     files: Files,
+    known: KnownSearch,
     /// Git directories still to be searched.
     git: VecDeque<PathBuf>,
     /// Directories with text files, each with the git directory that it belongs to.
@@ -120,6 +154,40 @@ struct Search {
 }
 
 impl Search {
+    /// Searches the homes that the command can read, its directories of programs, and the directories above the
+    /// workspace. Links in a home may lead anywhere, unless a command could have made them.
+    fn homes(&mut self, places: &Places<'_>, home: Option<&Path>) -> io::Result<()> {
+        let workspace = places.workspace;
+        let mut budget = HOMES;
+        for home in homes(&self.reach, home)? {
+            let bound = home.starts_with(workspace).then_some(workspace);
+            for dir in IN_HOME {
+                self.known_in(&home.join(dir), bound, &mut budget)?;
+            }
+        }
+        for dir in places.tools {
+            self.known_in(dir, None, &mut budget)?;
+        }
+        for above in workspace.ancestors().skip(1) {
+            self.git_entry(&above.join(".git"))?;
+            if above.parent().is_some() {
+                self.known_in(above, None, &mut budget)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn known_in(
+        &mut self,
+        dir: &Path,
+        bound: Option<&Path>,
+        budget: &mut Budget,
+    ) -> io::Result<()> {
+        let names = self.list(dir, budget)?;
+        self.known
+            .directory(&self.reach, &mut self.files, (dir, &names), bound)
+    }
+
     /// Searches a workspace, the nearest directories first.
     fn below(&mut self, workspace: &Path) -> io::Result<()> {
         let mut budget = WORKSPACE;
@@ -128,6 +196,12 @@ impl Search {
             let mut next = Vec::new();
             for dir in level {
                 let names = self.list(&dir, &mut budget)?;
+                self.known.directory(
+                    &self.reach,
+                    &mut self.files,
+                    (&dir, &names),
+                    Some(workspace),
+                )?;
                 if names.iter().any(|(name, _)| name == "HEAD")
                     && is_git_directory(&self.reach, &dir)?
                 {
@@ -141,8 +215,6 @@ impl Search {
                         next.push(path);
                     } else if name == ".gitmodules" || name == ".lfsconfig" {
                         self.files.add(&path, Treatment::Tracked);
-                    } else if name == ".git-credentials" {
-                        self.files.add(&path, Treatment::Whole);
                     }
                 }
             }

@@ -10,8 +10,11 @@ pub mod git_files;
 pub mod git_redact;
 pub mod git_search;
 pub mod git_values;
+pub mod known_files;
+pub mod known_search;
 pub mod overlay;
 pub mod reach;
+pub mod secret_text;
 pub mod store;
 pub mod users;
 

@@ -1,9 +1,9 @@
 //! Opens files for root that the command of an earlier run may have created or named.
 //!
 //! Everything in the workspace may be read, because the command can read every file that its owner
-//! can read. Outside of the workspace, only files that any user may read are opened. The command
-//! can read nothing else outside of the workspace. A name that leads to a private file of root is
-//! ignored.
+//! can read. Outside of the workspace, only files that any user may read are opened. Directories of
+//! programs in a closed home count as if no directory above them were closed. The command can read
+//! nothing else outside of the workspace. A name that leads to a private file of root is ignored.
 //!
 //! Claims: git-includes
 use std::ffi::{OsStr, OsString};
@@ -11,12 +11,14 @@ use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Component, Path, PathBuf};
 
+use egress_sys::dir::find;
 use nix::dir::Dir;
-use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat, openat2};
-use nix::sys::stat::Mode;
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag, OpenHow, ResolveFlag, open, openat, openat2};
+use nix::sys::stat::{FileStat, Mode, fstat, fstatat};
 
 /// Permission of other users to read a file or list a directory.
 const MAY_READ: u32 = 0o004;
@@ -29,6 +31,8 @@ const MAY_PASS: u32 = 0o001;
 pub struct Reach {
     workspace: PathBuf,
     root: OwnedFd,
+    /// Directories in a closed home that the file view shows.
+    tools: Vec<(PathBuf, OwnedFd)>,
 }
 
 /// A regular file that was read.
@@ -41,15 +45,17 @@ pub struct Found {
 }
 
 impl Reach {
-    /// Opens `workspace`, a path without links.
+    /// Opens `workspace` and the directories of programs `tools`, which are paths without links.
     ///
     /// # Errors
-    /// Returns the error of `open(2)`.
-    pub fn of(workspace: &Path) -> io::Result<Self> {
+    /// Returns the error of `openat2(2)`. Directories of programs that cannot be opened are left out.
+    pub fn of(workspace: &Path, tools: &[PathBuf]) -> io::Result<Self> {
         let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let held = |path: &PathBuf| Some((path.clone(), find(path).ok()?));
         Ok(Self {
             workspace: workspace.to_path_buf(),
             root: open(workspace, flags, Mode::empty())?,
+            tools: tools.iter().filter_map(held).collect(),
         })
     }
 
@@ -118,6 +124,32 @@ impl Reach {
         Ok(names)
     }
 
+    /// Returns the metadata of those `names` in the directory at `path` that are regular files. The
+    /// list is empty if no such directory exists or the command could not list it.
+    ///
+    /// # Errors
+    /// Returns the error of opening the directory or inspecting a file.
+    pub fn inspect<'n>(
+        &self,
+        path: &Path,
+        names: impl Iterator<Item = &'n OsString>,
+    ) -> io::Result<Vec<(&'n OsString, FileStat)>> {
+        let Some(place) = self.place(path)? else {
+            return Ok(Vec::new());
+        };
+        let mut found = Vec::new();
+        for name in names {
+            match fstatat(&place, name.as_os_str(), AtFlags::AT_SYMLINK_NOFOLLOW) {
+                Ok(meta) if meta.st_mode & libc::S_IFMT == libc::S_IFREG => {
+                    found.push((name, meta));
+                }
+                Ok(_) | Err(Errno::ENOENT | Errno::ENOTDIR) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+        }
+        Ok(found)
+    }
+
     /// Whether `path` is a directory.
     ///
     /// # Errors
@@ -131,10 +163,21 @@ impl Reach {
 
     /// Opens `path` as an `O_PATH` descriptor.
     fn place(&self, path: &Path) -> io::Result<Option<OwnedFd>> {
-        let opened = match path.strip_prefix(&self.workspace) {
-            Ok(below) => self.inside(below),
-            Err(_) if path.is_absolute() => outside(path),
-            Err(_) => return Ok(None),
+        let shown = || {
+            let mut tools = self.tools.iter();
+            tools.find_map(|(tools, held)| Some((held, path.strip_prefix(tools).ok()?)))
+        };
+        let opened = if let Ok(below) = path.strip_prefix(&self.workspace) {
+            self.inside(below)
+        } else if let Some((held, below)) = shown() {
+            held.try_clone().and_then(|held| public(held, below))
+        } else if let Ok(below) = path.strip_prefix("/") {
+            let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            open("/", flags, Mode::empty())
+                .map_err(io::Error::from)
+                .and_then(|root| public(root, below))
+        } else {
+            return Ok(None);
         };
         match opened {
             Ok(place) => Ok(place),
@@ -160,17 +203,16 @@ impl Reach {
     }
 }
 
-/// Opens `path` outside of the workspace, if any user could open it.
-fn outside(path: &Path) -> io::Result<Option<OwnedFd>> {
+/// Opens `path` below the directory `place`, if any user could open it.
+fn public(mut place: OwnedFd, path: &Path) -> io::Result<Option<OwnedFd>> {
     let flags = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
-    let mut place = open("/", flags | OFlag::O_DIRECTORY, Mode::empty())?;
     for component in path.components() {
         match component {
-            Component::RootDir => {}
             Component::Normal(name) if mode(&place)? & MAY_PASS != 0 => {
                 place = openat(place.as_fd(), name, flags, Mode::empty())?;
             }
             Component::Normal(_)
+            | Component::RootDir
             | Component::CurDir
             | Component::ParentDir
             | Component::Prefix(_) => return Ok(None),
@@ -180,7 +222,7 @@ fn outside(path: &Path) -> io::Result<Option<OwnedFd>> {
 }
 
 fn mode(place: &OwnedFd) -> io::Result<u32> {
-    Ok(File::from(place.try_clone()?).metadata()?.mode())
+    Ok(fstat(place)?.st_mode)
 }
 
 /// Whether the error means that the path leads to nothing readable. Any program may have written
@@ -221,7 +263,7 @@ mod tests {
         open(&root, 0o755);
         let workspace = root.join("w");
         fs::create_dir_all(workspace.join("d")).unwrap();
-        let reach = Reach::of(&workspace).unwrap();
+        let reach = Reach::of(&workspace, &[]).unwrap();
         let read = |path: &Path| reach.read(path, 3).unwrap().map(|found| found.text);
         for (name, mode) in [
             ("w/own", 0o600),

@@ -186,6 +186,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     );
     let cache = args.homes.cache(&workdir, &environment)?;
     let protected = protected(&args, &workdir, &mediator, &policy)?;
+    let shown_credentials = shown_credentials(&workdir, &args.shown_credentials)?;
     Ok(Plan {
         mode: args.mode,
         progress: print::progress(args.json),
@@ -221,6 +222,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         accepted_risks: args.accepted_risks,
         masked,
         shown,
+        shown_credentials,
         input: if args.driven.driven {
             Input::Lifeline
         } else {
@@ -330,6 +332,15 @@ fn protectable(workdir: &Path, path: &Path) -> anyhow::Result<PathBuf> {
         workdir.display()
     );
     Ok(absolute)
+}
+
+/// Returns the paths of `--show-credential` without links. A relative path begins in the working directory.
+fn shown_credentials(workdir: &Path, paths: &[PathBuf]) -> anyhow::Result<Vec<PathBuf>> {
+    let found = paths.iter().map(|path| {
+        let real = workdir.join(path).canonicalize();
+        real.with_context(|| format!("--show-credential {}: cannot find the path", path.display()))
+    });
+    found.collect()
 }
 
 /// Checks a path of `--allow-unix`: an absolute path without links to a socket outside the workspace.

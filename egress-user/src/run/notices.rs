@@ -1,4 +1,6 @@
 //! Notices for the caller that are not a part of the verdict, one per line.
+use std::path::PathBuf;
+
 use audit_packet::denied::in_natural_order;
 use audit_packet::hint::{Hint, Settings};
 use egress_policy::allowed::Allowed;
@@ -42,15 +44,43 @@ pub(super) fn of(run: &RunFacts) -> Vec<String> {
     }
     let credentials = &run.context.measured.credentials;
     for one in &credentials.redactions {
+        let keys = match one.keys.as_slice() {
+            // A reason in place of keys has its own parentheses.
+            [reason] if reason.starts_with('(') => reason.clone(),
+            keys => format!("({})", keys.join(", ")),
+        };
         lines.push(format!(
-            "hidden from the command, because it may hold a credential: {} ({})",
-            one.path.display(),
-            one.keys.join(", ")
+            "hidden from the command, because it may hold a credential: {} {keys}; --show-credential shows it",
+            one.path.display()
+        ));
+    }
+    for one in &credentials.shown {
+        lines.push(format!(
+            "shown to the command by --show-credential, although it may hold a credential: {}",
+            one.path.display()
+        ));
+    }
+    let is_used = |path: &&PathBuf| {
+        credentials
+            .shown
+            .iter()
+            .any(|one| one.path.starts_with(path))
+    };
+    for path in run
+        .context
+        .plan
+        .shown_credentials
+        .iter()
+        .filter(|path| !is_used(path))
+    {
+        lines.push(format!(
+            "--show-credential {} changed nothing, because no file there was hidden for a credential",
+            path.display()
         ));
     }
     if credentials.cut_short {
         lines.push(String::from(
-            "only a part of the workspace was searched for stored credentials, because it has too many directories or files",
+            "only a part of the files was searched for stored credentials, because there are too many directories or files",
         ));
     }
     for one in &run.context.measured.opened {

@@ -217,6 +217,8 @@ pub struct Plan {
     pub masked: Vec<PathBuf>,
     /// Files that the command may read although their directories are hidden.
     pub shown: Vec<PathBuf>,
+    /// Files, and directories with files, that are shown although they may hold credentials: absolute, without links.
+    pub shown_credentials: Vec<PathBuf>,
     /// The use of the caller's standard input.
     pub input: Input,
     /// Whether the command gets a terminal, whose bytes are passed on between it and the caller's terminal.

@@ -21,7 +21,7 @@ use egress_sandbox::probe::model::all_denied;
 use egress_sandbox::sockets::Opened;
 use egress_sandbox::{limits, view};
 use egress_workspace::apply::model::{self, ChangeOutcome};
-use egress_workspace::credentials::Redaction;
+use egress_workspace::credentials::{Found, Redaction};
 use egress_workspace::users::AGENT_NAME;
 use serde::Serialize;
 
@@ -158,10 +158,7 @@ pub(super) fn boundary(run: &RunFacts, notices: &[String]) -> io::Result<Vec<u8>
         environment: measured.environment.clone(),
         tls_interception: measured.trusted.clone(),
         limits: limits(run),
-        credentials: Credentials {
-            hidden: measured.credentials.redactions.iter().map(hidden).collect(),
-            searched_whole_workspace: !measured.credentials.cut_short,
-        },
+        credentials: credentials(&measured.credentials),
         command_files: run.command_files.clone(),
         output: run.output.clone(),
         inherited_descriptors: names(&plan.inherited),
@@ -235,10 +232,16 @@ fn left_out(mount: &view::LeftOut) -> LeftOut {
     }
 }
 
-fn hidden(file: &Redaction) -> Hidden {
-    Hidden {
+/// Describes the credentials that the search found.
+fn credentials(found: &Found) -> Credentials {
+    let hidden = |file: &Redaction| Hidden {
         path: path(&file.path),
         keys: file.keys.clone(),
+    };
+    Credentials {
+        hidden: found.redactions.iter().map(hidden).collect(),
+        shown: found.shown.iter().map(|file| path(&file.path)).collect(),
+        searched_whole_workspace: !found.cut_short,
     }
 }
 

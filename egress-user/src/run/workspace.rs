@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use egress_workspace::Access;
 use egress_workspace::apply::{self, Recovered};
 use egress_workspace::credentials::{self, Exchange, Found, Redaction, Shown};
-use egress_workspace::git_search;
+use egress_workspace::git_search::{self, Places};
 use egress_workspace::store::{COPY, Purpose, SHOWN, Store};
+use pipelock_receipts::keys::PRIVATE_HEADER;
 
 use super::error::{RunError, system};
 use super::plan::{Plan, WorkspaceMode};
@@ -16,7 +17,7 @@ use super::plan::{Plan, WorkspaceMode};
 pub(super) struct MountedWorkspace {
     /// Changes that killed runs had left beside the workspace, and how this run handled them.
     pub(super) recovered: Vec<Recovered>,
-    /// Credentials that the command would find in the workspace and in git's configuration on the host.
+    /// Credentials that the command would find in the workspace and in other files of the host.
     pub(super) credentials: Found,
     /// Files with credentials that get a mount, because no layer and no copy of the workspace hides them.
     pub(super) covered: Vec<(PathBuf, Shown)>,
@@ -39,8 +40,15 @@ pub(super) fn mount(plan: &Plan, run: &str, agent: u32) -> Result<MountedWorkspa
         apply::recover(&plan.workdir),
     )?;
     let credentials = system(
-        "search git's configuration for stored credentials",
-        git_search::find(&plan.workdir, plan.caller_home.as_deref()),
+        "search for stored credentials",
+        git_search::find(&Places {
+            workspace: &plan.workdir,
+            home: plan.caller_home.as_deref(),
+            tools: &plan.tools,
+            masked: &plan.masked,
+            wanted: &plan.shown_credentials,
+            key: PRIVATE_HEADER,
+        }),
     )?;
     let (store, tree) = mounted(plan, run, agent, &credentials.redactions)?;
     Ok(MountedWorkspace {

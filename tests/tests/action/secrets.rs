@@ -5,6 +5,24 @@ use egress_tests::workflow::Runner;
 
 const POLICY: &str = "mode: strict\napi_allowlist: [allowed.test]\n";
 
+/// Claims: shown-credentials
+#[test]
+fn credentials_are_hidden_unless_the_workflow_shows_them() {
+    let runner = Runner::new();
+    runner.write(".pipelock/ci.yaml", POLICY);
+    runner.write("ci/read.sh", "cat .npmrc .netrc\n");
+    runner.write(".npmrc", "//r.test/:_authToken=canary-1\n");
+    runner.write(".netrc", "machine a.test password canary-2\n");
+    let step = |shown: &str| runner.step(&[("SCRIPT", "ci/read.sh"), ("SHOW_CREDENTIAL", shown)]);
+    let hidden = step("");
+    hidden.assert_success();
+    assert!(!hidden.text().contains("canary"), "{}", hidden.output());
+    let shown = step(".npmrc");
+    shown.assert_success();
+    assert!(shown.text().contains("canary-1"), "{}", shown.output());
+    assert!(!shown.text().contains("canary-2"), "{}", shown.output());
+}
+
 #[test]
 fn no_secret_is_in_log_packet_summary_or_annotation() {
     let runner = Runner::new();

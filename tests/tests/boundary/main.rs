@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod caller;
+mod credentials;
 mod environment;
 mod exploited_relay;
 mod file_view;

@@ -316,11 +316,13 @@ documents! {
         files: Vec<Name>,
     }
 
-    /// Credentials that were hidden from the command.
+    /// Stored credentials that the search found.
     Credentials {
         /// Files whose credentials are hidden from the command.
         hidden: Vec<Hidden>,
-        /// Whether the search for credentials reached every file of the workspace.
+        /// Files with credentials that the caller showed to the command.
+        shown: Vec<Name>,
+        /// Whether the search for credentials reached none of its limits.
         searched_whole_workspace: bool,
     }
 

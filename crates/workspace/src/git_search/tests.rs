@@ -6,6 +6,28 @@ use super::*;
 
 const SECRET: &str = "[http]\n extraheader = AUTHORIZATION: basic x\n";
 
+/// Text with which private keys of egress begin.
+const KEY: &str = "pipelock-ed25519-private-v1";
+
+/// Searches, and leaves out what other homes of the machine contain.
+fn search(workspace: &Path, home: Option<&Path>) -> Found {
+    search_in(&Places {
+        workspace,
+        home,
+        tools: &[],
+        masked: &[],
+        wanted: &[],
+        key: KEY,
+    })
+}
+
+fn search_in(places: &Places<'_>) -> Found {
+    let mut found = find(places).unwrap();
+    let top = places.workspace.parent().unwrap();
+    found.redactions.retain(|one| one.path.starts_with(top));
+    found
+}
+
 /// A directory that any user can read.
 struct Scene(tempfile::TempDir);
 
@@ -38,7 +60,7 @@ impl Scene {
     fn hidden(&self) -> Vec<String> {
         let root = self.root();
         let home = root.join("home");
-        let found = find(&root.join("w"), Some(&home)).unwrap();
+        let found = search(&root.join("w"), Some(&home));
         let below = |path: &Path| {
             path.strip_prefix(&root)
                 .map(|path| path.display().to_string())
@@ -144,7 +166,7 @@ fn a_repository_hides_nothing_of_the_host() {
     assert_eq!(of_host.collect::<Vec<_>>(), ["host/key", "host/open"]);
     fs::create_dir_all(root.join("w/home")).unwrap();
     scene.put("w/home/.gitconfig", &text);
-    let found = find(&root.join("w"), Some(&root.join("w/home"))).unwrap();
+    let found = search(&root.join("w"), Some(&root.join("w/home")));
     assert!(
         found
             .redactions
@@ -152,7 +174,7 @@ fn a_repository_hides_nothing_of_the_host() {
             .all(|one| one.path.starts_with(root.join("w")))
     );
     // With the root directory as home, every file would count as the caller's.
-    let found = find(&root.join("w"), Some(Path::new("/"))).unwrap();
+    let found = search(&root.join("w"), Some(Path::new("/")));
     assert!(
         found
             .redactions
@@ -180,7 +202,7 @@ fn includes_end_where_git_ends_them() {
     }
     scene.put("w/.git/config", &format!("[include]\n{many}"));
     assert_eq!(scene.hidden().len(), 1000);
-    let found = find(&scene.root().join("w"), None).unwrap();
+    let found = search(&scene.root().join("w"), None);
     assert!(found.cut_short);
 }
 
@@ -201,5 +223,141 @@ fn what_the_command_may_write_does_not_use_up_the_search() {
         scene.hidden(),
         ["w/.git/config", "w/.git/logs/HEAD", "w/.git/token"]
     );
-    assert!(find(&scene.root().join("w"), None).unwrap().cut_short);
+    assert!(search(&scene.root().join("w"), None).cut_short);
+}
+
+/// Claims: credential-files, own-keys, other-credentials*
+#[test]
+fn files_of_tools_are_found_where_they_are_kept() {
+    let scene = Scene::new();
+    let token = "//r.test/:_authToken=abc\n";
+    let key = format!("{KEY}\n{}\n", "A".repeat(88));
+    let ssh = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n-----END OPENSSH PRIVATE KEY-----\n";
+    let hidden = [
+        (".npmrc", token),
+        ("home/.aws/credentials", "x"),
+        ("home/.aws/sso/cache/1.json", "x"),
+        ("home/.config/egress/any", &key),
+        ("home/.config/gcloud/legacy_credentials/me/adc.json", "x"),
+        ("home/.ssh/mine", ssh),
+        ("home/signer.key", &key),
+        ("tools/bin/key", &key),
+        ("w/.docker/config.json", "{}"),
+        ("w/.npmrc", token),
+        ("w/a/b/c/.netrc", "x"),
+        ("w/a/key", key.trim_end()),
+        ("w/gha-creds-1.json", "x"),
+        ("w/id_rsa", ssh),
+        ("w/nuget.config", "<add key=\"Password\" value=\"x\" />"),
+        ("w/settings.xml", "<\0p\0a\0s\0s\0w\0o\0r\0d\0>\0x\0"),
+    ];
+    let visible = [
+        ("home/.aws/credentials2", "x"),
+        ("home/.ssh/config", "Host x\n"),
+        ("home/.ssh/id_rsa.pub", "ssh-rsa AAAA\n"),
+        ("w/.netrc", ""),
+        (
+            "w/a/.npmrc",
+            "registry=https://r.test/\n//r.test/:_authToken=${TOKEN}\n",
+        ),
+        ("w/a/b/c/d/.netrc", "x"),
+        ("w/a/key.pub", "pipelock-ed25519-public-v1\nAAAA\n"),
+        ("w/id_ed25519", "a fixture\n"),
+        ("w/key.txt", &format!("# {key}")),
+    ];
+    for (path, text) in hidden.into_iter().chain(visible) {
+        scene.put(path, text);
+    }
+    let root = scene.root();
+    let closed = Permissions::from_mode(0o700);
+    fs::set_permissions(root.join("tools"), closed).unwrap();
+    let (home, tools) = (root.join("home"), [root.join("tools/bin")]);
+    let found = |masked: &[PathBuf], wanted: &[PathBuf]| {
+        let found = search_in(&Places {
+            workspace: &root.join("w"),
+            home: Some(&home),
+            tools: &tools,
+            masked,
+            wanted,
+            key: KEY,
+        });
+        assert!(!found.cut_short);
+        let paths = |of: Vec<Redaction>| -> Vec<String> {
+            let below = of
+                .into_iter()
+                .map(|one| one.path.strip_prefix(&root).unwrap().to_path_buf());
+            below.map(|path| path.display().to_string()).collect()
+        };
+        (paths(found.redactions), paths(found.shown))
+    };
+    let mut all = hidden.map(|(path, _)| path.to_owned()).to_vec();
+    all.sort();
+    assert_eq!(found(&[], &[]), (all.clone(), Vec::new()));
+    // A path that is hidden anyway is not named, unless it is a directory around the workspace.
+    let (without, _) = found(&[root.join("w/a/key"), root.clone()], &[]);
+    assert_eq!(
+        without,
+        all.iter()
+            .filter(|path| *path != "w/a/key")
+            .cloned()
+            .collect::<Vec<_>>()
+    );
+    // The caller shows one file, and all files of a directory.
+    let (rest, shown) = found(&[], &[root.join("w/.npmrc"), root.join("home/.aws")]);
+    assert_eq!(
+        shown,
+        [
+            "home/.aws/credentials",
+            "home/.aws/sso/cache/1.json",
+            "w/.npmrc"
+        ]
+    );
+    assert_eq!(rest.len() + shown.len(), all.len());
+    // In a home that other users may not enter, there is nothing to hide.
+    let closed = Permissions::from_mode(0o750);
+    fs::set_permissions(&home, closed).unwrap();
+    assert!(
+        !found(&[], &[])
+            .0
+            .iter()
+            .any(|path| path.starts_with("home"))
+    );
+}
+
+/// Claims: read-credentials*
+#[test]
+fn known_names_that_a_run_left_lead_nowhere() {
+    let scene = Scene::new();
+    scene.put("w/inside", "x");
+    scene.put("outside", "x");
+    scene.put("dir/credentials", "x");
+    let root = scene.root();
+    let link = |to: &str, name: &str| symlink(to, root.join("w").join(name)).unwrap();
+    link("inside", ".netrc");
+    link("../outside", "_netrc");
+    link("/etc/passwd", ".pgpass");
+    link("/dev/zero", ".vault-token");
+    link("../dir", ".aws");
+    link(".boto", ".boto");
+    fs::create_dir(root.join("w/.s3cfg")).unwrap();
+    nix::unistd::mkfifo(&root.join("w/.dockercfg"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    nix::unistd::mkfifo(&root.join("w/.npmrc"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    // The control: a program that follows the links reads the files.
+    assert_eq!(fs::read_to_string(root.join("w/_netrc")).unwrap(), "x");
+    assert_eq!(
+        fs::read_to_string(root.join("w/.aws/credentials")).unwrap(),
+        "x"
+    );
+    // The link into the workspace hides its target, because the name `.netrc` leads to it.
+    assert_eq!(scene.hidden(), ["w/inside"]);
+    // A file that is too long to be searched, and more files than the limits permit.
+    let long = root.join("w/settings.xml");
+    fs::File::create(&long).unwrap().set_len(1 << 40).unwrap();
+    assert_eq!(scene.hidden(), ["w/inside", "w/settings.xml"]);
+    for number in 0..1100 {
+        scene.put(&format!("w/gha-creds-{number}.json"), "x");
+    }
+    let found = search(&root.join("w"), None);
+    assert!(found.cut_short);
+    assert_eq!(found.redactions.len(), 1000);
 }

@@ -39,6 +39,7 @@ pub(super) struct Inputs {
     pub(super) boundary_key: Option<PathBuf>,
     pub(super) timestamp_url: Option<String>,
     pub(super) timestamp_ca: Vec<PathBuf>,
+    pub(super) shown_credentials: Vec<PathBuf>,
 }
 
 impl Inputs {
@@ -84,6 +85,7 @@ impl Inputs {
             boundary_key: path("boundary-key-path"),
             timestamp_url: given("timestamp-url"),
             timestamp_ca: paths(&get("timestamp-ca")),
+            shown_credentials: paths(&get("show-credential")),
         };
         ensure!(
             inputs.public_key.is_none() || inputs.private_key.is_some(),

@@ -230,6 +230,9 @@ fn arguments(inputs: &Inputs, paths: &RunPaths, result: &Path) -> Vec<OsString> 
     for authority in &inputs.timestamp_ca {
         option("--timestamp-ca", authority.as_os_str());
     }
+    for path in &inputs.shown_credentials {
+        option("--show-credential", path.as_os_str());
+    }
     match inputs.mediator {
         MediatorKind::Builtin => option("--mediator", "builtin".as_ref()),
         MediatorKind::Pipelock => {

@@ -58,6 +58,9 @@ pub struct RunArgs {
     /// With --workspace apply, do not apply changes to this path or below it; repeatable
     #[arg(long = "protect", value_name = "PATH", help_heading = WORKSPACE)]
     pub(super) protected: Vec<PathBuf>,
+    /// Show this file, or all files below this directory, although it may hold a credential; repeatable
+    #[arg(long = "show-credential", value_name = "PATH", help_heading = WORKSPACE)]
+    pub(super) shown_credentials: Vec<PathBuf>,
     /// Which mediator judges requests and signs receipts. There is no fallback between them
     #[arg(long, value_enum, default_value_t = MediatorKind::Builtin, help_heading = MEDIATOR)]
     pub(super) mediator: MediatorKind,
