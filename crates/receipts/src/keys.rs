@@ -110,12 +110,13 @@ pub fn load_private(path: &Path) -> Result<SigningKey, KeyError> {
     file.take(MAX_KEY_BYTES)
         .read_to_end(&mut text)
         .map_err(io)?;
-    let key = parse_private(&text).map_err(|error| match error {
-        KeyError::Format(problem) => KeyError::Content {
-            path: path.to_owned(),
-            problem,
-        },
-        error => error,
+    let key = parse_private(&text).map_err(|error| {
+        if let KeyError::Format(problem) = error {
+            let path = path.to_owned();
+            KeyError::Content { path, problem }
+        } else {
+            error
+        }
     });
     wipe(&mut text);
     key
