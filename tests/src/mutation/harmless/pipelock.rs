@@ -14,9 +14,9 @@ const TWIN: &str = "evidence.jsonl#twin";
 const TWIN_ENTRY: &str = "evidence.jsonl#twin_entry";
 
 pub(super) static TABLE: &[Harmless] = &[
-    mediator(PIPELOCKS, RECORD, "/*/principal", "*", OWN_WORD),
+    mediator(PIPELOCK, RECORD, "/*/principal", "*", OWN_WORD),
     mediator(PIPELOCKS, RECORD, "/*/layer", "*", OWN_WORD),
-    mediator(PIPELOCKS, RECORD, "/*/reversibility", "*", OWN_WORD),
+    mediator(PIPELOCK, RECORD, "/*/reversibility", "*", OWN_WORD),
     mediator(
         PIPELOCKS,
         RECORD,
