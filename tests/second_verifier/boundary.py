@@ -111,7 +111,7 @@ _FORM = obj({
     "dns?": string,
     "allowed_ports?": array(port),
     "workspace?": _open(
-        mode=string, path=string, protected=_TEXTS,
+        mode=string, path=string, protected=_TEXTS, protected_by_default=_TEXTS, allowed_changes=_TEXTS,
         changes=nullable(_all(applied=unsigned, refused=unsigned, conflicts=unsigned, discarded=unsigned)),
         recovered=array(_open(
             workspace=string, completed=boolean, applied=unsigned, refused=unsigned, kept=nullable(string),

@@ -46,7 +46,7 @@ _CHANGES = schema.obj({
     "changes": schema.array(schema.obj({
         "change": schema.string, "kind": schema.string, "outcome": schema.string, "path?": schema.string,
         "from?": _TEXT, "mode?": _TEXT, "size?": schema.nullable(schema.unsigned), "sha256?": _TEXT, "target?": _TEXT,
-        "setid_dropped?": schema.boolean, "reason?": _reason,
+        "setid_dropped?": schema.boolean, "reduced?": schema.boolean, "reason?": _reason,
     }, is_open=True)),
 }, is_open=True)
 _ARCHIVE = "workspace-changes.tar"

@@ -207,10 +207,20 @@ fn workspace(run: &Emitted) {
         refused.len()
     );
     for change in refused.iter().take(SHOWN) {
+        let path = visible(&change.path.text());
+        let why = change.reason.as_ref().map_or_else(String::new, reason);
+        let hint = match change.reason {
+            Some(Reason::Configuration | Reason::Github) => {
+                format!("; to apply it: --allow-change {path}")
+            }
+            Some(_) | None => String::new(),
+        };
+        eprintln!("egress: not applied  {path} ({why}){hint}");
+    }
+    for change in changes.iter().filter(|change| change.reduced).take(SHOWN) {
+        let path = visible(&change.path.text());
         eprintln!(
-            "egress: not applied  {} ({})",
-            visible(&change.path.text()),
-            change.reason.as_ref().map_or_else(String::new, reason)
+            "egress: reduced      {path} (a new repository keeps only settings that run nothing)"
         );
     }
     if refused.len() > SHOWN {
@@ -242,6 +252,7 @@ pub fn recovered(one: &Recovered) -> String {
 fn reason(reason: &Reason) -> String {
     match reason {
         Reason::ChangedMeanwhile => "a host process changed it during the run",
+        Reason::Configuration => "configuration that makes later code run",
         Reason::Device => "device node",
         Reason::Fifo => "named pipe",
         Reason::GitDirectory => "not repository data",
@@ -252,7 +263,7 @@ fn reason(reason: &Reason) -> String {
         Reason::HeldBack => "a directory above or below it was not applied",
         Reason::Io(error) => return visible(error),
         Reason::LooksLikeGitDirectory => "it would make its directory a git repository",
-        Reason::NewGitDirectory => "new git directory",
+        Reason::NewGitDirectory => "new git directory that would hide a repository, or new file that names one",
         Reason::NotPermitted => "the owner of the workspace is not permitted to do this",
         Reason::OtherFileSystem => "another file system is mounted there",
         Reason::PointsOutside => "the link points outside the workspace",

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::{Args, FromArgMatches};
+use egress_workspace::apply::configuration;
+use egress_workspace::apply::path::RelPath;
 
 use super::exit;
 use super::failure::{self, Form};
@@ -195,6 +197,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         script_basename,
         argument_count,
         protected,
+        allowed_changes: args.allowed_changes,
         workspace: args.workspace,
         workdir: workdir.clone(),
         policy,
@@ -272,8 +275,9 @@ fn limits(args: &RunArgs) -> std::io::Result<Limits> {
     })
 }
 
-/// Returns the paths in the workspace to which no change is applied. These are the paths of `--protect`, and every file
-/// that decides how a later run with the same command line is judged, signed, or executed.
+/// Returns the paths in the workspace to which no change is applied. These are the paths of `--protect`, every file
+/// that decides how a later run with the same command line is judged, signed, or executed, and the files to which links
+/// with protected names lead.
 fn protected(
     args: &RunArgs,
     workdir: &Path,
@@ -291,6 +295,16 @@ fn protected(
     for path in &args.protected {
         named.push(protectable(workdir, path)?);
     }
+    let is_allowed = |name: &str| {
+        let path = RelPath(name.as_bytes().to_vec());
+        args.allowed_changes.iter().any(|one| one.covers(&path))
+    };
+    let links = configuration::NAMES.iter().filter(|name| !is_allowed(name));
+    named.extend(
+        links
+            .map(|name| workdir.join(name))
+            .filter(|path| path.is_symlink()),
+    );
     let mut protected = Vec::new();
     for path in &named {
         let route = route(path)

@@ -48,7 +48,11 @@ pub(super) fn conclude(
     }
     let masked = context.measured.masked.iter();
     let protected = masked.chain(&plan.protected).chain(redacted);
-    let protected = Protected::new(&plan.workdir, protected.map(PathBuf::as_path));
+    let protected = Protected::new(
+        &plan.workdir,
+        protected.map(PathBuf::as_path),
+        plan.allowed_changes.clone(),
+    );
     let failed = matches!(ending, Ending::Failed(_));
     let decision = if plan.workspace == WorkspaceMode::Apply && !failed {
         Decision::Apply

@@ -15,6 +15,7 @@ pub use egress_relay::plan::PlainHttp;
 pub use egress_sandbox::layers::Layers;
 pub use egress_sandbox::limits::{Limits, most_memory};
 pub use egress_sandbox::shares::Shares;
+pub use egress_workspace::apply::configuration::Pattern;
 
 /// Whether names resolve inside the boundary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -171,6 +172,8 @@ pub struct Plan {
     pub workspace: WorkspaceMode,
     /// Absolute paths to which no change is applied.
     pub protected: Vec<PathBuf>,
+    /// Changes to the configuration of agents and CI systems that are applied.
+    pub allowed_changes: Vec<Pattern>,
     /// The caller's policy.
     pub policy: CallerPolicy,
     /// The packet directory, held open.

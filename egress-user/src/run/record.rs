@@ -20,6 +20,7 @@ use egress_sandbox::child::seccomp;
 use egress_sandbox::probe::model::all_denied;
 use egress_sandbox::sockets::Opened;
 use egress_sandbox::{limits, view};
+use egress_workspace::apply::configuration;
 use egress_workspace::apply::model::{self, ChangeOutcome};
 use egress_workspace::credentials::{Found, Redaction};
 use egress_workspace::users::AGENT_NAME;
@@ -309,10 +310,13 @@ fn workspace(run: &RunFacts) -> Workspace {
         refused: one.refused as u64,
         kept: one.kept.as_deref().map(path),
     });
+    let allowed = run.context.plan.allowed_changes.iter();
     Workspace {
         mode: run.context.plan.workspace.label().into(),
         path: path(&run.context.plan.workdir),
         protected: paths(&run.context.plan.protected),
+        protected_by_default: configuration::NAMES.map(Name::from).to_vec(),
+        allowed_changes: allowed.map(|one| one.as_str().into()).collect(),
         changes,
         recovered: recovered.collect(),
     }

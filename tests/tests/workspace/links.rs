@@ -220,3 +220,94 @@ fn links_of_ordinary_programs_are_applied() {
         "1\n"
     );
 }
+
+/// Runs a script as an ordinary user, who owns the workspace.
+fn as_user(world: &World, script: &str) -> egress_tests::Output {
+    let user = ["setpriv", "--reuid=1000", "--regid=1000", "--clear-groups"];
+    world.runner(user.iter().chain(&["bash", "-c", script]))
+}
+
+/// Claims: program-links*
+#[test]
+fn links_lead_out_only_to_programs_that_only_root_can_write() {
+    // Each link, and a file of the host. Only root can write `tool`.
+    const LINKS: [(&str, &str); 7] = [
+        ("tool", "/usr/local/bin/tool"),
+        ("tool3", "/usr/local/bin/tool"),
+        ("mine", "/usr/local/bin/mine"),
+        ("ours", "/usr/local/bin/ours"),
+        ("by-link", "/usr/local/bin/by-link"),
+        ("log", "/usr/local/bin/tool"),
+        ("data", "/usr/local/bin/data"),
+    ];
+    let world = World::new();
+    let writable = world.dir().join("writable");
+    let made = world.shell(&format!(
+        "set -e; mkdir {0}; cp /bin/true {0}/by-link; chown -R 1000:1000 {0}; mount -t tmpfs -o mode=755 none /usr/local/bin
+         cd /usr/local/bin; for name in tool mine ours data; do cp /bin/true $name; done
+         chown 1000 mine; chgrp 1000 ours; chmod 775 ours; chmod 644 data; ln -s {0}/by-link by-link",
+        writable.display()
+    ));
+    assert!(made.success(), "{made}");
+    let attempt: String = LINKS
+        .iter()
+        .map(|(link, target)| format!("ln -s {target} {link}; "))
+        .chain(["ln -s tool3 other; echo DONE".to_owned()])
+        .collect();
+    // The control: a later step writes through the links as the owner of the workspace.
+    let by_hand = world.dir().join("by-hand");
+    let control = world.shell(&format!(
+        "mkdir {0} && cd {0} && {attempt} && chown -Rh 1000:1000 .",
+        by_hand.display()
+    ));
+    assert!(control.success(), "{control}");
+    let write = |name: &str| as_user(&world, &format!("echo >>{}/{name}", by_hand.display()));
+    for name in ["mine", "ours", "by-link"] {
+        assert!(write(name).success(), "{name}: {}", write(name));
+    }
+    for name in ["tool", "tool3", "log", "data"] {
+        assert!(!write(name).success(), "{name}");
+    }
+
+    let run = apply(&world).script(&attempt).run();
+    assert_ran(&run);
+    for name in ["tool", "tool3"] {
+        assert_eq!(outcome(&run, name).0, "applied", "{name}: {run}");
+        let link = fs::read_link(run.workdir.join(name)).unwrap();
+        assert_eq!(link, Path::new("/usr/local/bin/tool"), "{name}");
+    }
+    let refused = ("refused".to_owned(), "points_outside".to_owned());
+    for name in ["mine", "ours", "by-link", "log", "data", "other"] {
+        assert_eq!(outcome(&run, name), refused, "{name}: {run}");
+        assert!(!run.workdir.join(name).is_symlink(), "{name}: {run}");
+    }
+}
+
+#[test]
+fn virtual_environment_works_in_the_next_step() {
+    let world = World::new();
+    let run = apply(&world);
+    let work = run.directory();
+    let made = world.shell(&format!("chown 1000:1000 {}", work.display()));
+    assert!(made.success(), "{made}");
+    let run = run
+        .script(
+            "set -e; /usr/bin/python3 -m venv --without-pip v; cd v/lib/python3*/site-packages; echo 'answer = 42' >made.py; cd -
+             v/bin/python -c 'import made'; echo DONE",
+        )
+        .run();
+    assert_ran(&run);
+    let refused: Vec<_> = changes(&run)
+        .into_iter()
+        .filter(|change| change["outcome"] != "applied")
+        .collect();
+    assert!(refused.is_empty(), "{refused:#?}");
+    let next = as_user(
+        &world,
+        &format!(
+            "{}/v/bin/python -c 'import made, sys; print(made.answer, sys.prefix)'",
+            work.display()
+        ),
+    );
+    assert_eq!(next.stdout, format!("42 {}/v\n", work.display()), "{next}");
+}

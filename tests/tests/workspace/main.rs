@@ -1,6 +1,7 @@
 //! The workspace: how the command sees it, and which of its changes are applied.
 #![forbid(unsafe_code)]
 
+mod configuration;
 mod costs;
 mod git_credentials;
 mod hostile;
@@ -8,4 +9,5 @@ mod links;
 mod meanwhile;
 mod modes;
 mod programs;
+mod repositories;
 mod rules;

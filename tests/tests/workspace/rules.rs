@@ -133,6 +133,7 @@ const REPOSITORY: &str = "export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=protocol.fi
     git init -q . && git config user.email a@example.test && git config user.name a &&
     git config extensions.worktreeConfig true && echo 1 >file.txt && git add file.txt && git commit -qm one &&
     git clone -q . ../sub-$$ && git submodule --quiet add ../sub-$$ sub 2>/dev/null || git submodule --quiet add $(realpath ../sub-$$) sub;
+    mkdir tracked && echo 1 >tracked/f && git add tracked &&
     git commit -qm two && touch -d '1 hour ago' file.txt sub/file.txt && git status >/dev/null";
 
 /// Claims: git-directories
@@ -188,6 +189,50 @@ fn nothing_planted_runs_on_the_next_git_status() {
             "new git directory",
             format!("mkdir new; cd new; git init -q .; printf '{FSMONITOR}' >>.git/config"),
             "new",
+        ),
+        (
+            "hook of a new git directory",
+            "mkdir new; cd new; git init -q .; echo 1 >f; git add f; touch -d '1 hour ago' f
+             printf '#!/bin/sh\\ntouch MARK\\n' >.git/hooks/post-index-change
+             chmod +x .git/hooks/post-index-change"
+                .into(),
+            "new",
+        ),
+        (
+            "included configuration of a new git directory",
+            format!(
+                "mkdir new; cd new; git init -q .; git config include.path ../evil
+                 printf '{FSMONITOR}' >evil"
+            ),
+            "new",
+        ),
+        (
+            "worktree configuration of a new git directory",
+            format!(
+                "mkdir new; cd new; git init -q .; git config extensions.worktreeConfig true
+                 printf '{FSMONITOR}' >.git/config.worktree"
+            ),
+            "new",
+        ),
+        (
+            "common directory of a new git directory",
+            format!(
+                "git init -q real; printf '{FSMONITOR}' >>real/.git/config; mkdir -p new/.git
+                 cp real/.git/HEAD new/.git; echo ../../real/.git >new/.git/commondir"
+            ),
+            "new",
+        ),
+        (
+            "new git directory that hides the host's",
+            format!("cd sub; rm .git; git init -q .; printf '{FSMONITOR}' >>.git/config"),
+            "sub",
+        ),
+        (
+            "new git directory below the host's",
+            format!(
+                "mv tracked old; cp -r old tracked; cd tracked; git init -q .; printf '{FSMONITOR}' >>.git/config"
+            ),
+            "tracked",
         ),
         (
             "new file named .git",

@@ -56,6 +56,9 @@ words! {
     ChangeRule {
         /// A host process changed the same path during the run.
         ChangedMeanwhile = "changed_meanwhile",
+        /// The path is configuration of an agent or a CI system that makes later code run
+        /// (`workspace.protected_by_default` in `boundary.json`).
+        Configuration = "configuration",
         /// The path is a device node.
         Device = "device",
         /// The path is a named pipe.
@@ -70,7 +73,7 @@ words! {
         HeldBack = "held_back",
         /// The directory would become a git repository.
         LooksLikeGitDirectory = "looks_like_git_directory",
-        /// The path is a new `.git`.
+        /// The path is a new file `.git`, or a new directory `.git` that would hide a repository of the host.
         NewGitDirectory = "new_git_directory",
         /// The owner of the workspace lacks the permission.
         NotPermitted = "not_permitted",
@@ -140,6 +143,10 @@ documents! {
         /// Whether the setuid or setgid bit was removed.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         setid_dropped: bool,
+        /// Whether the file is the configuration of a new git repository that was reduced to settings that run nothing.
+        /// `size` and `sha256` are those of the reduced file.
+        #[serde(skip_serializing_if = "std::ops::Not::not")]
+        reduced: bool,
         /// The reason why the change was not applied.
         #[serde(skip_serializing_if = "Option::is_none")]
         #[cfg_attr(feature = "schema", schemars(with = "ChangeReason"))]

@@ -68,6 +68,7 @@ pub fn compare(store: &Store, altered: &BTreeSet<RelPath>, set_back: Duration) -
     Ok(Plan {
         changes: compare.changes.list,
         steps: Vec::new(),
+        rewritten: Vec::new(),
     })
 }
 

@@ -73,6 +73,7 @@ mod tests {
                 sha256: None,
                 target: None,
                 setid_dropped: false,
+                reduced: false,
                 outcome: ChangeOutcome::Refused,
                 reason: Some(Reason::Io("no space".into())),
             }],
@@ -80,6 +81,7 @@ mod tests {
                 of: 0,
                 step: Step::Place { path },
             }],
+            rewritten: Vec::new(),
         };
         write(&store, &plan).unwrap();
         assert_eq!(read(&store).unwrap(), Some(plan));

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::configuration::{self, Pattern};
 use super::path::RelPath;
 use crate::store;
 
@@ -34,6 +35,9 @@ pub enum Kind {
 pub enum Reason {
     /// A host process changed the same entry during the run.
     ChangedMeanwhile,
+    /// The entry is configuration of an agent or a CI system, other than `.github`, and
+    /// `--allow-change` does not name it.
+    Configuration,
     /// The entry is a device node.
     Device,
     /// The entry is a named pipe.
@@ -43,7 +47,8 @@ pub enum Reason {
     /// A git index cannot be parsed, or it contains names that lead into a git directory or out of
     /// the workspace.
     GitIndex,
-    /// The entry is `.github` at the top of the workspace, or inside `.github`.
+    /// The entry is `.github` at the top of the workspace, or inside `.github`, and
+    /// `--allow-change` does not name it.
     Github,
     /// The parent directory of the entry was not applied.
     HeldBack,
@@ -52,8 +57,8 @@ pub enum Reason {
     /// The entry is part of a directory that git would mistake for a repository, with `HEAD`,
     /// `objects` and `refs`.
     LooksLikeGitDirectory,
-    /// The entry is a new directory named `.git`, or a new file named `.git`, because such a file
-    /// points to a git directory.
+    /// The entry is a new file named `.git`, which points to a git directory, or a new directory
+    /// named `.git` that hides a repository of the host.
     NewGitDirectory,
     /// The owner of the workspace lacks the permission.
     NotPermitted,
@@ -84,6 +89,9 @@ pub enum Zone {
     /// The directory is a git directory: `.git`, a bare repository, `modules/<name>`,
     /// `worktrees/<name>`.
     Git,
+    /// The directory is the `.git` of a repository that the command made. Its configuration is
+    /// reduced.
+    NewGit,
     /// The directory is `modules`, or a directory between `modules` and the git directories in
     /// `modules`.
     Modules,
@@ -151,7 +159,8 @@ impl Zone {
         }
         let allowed = match self {
             Self::Plain => true,
-            Self::Git => match name {
+            Self::NewGit if name == b"config" => kind == Kind::File,
+            Self::Git | Self::NewGit => match name {
                 b"objects" | b"refs" | b"logs" => kind == Kind::Directory,
                 b"modules" | b"worktrees" => merged,
                 _ => {
@@ -184,7 +193,7 @@ impl Zone {
         match self {
             Self::Plain if git || is_git_name(name) => Self::Git,
             Self::Plain => Self::Plain,
-            Self::Git => match name {
+            Self::Git | Self::NewGit => match name {
                 b"objects" => Self::Objects,
                 b"refs" | b"logs" => Self::Data,
                 b"modules" => Self::Modules,
@@ -236,19 +245,26 @@ pub fn kind(kind: Kind) -> Result<(), Reason> {
 #[derive(Debug, Clone, Default)]
 pub struct Protected {
     paths: BTreeSet<RelPath>,
+    /// Changes to the configuration of agents and CI systems that are applied.
+    allowed: Vec<Pattern>,
 }
 
 impl Protected {
     /// Collects absolute `paths`. Paths outside of `workspace` are skipped, because changes cannot
-    /// reach them.
-    pub fn new<'a>(workspace: &Path, paths: impl IntoIterator<Item = &'a Path>) -> Self {
+    /// reach them. The configuration of agents and CI systems is protected as well, except what
+    /// `allowed` covers.
+    pub fn new<'a>(
+        workspace: &Path,
+        paths: impl IntoIterator<Item = &'a Path>,
+        allowed: Vec<Pattern>,
+    ) -> Self {
         let paths = paths
             .into_iter()
             .filter_map(|path| path.strip_prefix(workspace).ok())
             .map(|path| RelPath(path.as_os_str().as_bytes().to_vec()))
             .filter(|path| !path.0.is_empty())
             .collect();
-        Self { paths }
+        Self { paths, allowed }
     }
 
     /// Judges a change at `path`. `merged` has the same meaning as in [`Zone::entry`]. The entries
@@ -257,10 +273,34 @@ impl Protected {
     /// # Errors
     /// Returns the reason why the change is not applied.
     pub fn check(&self, path: &RelPath, merged: bool) -> Result<(), Reason> {
-        let top = path.components().next().unwrap_or_default();
-        if top.eq_ignore_ascii_case(b".github") {
-            return Err(Reason::Github);
+        let leads_to_allowed = || self.allowed.iter().any(|one| one.reaches_below(path));
+        self.configuration(path)
+            .or_else(|reason| (merged && leads_to_allowed()).then_some(()).ok_or(reason))?;
+        self.named(path, merged)
+    }
+
+    /// Judges a path at which a link ends. Later steps may change it and everything below it.
+    ///
+    /// # Errors
+    /// Returns the reason why the link is not applied.
+    pub fn check_end(&self, path: &RelPath) -> Result<(), Reason> {
+        self.configuration(path)?;
+        self.named(path, true)
+    }
+
+    fn configuration(&self, path: &RelPath) -> Result<(), Reason> {
+        if !configuration::holds(path) || self.allowed.iter().any(|one| one.covers(path)) {
+            return Ok(());
         }
+        let top = path.components().next().unwrap_or_default();
+        Err(if top.eq_ignore_ascii_case(b".github") {
+            Reason::Github
+        } else {
+            Reason::Configuration
+        })
+    }
+
+    fn named(&self, path: &RelPath, merged: bool) -> Result<(), Reason> {
         // The check also covers the stores of other workspaces inside this one.
         if path
             .components()
@@ -377,12 +417,39 @@ mod tests {
     fn protected_paths_hold_at_below_and_above() {
         let workspace = Path::new("/w");
         let kept = [Path::new("/w/out/packet"), Path::new("/elsewhere")];
-        let protected = Protected::new(workspace, kept);
+        let protected = Protected::new(workspace, kept, Vec::new());
         assert!(protected.check(&path("out/packet"), false).is_err());
         assert!(protected.check(&path("out/packet/x"), false).is_err());
         assert!(protected.check(&path("out"), false).is_err());
         assert_eq!(protected.check(&path("out"), true), Ok(()));
         assert_eq!(protected.check(&path("out/other"), false), Ok(()));
         assert_eq!(protected.check(&path("out/packets"), false), Ok(()));
+    }
+
+    /// Claims: configuration-protected
+    #[test]
+    fn allowed_configuration_opens_no_more_than_it_names() {
+        let allowed = vec![".claude/commands/*.md".parse().unwrap()];
+        let protected = Protected::new(Path::new("/w"), [], allowed);
+        let refused = Err(Reason::Configuration);
+        assert_eq!(
+            protected.check(&path(".claude/commands/x.md"), false),
+            Ok(())
+        );
+        assert_eq!(
+            protected.check(&path(".claude/settings.json"), false),
+            refused
+        );
+        assert_eq!(
+            protected.check(&path(".claude/commands/x.sh"), false),
+            refused
+        );
+        // The directories on the way may be made, but neither replaced nor be the end of a link.
+        assert_eq!(protected.check(&path(".claude"), true), Ok(()));
+        assert_eq!(protected.check(&path(".claude/commands"), true), Ok(()));
+        assert_eq!(protected.check(&path(".claude"), false), refused);
+        assert_eq!(protected.check_end(&path(".claude/commands")), refused);
+        assert_eq!(protected.check_end(&path(".claude/commands/x.md")), Ok(()));
+        assert_eq!(protected.check(&path(".github"), true), Err(Reason::Github));
     }
 }

@@ -7,6 +7,7 @@
 pub mod archive;
 pub mod commit;
 pub mod compare;
+pub mod configuration;
 pub mod content;
 pub mod copy;
 pub mod git_index;
@@ -14,24 +15,27 @@ pub mod journal;
 pub mod judge;
 pub mod layer;
 pub mod model;
+pub mod new_repository;
 pub mod path;
 pub mod scan;
 pub mod tree;
 pub mod way;
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::fcntl::renameat;
-use nix::unistd::{UnlinkatFlags, unlinkat};
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::{Mode, fchmod};
+use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
 use crate::store::{Store, UPPER};
 use judge::{Protected, Reason};
 use model::{ChangeOutcome, Plan};
+use path::RelPath;
 use scan::Rules;
 
 /// Name of the file in a store with a tar of the changes that were not applied.
@@ -76,11 +80,13 @@ pub fn conclude(
         workspace: &store.about().workspace,
         protected,
         began: tree::earlier(store.about().began, set_back),
+        is_in_repository: is_in_repository(&store.about().workspace),
     };
     let upper = store.dir(UPPER)?;
     let mut plan = scan::scan(&upper, &store.workspace()?, &rules)?;
     match decision {
         Decision::Apply => {
+            rewrite(&upper, store.about().agent, &plan.rewritten)?;
             store.keep();
             journal::write(store.held(), &plan)?;
             commit::commit(store, &mut plan)?;
@@ -103,6 +109,32 @@ pub fn conclude(
         archive,
         lost,
     })
+}
+
+/// Whether a directory above the workspace has a repository.
+fn is_in_repository(workspace: &Path) -> bool {
+    let mut above = workspace.ancestors().skip(1);
+    above.any(|dir| dir.join(".git").symlink_metadata().is_ok())
+}
+
+/// Replaces files of the upper layer. Each one becomes a new file without other names, so that no
+/// name of the old file leads to the new content.
+fn rewrite(upper: &OwnedFd, agent: u32, files: &[(RelPath, String)]) -> io::Result<()> {
+    for (path, text) in files {
+        let (parent, name) = path.split();
+        let dir = tree::beneath(upper, &parent, OFlag::O_RDONLY)?;
+        unlinkat(&dir, name, UnlinkatFlags::NoRemoveDir)?;
+        let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
+        let mut file = File::from(openat(&dir, name, flags, Mode::empty())?);
+        file.write_all(text.as_bytes())?;
+        fchmod(&file, Mode::from_bits_truncate(scan::REWRITTEN_MODE))?;
+        fchown(
+            &file,
+            Some(Uid::from_raw(agent)),
+            Some(Gid::from_raw(agent)),
+        )?;
+    }
+    Ok(())
 }
 
 /// Writes the tar of changes that were not applied to the file `name` of `store`. An incomplete tar

@@ -65,6 +65,10 @@ pub struct Change {
     /// Whether the setuid or setgid bit was removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub setid_dropped: bool,
+    /// Whether the file is the configuration of a new repository, which was reduced to settings that
+    /// run nothing. Length and digest are those of the reduced file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reduced: bool,
     /// What was done about the change.
     pub outcome: ChangeOutcome,
     /// Why the change was not applied.
@@ -88,6 +92,7 @@ impl Change {
             sha256: None,
             target: None,
             setid_dropped: false,
+            reduced: false,
             outcome: ChangeOutcome::Applied,
             reason: None,
         }
@@ -254,6 +259,10 @@ pub struct Plan {
     pub changes: Vec<Change>,
     /// The steps, in order.
     pub steps: Vec<Planned>,
+    /// The text that files of the upper layer get before the first step: the reduced configurations
+    /// of new repositories.
+    #[serde(skip)]
+    pub rewritten: Vec<(RelPath, String)>,
 }
 
 impl Plan {

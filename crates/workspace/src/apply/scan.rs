@@ -26,6 +26,9 @@ pub use entry::Rules;
 use entry::{Scan, UpperDir, UpperEntry};
 use git::{looks_like_git, makes_git_directory};
 
+/// The permission bits of a file whose content was replaced.
+pub const REWRITTEN_MODE: u32 = 0o644;
+
 /// The maximum number of passes over the changes. Another pass follows when a directory cannot move
 /// after all, because that may keep other directories in place. After so many passes, no directory
 /// moves.
@@ -50,6 +53,7 @@ pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Pl
             changes: Changes::default(),
             moved_out: Vec::new(),
             steps: Vec::new(),
+            rewritten: Vec::new(),
         };
         let lower = || -> io::Result<LowerHalf> {
             Ok(LowerHalf {
@@ -65,6 +69,7 @@ pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Pl
             path: &RelPath::default(),
             lower: Some(&lower()?),
             zone,
+            may_have_repository: !rules.is_in_repository && !git::has_repository(root)?,
             held: None,
         };
         scan.directory(&place)?;
@@ -200,11 +205,17 @@ impl Scan<'_> {
             Some(lower) => looks_like_git(&lower.dir)?,
             None => false,
         };
+        let zone = if git::is_new_repository(place, entry) {
+            Zone::NewGit
+        } else {
+            place.zone.child(name, git)
+        };
         self.directory(&UpperDir {
             upper: &upper,
             path: &entry.path,
             lower: lower.as_ref(),
-            zone: place.zone.child(name, git),
+            zone,
+            may_have_repository: git::may_have_repository(place, entry, lower.as_ref())?,
             held: held.as_ref(),
         })
     }
@@ -352,11 +363,18 @@ impl Scan<'_> {
         if let (Ok(()), Some(target)) = (&judged, &change.target) {
             judged = self.ways.judge(&entry.path, &target.0)?;
         }
-        if judged.is_ok() && place.zone == Zone::Git && entry.name == "index" {
+        if judged.is_ok() && matches!(place.zone, Zone::Git | Zone::NewGit) && entry.name == "index"
+        {
             judged = git::index(place, entry)?;
         }
         if judged.is_ok() {
             judged = self.may_appear(place, entry)?;
+        }
+        if judged.is_ok() && place.zone == Zone::NewGit && entry.name == "config" {
+            match git::reduced(place)? {
+                Some(reduced) => self.rewrite(&mut change, reduced.text)?,
+                None => judged = Err(Reason::GitDirectory),
+            }
         }
         if let Err(reason) = judged {
             change.refuse(reason);
@@ -412,7 +430,21 @@ impl Scan<'_> {
         // A new directory at a free place does not remove protected entries below it.
         let harmless = merged || (kind == Kind::Directory && entry.old.is_none());
         self.rules.protected.check(&entry.path, harmless)?;
+        if kind == Kind::Directory && git::is_new_repository(place, entry) {
+            return Ok(());
+        }
         place.zone.entry(entry.name.as_bytes(), kind, merged)
+    }
+
+    /// Replaces the content of a changed file by `text`.
+    fn rewrite(&mut self, change: &mut Change, text: String) -> io::Result<()> {
+        change.reduced = true;
+        change.size = u64::try_from(text.len()).ok();
+        change.sha256 = Some(content::sha256(text.as_bytes())?);
+        change.mode = Some(format!("{REWRITTEN_MODE:04o}"));
+        change.setid_dropped = false;
+        self.rewritten.push((change.path.clone(), text));
+        Ok(())
     }
 
     fn take_out(&mut self, path: &RelPath, old: &FileStat) -> Step {
@@ -445,6 +477,7 @@ impl Scan<'_> {
         Plan {
             changes: self.changes.list,
             steps: self.moved_out,
+            rewritten: self.rewritten,
         }
     }
 }

@@ -6,7 +6,10 @@
 //! directory, whatever its name, or be inside one. A link that existed before may lead anywhere,
 //! but not through a new link or through a directory that replaces a link.
 //!
+//! The only paths out of the workspace lead to programs of the system.
+//!
 //! Claims: read-links
+mod program;
 mod world;
 
 use std::cell::Cell;
@@ -51,8 +54,8 @@ type Bad = (Reason, Vec<RelPath>);
 #[derive(Debug, Default)]
 struct Ends {
     bad: Vec<Bad>,
-    /// Whether a path may end at a directory.
-    directory: bool,
+    /// Whether a path may end at a directory, or at a program of the system.
+    leads_on: bool,
     /// Whether there are too many paths.
     is_cut: bool,
 }
@@ -110,7 +113,7 @@ impl<'a> Ways<'a> {
         for path in fresh.links {
             for link in ways.world.node(&path)?.links.iter().filter(|link| link.new) {
                 let ends = ways.follow(&path, &link.target)?;
-                leads_on |= ends.directory;
+                leads_on |= ends.leads_on;
                 let reason = ends.bad.into_iter().next().map(|(reason, _)| reason);
                 ways.judged.insert(path.clone(), reason);
             }
@@ -171,12 +174,12 @@ impl<'a> Ways<'a> {
             new: Vec::new(),
         };
         let mut steps = Vec::new();
-        self.enter(begin, path, target, &mut steps, &mut ends);
+        self.enter(begin, (path, path), target, &mut steps, &mut ends)?;
         while let Some(mut step) = steps.pop() {
             let Some(name) = step.rest.pop() else {
                 let node = self.world.node(&step.at)?;
-                ends.directory |= node.directory;
-                let judged = self.protected.check(&step.at, true).err();
+                ends.leads_on |= node.directory;
+                let judged = self.protected.check_end(&step.at).err();
                 let reason = node.closed.clone().or(judged);
                 ends.bad.extend(reason.map(|reason| (reason, step.new)));
                 continue;
@@ -208,7 +211,7 @@ impl<'a> Ways<'a> {
                         let mut on = step.clone();
                         on.links += 1;
                         on.new.extend(link.new.then(|| next.clone()));
-                        self.enter(on, &next, &link.target, &mut steps, &mut ends);
+                        self.enter(on, (path, &next), &link.target, &mut steps, &mut ends)?;
                     }
                     if node.plain == Plain::Replaced {
                         step.new.push(next.clone());
@@ -223,26 +226,34 @@ impl<'a> Ways<'a> {
         Ok(ends)
     }
 
-    /// Starts the path of the link at `path`.
+    /// Starts the path of the link at `path`, on the path of the link at `first`.
+    ///
+    /// # Errors
+    /// Returns the error of reading a directory or link of the host.
     fn enter(
         &self,
         mut step: Step,
-        path: &RelPath,
+        (first, path): (&RelPath, &RelPath),
         target: &[u8],
         steps: &mut Vec<Step>,
         ends: &mut Ends,
-    ) {
+    ) -> io::Result<()> {
         if step.links > MOST_LINKS {
             // The kernel fails such a lookup with ELOOP, so no process reaches the end.
-            return;
+            return Ok(());
         }
         if target.first() == Some(&b'/') {
             let inside = target
                 .strip_prefix(self.workspace.as_os_str().as_bytes())
                 .filter(|rest| rest.first().is_none_or(|byte| *byte == b'/'));
             let Some(inside) = inside else {
-                ends.bad.push((Reason::PointsOutside, step.new));
-                return;
+                let is_last = step.rest.is_empty();
+                if is_last && program::is_of_system(first, target, self.workspace)? {
+                    ends.leads_on = true;
+                } else {
+                    ends.bad.push((Reason::PointsOutside, step.new));
+                }
+                return Ok(());
             };
             step.at = RelPath::default();
             step.names(inside);
@@ -255,6 +266,7 @@ impl<'a> Ways<'a> {
         } else {
             steps.push(step);
         }
+        Ok(())
     }
 }
 
@@ -291,7 +303,8 @@ mod tests {
         };
         let (root, upper) = (make("w", before), make("u", fresh));
         // The names of the layers do not matter for an absolute path.
-        let protected = Protected::new(Path::new("/w/x"), [Path::new("/w/x/out/packet")]);
+        let kept = [Path::new("/w/x/out/packet")];
+        let protected = Protected::new(Path::new("/w/x"), kept, Vec::new());
         let ways = Ways::of(Path::new("/w/x"), &protected, &upper, &root).unwrap();
         look(&ways, &upper)
     }

@@ -9,7 +9,7 @@ use crate::cli::binding::Binding;
 use crate::cli::pipelock;
 use crate::cli::sudo_driver::DrivenArgs;
 use crate::cli::variables::Variables;
-use crate::run::plan::{DnsMode, Mode, WorkspaceMode};
+use crate::run::plan::{DnsMode, Mode, Pattern, WorkspaceMode};
 
 use super::home::HomeArgs;
 use super::tty::Tty;
@@ -61,6 +61,10 @@ pub struct RunArgs {
     /// Show this file, or all files below this directory, although it may hold a credential; repeatable
     #[arg(long = "show-credential", value_name = "PATH", help_heading = WORKSPACE)]
     pub(super) shown_credentials: Vec<PathBuf>,
+    /// With --workspace apply, apply changes to this configuration of agents or CI systems, which is protected by default,
+    /// such as AGENTS.md or '.claude/*.md'; repeatable
+    #[arg(long = "allow-change", value_name = "PATTERN", help_heading = WORKSPACE)]
+    pub(super) allowed_changes: Vec<Pattern>,
     /// Which mediator judges requests and signs receipts. There is no fallback between them
     #[arg(long, value_enum, default_value_t = MediatorKind::Builtin, help_heading = MEDIATOR)]
     pub(super) mediator: MediatorKind,

@@ -146,6 +146,18 @@ pub(super) static TABLE: &[Harmless] = &[
         "unknown_element",
         CALLERS_WISH,
     ),
+    boundary(
+        BOUNDARY,
+        "/workspace/protected_by_default*",
+        "*",
+        "Only the supervisor states the rules of the workspace.",
+    ),
+    boundary(
+        BOUNDARY,
+        "/workspace/allowed_changes",
+        "unknown_element",
+        CALLERS_WISH,
+    ),
     boundary(FLOWS, "/kernel.*", "swapped", ORDER),
     boundary(FLOWS, "/kernel.*", "twice", KERNEL_ALONE),
     boundary(FLOWS, "/kernel.*/cookie", "*", KERNEL_ALONE),

@@ -24,6 +24,8 @@ pub struct Rules<'a> {
     pub protected: &'a Protected,
     /// Entries that changed after this time were changed by a host process.
     pub began: (i64, i64),
+    /// Whether the workspace is inside a repository of the host.
+    pub is_in_repository: bool,
 }
 
 /// One pass over the upper layer.
@@ -40,6 +42,8 @@ pub(super) struct Scan<'a> {
     /// Steps that take moved directories out of the workspace, before all other steps.
     pub(super) moved_out: Vec<Planned>,
     pub(super) steps: Vec<Planned>,
+    /// The reduced configurations of new repositories.
+    pub(super) rewritten: Vec<(RelPath, String)>,
 }
 
 /// A directory that the command moved.
@@ -60,6 +64,9 @@ pub(super) struct UpperDir<'a> {
     pub(super) path: &'a RelPath,
     pub(super) lower: Option<&'a LowerHalf>,
     pub(super) zone: Zone,
+    /// Whether the command may make this directory the work tree of a new repository. It may not if
+    /// the host has the directory in a repository, because the new one would hide the host's.
+    pub(super) may_have_repository: bool,
     /// The reason if no entry in the directory may be applied.
     pub(super) held: Option<&'a Reason>,
 }

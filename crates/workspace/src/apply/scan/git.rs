@@ -1,4 +1,7 @@
-//! Detects whether a directory is, or becomes, a git directory.
+//! Detects whether a directory is, or becomes, a git directory, and which new repositories the
+//! command may leave.
+//!
+//! Claims: new-repository
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
@@ -7,9 +10,13 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::entry::{UpperDir, UpperEntry};
 use crate::apply::git_index::{self, MOST_BYTES};
-use crate::apply::judge::{self, GIT_MAKERS, Reason, Zone};
-use crate::apply::layer::is_whiteout;
+use crate::apply::judge::{self, GIT_MAKERS, Kind, Reason, Zone};
+use crate::apply::layer::{LowerHalf, is_whiteout};
+use crate::apply::new_repository::{self, Reduced};
 use crate::apply::tree;
+
+/// Length of an object id in a repository without configuration, in bytes.
+const HASH_LENGTH: usize = 20;
 
 /// Whether the command's entries turn this directory into a repository.
 pub(super) fn makes_git_directory(
@@ -54,6 +61,10 @@ pub(super) fn index(
         Ok(bytes)
     };
     let bytes = read(tree::open_file(place.upper, entry.name)?)?;
+    if place.zone == Zone::NewGit {
+        let hash = reduced(place)?.map_or(HASH_LENGTH, |reduced| reduced.hash_length);
+        return Ok(judged(&bytes, hash));
+    }
     // The host's configuration counts. A worktree uses the configuration of its repository.
     let config = place.lower.and_then(|lower| {
         let paths = ["config", "../../config"].map(OsStr::new);
@@ -62,9 +73,70 @@ pub(super) fn index(
             .find_map(|path| tree::open_file(&lower.dir, path).ok())
     });
     let config = config.map(read).transpose()?.unwrap_or_default();
-    let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= MOST_BYTES);
-    let plain = fits && git_index::is_plain(&bytes, git_index::hash_length(&config));
-    Ok(if plain { Ok(()) } else { Err(Reason::GitIndex) })
+    Ok(judged(&bytes, git_index::hash_length(&config)))
+}
+
+fn judged(index: &[u8], hash: usize) -> Result<(), Reason> {
+    let fits = u64::try_from(index.len()).is_ok_and(|length| length <= MOST_BYTES);
+    if fits && git_index::is_plain(index, hash) {
+        Ok(())
+    } else {
+        Err(Reason::GitIndex)
+    }
+}
+
+/// Reads and reduces the configuration of a new repository. Returns `None` if git would not read
+/// one: it is missing, not a regular file, or too long. Such a configuration is not applied.
+pub(super) fn reduced(place: &UpperDir<'_>) -> io::Result<Option<Reduced>> {
+    let name = OsStr::new("config");
+    match tree::stat(place.upper, name)? {
+        Some(stat) if tree::kind(&stat) == Kind::File => {}
+        Some(_) | None => return Ok(None),
+    }
+    let mut bytes = Vec::new();
+    let file = tree::open_file(place.upper, name)?;
+    file.take(new_repository::MOST_BYTES + 1)
+        .read_to_end(&mut bytes)?;
+    let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= new_repository::MOST_BYTES);
+    Ok(fits.then(|| Reduced::of(&bytes)))
+}
+
+/// Whether the entry is the `.git` of a repository that the command made and may leave. Other
+/// spellings of the name are refused, because git does not make them.
+pub(super) fn is_new_repository(place: &UpperDir<'_>, entry: &UpperEntry<'_>) -> bool {
+    place.zone == Zone::Plain
+        && place.may_have_repository
+        && entry.name == ".git"
+        && entry.old.is_none()
+}
+
+/// Whether a new repository may be in the directory `entry` of `place`: the host does not have the
+/// directory, or has it outside of every repository.
+pub(super) fn may_have_repository(
+    place: &UpperDir<'_>,
+    entry: &UpperEntry<'_>,
+    lower: Option<&LowerHalf>,
+) -> io::Result<bool> {
+    let host = place
+        .lower
+        .map(|lower| tree::stat(&lower.dir, entry.name))
+        .transpose()?;
+    match (host, lower) {
+        // The host has no entry of this name, whatever the command did with its own entries.
+        (Some(None), _) => Ok(true),
+        (None | Some(Some(_)), None) => Ok(place.may_have_repository),
+        (None | Some(Some(_)), Some(lower)) => {
+            Ok(place.may_have_repository && !has_repository(&lower.dir)?)
+        }
+    }
+}
+
+/// Whether a directory of the workspace is a work tree or a git directory.
+pub(super) fn has_repository(dir: &OwnedFd) -> io::Result<bool> {
+    let has_git = tree::list(dir)?
+        .iter()
+        .any(|name| judge::is_git_name(name.as_bytes()));
+    Ok(has_git || looks_like_git(dir)?)
 }
 
 /// Whether a directory of the workspace already is a git directory.
