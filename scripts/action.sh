@@ -81,7 +81,7 @@ else
   fi
 fi
 
-if [[ "$task" == run && "$INPUT_MEDIATOR" == pipelock ]]; then
+if [[ "$task" == run && "$INPUT_MEDIATOR" == pipelock && "${INPUT_MODE:-}" != audit ]]; then
   if [[ -n "$INPUT_PIPELOCK_VERSION" ]]; then
     listed=$(row pipelock "$INPUT_PIPELOCK_VERSION")
     [[ -n "$listed" ]] ||

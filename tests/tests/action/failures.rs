@@ -25,6 +25,25 @@ fn bad_inputs_are_refused_with_the_accepted_ones() {
             "use one of apply, copy, direct, discard, read-only",
         ),
         (vec![("SECONDS_LEFT", "soon")], "use 1 to 604800 seconds"),
+        (vec![("MODE", "open")], "use one of enforce, audit"),
+        (vec![("ALLOW_PORT", "0")], "input allow-port is \"0\""),
+        (vec![("MAX_SCRATCH", "9Q")], "input max-scratch is \"9Q\""),
+        (vec![("NO_HOME_TOOLS", "yes")], "use one of true, false"),
+        (
+            vec![("ALLOW_CHANGE", "src")],
+            "nothing that it matches is protected by default",
+        ),
+        (vec![("ALLOW_UNIX", "none.sock")], "--allow-unix none.sock"),
+        (vec![("ENV_DROP", "A=b")], "is not a variable name"),
+        (vec![("PLAIN_HTTP", "tunnel")], "--plain-http"),
+        (
+            vec![
+                ("MEDIATOR", "pipelock"),
+                ("PIPELOCK", "/bin/true"),
+                ("REQUIRE_STRICT", "true"),
+            ],
+            "--mediator pipelock needs a policy",
+        ),
         (
             vec![("SCRIPT", "../../../../etc/passwd")],
             "outside the working directory",

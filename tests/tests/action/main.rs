@@ -9,6 +9,7 @@
 mod examples;
 mod failures;
 mod hygiene;
+mod options;
 mod scenarios;
 mod secrets;
 mod timestamp;

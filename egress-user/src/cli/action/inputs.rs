@@ -3,6 +3,9 @@ use std::path::PathBuf;
 
 use anyhow::{bail, ensure};
 
+use super::options::{self, Passed};
+use crate::run::plan::Mode;
+
 /// Prefix of the environment variables in which action.yml passes the inputs.
 pub(super) const PREFIX: &str = "INPUT_";
 
@@ -39,7 +42,9 @@ pub(super) struct Inputs {
     pub(super) boundary_key: Option<PathBuf>,
     pub(super) timestamp_url: Option<String>,
     pub(super) timestamp_ca: Vec<PathBuf>,
-    pub(super) shown_credentials: Vec<PathBuf>,
+    pub(super) mode: Mode,
+    /// Inputs that `egress run` has options for.
+    pub(super) passed: Passed,
 }
 
 impl Inputs {
@@ -48,7 +53,7 @@ impl Inputs {
     /// # Errors
     /// When an input is invalid or missing. The text names the accepted values.
     pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
-        let get = |name: &str| variable(&self::variable(name)).unwrap_or_default();
+        let get = &|name: &str| variable(&self::variable(name)).unwrap_or_default();
         let given = |name: &str| Some(get(name)).filter(|value| !value.is_empty());
         let path = |name: &str| given(name).map(PathBuf::from);
         let needed = |name: &str| {
@@ -85,7 +90,15 @@ impl Inputs {
             boundary_key: path("boundary-key-path"),
             timestamp_url: given("timestamp-url"),
             timestamp_ca: paths(&get("timestamp-ca")),
-            shown_credentials: paths(&get("show-credential")),
+            mode: match given("mode") {
+                // An older action.yml does not pass the input.
+                None => Mode::Enforce,
+                Some(_) => match one_of("mode", &["enforce", "audit"])?.as_str() {
+                    "audit" => Mode::Audit,
+                    _ => Mode::Enforce,
+                },
+            },
+            passed: options::read(get)?,
         };
         ensure!(
             inputs.public_key.is_none() || inputs.private_key.is_some(),
@@ -169,6 +182,9 @@ mod tests {
             ("INPUT_MEDIATOR", "pipelock"),
             ("INPUT_DNS", "synthetic"),
             ("INPUT_WORKSPACE", "apply"),
+            ("INPUT_MODE", "enforce"),
+            ("INPUT_NO_HOME_TOOLS", "false"),
+            ("INPUT_REQUIRE_STRICT", "false"),
         ]);
         values.extend(changes.iter().copied());
         let found = |name: &str| values.get(name).map(|value| (*value).to_owned());
@@ -200,6 +216,16 @@ mod tests {
             ),
             ("INPUT_TIMEOUT", "0", "1 to 604800"),
             ("INPUT_TIMEOUT", "1h", "1 to 604800"),
+            ("INPUT_MODE", "open", "enforce, audit"),
+            ("INPUT_NO_HOME_TOOLS", "1", "true, false"),
+            ("INPUT_ALLOW_PORT", "443\n0", "0 is not in 1..=65535"),
+            ("INPUT_PLAIN_HTTP", "fetch", "scan, tunnel"),
+            ("INPUT_MAX_MEMORY", "2x", "such as 512M"),
+            (
+                "INPUT_ALLOW_CHANGE",
+                "src",
+                "the protected names are .buildkite",
+            ),
         ] {
             let refused = read(&[(name, value)]).unwrap_err();
             assert!(refused.contains(accepted), "{name}={value}: {refused}");

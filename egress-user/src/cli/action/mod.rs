@@ -5,6 +5,7 @@
 //! run` receives the environment of the script through a pipe.
 mod annotate;
 mod inputs;
+mod options;
 mod outputs;
 mod result;
 mod start;

@@ -13,6 +13,7 @@ use super::inputs::Inputs;
 use super::start::Finished;
 use crate::cli::exit;
 use crate::cli::verify::{VerifyArgs, verify};
+use crate::run::plan::Mode;
 
 /// Maximum number of denied destinations that become annotations.
 const SHOWN: usize = 5;
@@ -118,13 +119,16 @@ impl StepResult {
     fn is_valid(&self, inputs: &Inputs) -> bool {
         let is_keyless = inputs.private_key.is_none();
         self.tampered.is_none()
-            && (self.verdict() == EvidenceVerdict::Valid.as_str()
+            // An audit writes no receipts.
+            && (inputs.mode == Mode::Audit
+                || self.verdict() == EvidenceVerdict::Valid.as_str()
                 || is_keyless && self.verdict() == EvidenceVerdict::SelfConsistentOnly.as_str())
     }
 
     /// Returns the notice of a step whose signer nobody can pin.
     pub(super) fn keyless(&self, inputs: &Inputs) -> Option<&'static str> {
-        (inputs.private_key.is_none() && self.packet().is_some()).then_some(KEYLESS)
+        let is_keyless = inputs.private_key.is_none() && inputs.mode == Mode::Enforce;
+        (is_keyless && self.packet().is_some()).then_some(KEYLESS)
     }
 
     fn has_stamp(&self) -> bool {

@@ -15,6 +15,7 @@ use nix::unistd::{getegid, geteuid};
 use serde_json::Value;
 
 use super::inputs::{Inputs, MediatorKind, PREFIX};
+use crate::run::plan::Mode;
 
 /// Environment variables that root gets. All other variables go only to the script.
 const NAMES: [&str; 2] = ["CI", "GITHUB_ACTIONS"];
@@ -48,6 +49,12 @@ pub(super) struct Finished {
 impl RunPaths {
     /// Returns the warning that is shown before the start.
     pub(super) fn warning(&self, inputs: &Inputs) -> Option<&'static str> {
+        if inputs.mode == Mode::Audit {
+            return Some(
+                "mode is audit, so NOTHING IS DENIED: the script uses the network of this machine, and its \
+                 connections are only recorded",
+            );
+        }
         match (&self.config, inputs.mediator) {
             (Some(_), _) => None,
             (None, MediatorKind::Pipelock) => Some(
@@ -230,17 +237,16 @@ fn arguments(inputs: &Inputs, paths: &RunPaths, result: &Path) -> Vec<OsString> 
     for authority in &inputs.timestamp_ca {
         option("--timestamp-ca", authority.as_os_str());
     }
-    for path in &inputs.shown_credentials {
-        option("--show-credential", path.as_os_str());
-    }
-    match inputs.mediator {
-        MediatorKind::Builtin => option("--mediator", "builtin".as_ref()),
-        MediatorKind::Pipelock => {
+    option("--mode", inputs.mode.label().as_ref());
+    match (inputs.mode, inputs.mediator) {
+        // An audit has no mediator. The value is the default of `egress run`.
+        (Mode::Audit, _) | (_, MediatorKind::Builtin) => option("--mediator", "builtin".as_ref()),
+        (Mode::Enforce, MediatorKind::Pipelock) => {
             option("--mediator", "pipelock".as_ref());
             if let Some(binary) = &inputs.pipelock {
                 option("--pipelock-bin", binary.as_os_str());
             }
-            if paths.config.is_none() {
+            if paths.config.is_none() && !inputs.passed.has("--require-strict") {
                 words.push("--allow-no-config".into());
             }
         }
@@ -248,6 +254,7 @@ fn arguments(inputs: &Inputs, paths: &RunPaths, result: &Path) -> Vec<OsString> 
     if inputs.debug {
         words.push("--debug".into());
     }
+    words.extend(inputs.passed.words().map(OsString::from));
     words.push("--".into());
     words.extend(inputs.script_args.iter().map(OsString::from));
     words
