@@ -9,13 +9,17 @@ use serde_json::json;
 
 use super::exit;
 use super::failure::{self, Form};
-use super::{output, print};
+use super::{output, print, style};
 use crate::ci_commands::{harmless, harmless_json};
 use crate::run::doctor::{self, Check, CheckState};
 use crate::run::stale_runs::{self, StaleItem, StaleKind, SweepReach, Swept};
 
-/// Exit statuses, for `--help`.
+/// Examples and exit statuses, for `--help`.
 const HELP: &str = "\
+Examples:
+  egress doctor
+  egress doctor --repair --workdir DIR
+
 Exit status:
   0   this machine can run egress, and killed runs left nothing behind
   1   something is missing, was left behind, or could not be repaired
@@ -93,7 +97,9 @@ pub fn run(args: &DoctorArgs) -> u8 {
     let text = if args.json {
         as_json(&checks, &probes, &swept, &recovered, &left, status)
     } else {
-        harmless(&as_text(&checks, &probes, &swept, &recovered, &left))
+        style::stdout(harmless(&as_text(
+            &checks, &probes, &swept, &recovered, &left,
+        )))
     };
     output::line(&text).map_or(exit::INVALID, |()| status)
 }

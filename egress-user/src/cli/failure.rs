@@ -5,6 +5,7 @@ use std::io::{self, Write};
 use pipelock_receipts::findings::visible;
 use serde_json::{Value, json};
 
+use super::style;
 use crate::causes::causes;
 use crate::ci_commands::{harmless, harmless_json};
 
@@ -36,7 +37,7 @@ pub fn report(form: Form, error: &dyn Error, hint: Option<&str>, status: u8) -> 
             drop(writeln!(io::stdout(), "{}", harmless_json(&value)));
         }
         Form::Text => {
-            let text = harmless(&as_text(error, hint));
+            let text = style::stderr(harmless(&as_text(error, hint)));
             drop(io::stderr().write_all(text.as_bytes()));
         }
     }

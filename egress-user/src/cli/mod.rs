@@ -6,6 +6,8 @@ pub mod authorities;
 #[cfg(target_os = "linux")]
 mod binding;
 #[cfg(target_os = "linux")]
+pub mod detail;
+#[cfg(target_os = "linux")]
 pub mod doctor;
 pub mod exit;
 pub mod failure;
@@ -28,12 +30,14 @@ pub mod print;
 mod route;
 #[cfg(target_os = "linux")]
 pub mod run;
+mod style;
 #[cfg(target_os = "linux")]
 pub mod sudo_driver;
 #[cfg(target_os = "linux")]
 mod variables;
 pub mod verify;
 
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use failure::Form;
@@ -65,7 +69,7 @@ enum Command {
         step: action::Step,
     },
     /// Make a policy from the packet of a run, or check one
-    #[command(subcommand)]
+    #[command(subcommand, after_help = policy::EXAMPLES)]
     Policy(policy::PolicyCommand),
     /// Make signing keys
     Keygen(keygen::KeygenArgs),
@@ -93,7 +97,7 @@ pub fn main(inherited: Vec<String>) -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            return print_usage(&error);
+            return print_usage(&with_suggestion(error));
         }
     };
     match cli.command {
@@ -109,6 +113,32 @@ pub fn main(inherited: Vec<String>) -> u8 {
         Command::Completions(args) => manual::completions(&args, Cli::command()),
         Command::Man(args) => manual::man(&args, Cli::command()),
     }
+}
+
+/// Adds the command that was probably meant to an error about an unknown one. The parser itself recognizes longer words
+/// only, and no exchanged letters.
+fn with_suggestion(mut error: clap::Error) -> clap::Error {
+    if error.kind() != ErrorKind::InvalidSubcommand
+        || error.get(ContextKind::SuggestedSubcommand).is_some()
+    {
+        return error;
+    }
+    let Some(ContextValue::String(wrong)) = error.get(ContextKind::InvalidSubcommand) else {
+        return error;
+    };
+    let command = Cli::command();
+    let near = command
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+        .map(clap::Command::get_name)
+        .map(|name| (strsim::osa_distance(wrong, name), name))
+        .min()
+        .filter(|(distance, name)| distance * 3 <= name.len());
+    if let Some((_, name)) = near {
+        let names = ContextValue::Strings(vec![name.to_owned()]);
+        error.insert(ContextKind::SuggestedSubcommand, names);
+    }
+    error
 }
 
 /// Prints the help or version that was requested, or the error in the command line. Returns the exit status.

@@ -23,6 +23,23 @@ mod check;
 
 pub use check::CheckArgs;
 
+/// Examples, for `--help`.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  egress policy suggest pipelock-audit-packet > policy.yaml
+  egress policy check policy.yaml
+  egress policy schema > policy.schema.json";
+
+/// An example and the exit statuses of `egress policy schema`, for `--help`.
+const SCHEMA_HELP: &str = "\
+Example:
+  egress policy schema > policy.schema.json
+
+Exit status:
+  0   the schema is on standard output
+  2   standard output cannot be written
+  64  an argument is wrong";
+
 /// Exit statuses, for `--help`.
 const HELP: &str = "\
 Example:
@@ -43,6 +60,7 @@ pub enum PolicyCommand {
     /// Check a policy without a run, and print what it allows
     Check(CheckArgs),
     /// Print the JSON Schema of policies, for editors
+    #[command(after_help = SCHEMA_HELP)]
     Schema,
 }
 

@@ -11,9 +11,10 @@ use egress_workspace::apply::model::{Change, ChangeOutcome};
 use pipelock_receipts::findings::visible;
 use serde_json::{Value, json};
 
-use super::{exit, failure, not_executed};
+use super::detail::Detail;
+use super::{exit, failure, not_executed, style};
 use crate::ci_commands::{harmless, harmless_json};
-use crate::run::emit::Emitted;
+use crate::run::emit::{Emitted, RunOutcome};
 use crate::run::ending::Ending;
 use crate::run::plan::{Mode, Progress};
 use crate::run::stale_runs::{Kept, Swept};
@@ -25,12 +26,9 @@ macro_rules! eprintln {
         drop(writeln!(std::io::stderr()))
     };
     ($($line:tt)*) => {
-        drop(writeln!(std::io::stderr(), "{}", harmless(&format!($($line)*))))
+        drop(writeln!(std::io::stderr(), "{}", style::stderr(harmless(&format!($($line)*)))))
     };
 }
-
-/// Maximum number of rows of one kind that are printed.
-const SHOWN: usize = 10;
 
 /// Prints the log of the kernel programs (`--debug`).
 pub static KERNEL_LOG: KernelLog = KernelLog;
@@ -55,10 +53,16 @@ impl log::Log for KernelLog {
     fn flush(&self) {}
 }
 
-/// Returns the function that prints progress, if standard error is a terminal. A CI log gets only the result.
-pub fn progress(as_json: bool) -> Option<Progress> {
+/// Returns the function that prints progress, if standard error is a terminal. A CI log gets only the result, unless
+/// every step was requested.
+pub fn progress(as_json: bool, detail: Detail) -> Option<Progress> {
     let is_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
-    (!as_json && !is_ci && std::io::stderr().is_terminal()).then_some(Progress(step))
+    let is_wanted = match detail {
+        Detail::Quiet => false,
+        Detail::Normal => !is_ci && std::io::stderr().is_terminal(),
+        Detail::Verbose => true,
+    };
+    (!as_json && is_wanted).then_some(Progress(step))
 }
 
 fn step(step: &str) {
@@ -115,7 +119,7 @@ pub fn swept(swept: &Swept) {
 
 /// Prints the result of a run: text on standard error, so that it does not mix with the command's output, or JSON on
 /// standard output.
-pub fn run_result(run: &Emitted, as_json: bool) {
+pub fn run_result(run: &Emitted, as_json: bool, detail: Detail) {
     let failure = not_executed(run);
     if as_json {
         return result_json(run, failure.as_ref());
@@ -123,6 +127,10 @@ pub fn run_result(run: &Emitted, as_json: bool) {
     if let Some((text, hint)) = &failure {
         eprintln!("error: {text}\n  hint: {hint}");
     }
+    if detail == Detail::Quiet {
+        return problems(run);
+    }
+    let shown = detail.rows();
     let counts = &run.report.counts;
     eprintln!();
     eprintln!("egress: verdict   {}", run.report.verdict.as_str());
@@ -158,30 +166,30 @@ pub fn run_result(run: &Emitted, as_json: bool) {
         Mode::Audit => "would deny",
     };
     let denied = hinted(run, &run.denied);
-    for (denied, count, hint) in denied.iter().take(SHOWN) {
+    for (denied, count, hint) in denied.iter().take(shown) {
         eprintln!("egress: {word} {}", denied_text(denied, *count, hint));
     }
-    if run.denied.len() > SHOWN {
+    if run.denied.len() > shown {
         eprintln!(
             "egress: {word} {} more, in flows.jsonl",
-            run.denied.len() - SHOWN
+            run.denied.len() - shown
         );
     }
     let answered = hinted(run, &run.answered);
-    for (answer, count, hint) in answered.iter().take(SHOWN) {
+    for (answer, count, hint) in answered.iter().take(shown) {
         let text = denied_text(answer, *count, hint);
         eprintln!("egress: answered  {text}, without a receipt that denies it");
     }
-    if run.answered.len() > SHOWN {
+    if run.answered.len() > shown {
         eprintln!(
             "egress: answered  {} more, in flows.jsonl",
-            run.answered.len() - SHOWN
+            run.answered.len() - shown
         );
     }
     if let Some(block) = Block::of(denied.iter().chain(&answered).map(|(_, _, hint)| hint)) {
         allow_all(&block);
     }
-    workspace(run);
+    workspace(run, shown);
     if let Some(stamp) = &run.stamp {
         let by = visible(&stamp.authority);
         eprintln!("egress: stamped   {}, by {by}", stamp.time_text());
@@ -189,8 +197,21 @@ pub fn run_result(run: &Emitted, as_json: bool) {
     eprintln!("egress: packet    {}", run.packet_path.display());
 }
 
+/// Prints why the evidence is not valid or not complete, if that is so.
+fn problems(run: &Emitted) {
+    if matches!(
+        run.outcome(),
+        RunOutcome::BoundaryFailed | RunOutcome::EvidenceUnsound
+    ) {
+        eprintln!("egress: verdict   {}", run.report.verdict.as_str());
+    }
+    for reason in &run.incomplete {
+        eprintln!("egress: incomplete  {}", visible(reason));
+    }
+}
+
 /// Prints how many of the command's changes were applied, and the first ones that were not.
-fn workspace(run: &Emitted) {
+fn workspace(run: &Emitted, shown: usize) {
     for one in &run.recovered {
         eprintln!("egress: {}", recovered(one));
     }
@@ -206,7 +227,7 @@ fn workspace(run: &Emitted) {
         changes.len() - refused.len(),
         refused.len()
     );
-    for change in refused.iter().take(SHOWN) {
+    for change in refused.iter().take(shown) {
         let path = visible(&change.path.text());
         let why = change.reason.as_ref().map_or_else(String::new, reason);
         let hint = match change.reason {
@@ -217,16 +238,16 @@ fn workspace(run: &Emitted) {
         };
         eprintln!("egress: not applied  {path} ({why}){hint}");
     }
-    for change in changes.iter().filter(|change| change.reduced).take(SHOWN) {
+    for change in changes.iter().filter(|change| change.reduced).take(shown) {
         let path = visible(&change.path.text());
         eprintln!(
             "egress: reduced      {path} (a new repository keeps only settings that run nothing)"
         );
     }
-    if refused.len() > SHOWN {
+    if refused.len() > shown {
         eprintln!(
             "egress: not applied  {} more, in changes.json",
-            refused.len() - SHOWN
+            refused.len() - shown
         );
     }
 }

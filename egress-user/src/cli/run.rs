@@ -38,7 +38,7 @@ pub use args::RunArgs;
 
 /// Executes `egress run`, prints the result, and returns the exit status.
 pub fn run(args: RunArgs, inherited: Vec<String>) -> u8 {
-    let json = args.json;
+    let (json, detail) = (args.json, args.detail.detail());
     let fail = |failure: &Failure, result_file: Option<&ResultFile>| {
         let Failure(error, hint, status) = failure;
         if let Some(result_file) = result_file {
@@ -52,7 +52,7 @@ pub fn run(args: RunArgs, inherited: Vec<String>) -> u8 {
     };
     match execute(args, inherited) {
         Ok(emitted) => {
-            print::run_result(&emitted, json);
+            print::run_result(&emitted, json, detail);
             result_file.write(&print::whole_result(&emitted));
             exit::of(emitted.outcome())
         }
@@ -191,7 +191,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     let shown_credentials = shown_credentials(&workdir, &args.shown_credentials)?;
     Ok(Plan {
         mode: args.mode,
-        progress: print::progress(args.json),
+        progress: print::progress(args.json, args.detail.detail()),
         diagnostics: args.debug.then_some(Diagnostics(&print::KERNEL_LOG)),
         command,
         script_basename,

@@ -25,7 +25,7 @@ use time::OffsetDateTime;
 use super::authorities::{self};
 use super::exit;
 use super::failure::{self, Form};
-use super::output;
+use super::{output, style};
 use crate::ci_commands::{harmless, harmless_json};
 
 mod args;
@@ -48,7 +48,11 @@ pub fn run(args: &VerifyArgs) -> u8 {
             return failure::report(Form::of(args.json), &error, None, error.status());
         }
     };
-    let written = output::line(&printed(&outcome, args));
+    if args.quiet {
+        return status(&outcome, args);
+    }
+    let text = printed(&outcome, args);
+    let written = output::line(&if args.json { text } else { style::stdout(text) });
     written.map_or(exit::CANNOT_READ, |()| status(&outcome, args))
 }
 

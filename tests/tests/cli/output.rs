@@ -170,11 +170,26 @@ fn help_has_examples_and_exit_statuses() {
     let help = world.tool(["--help"]);
     assert_eq!(help.status, Some(0), "{help}");
     assert!(help.stdout.contains("egress run --config"), "{help}");
-    for command in ["run", "verify"] {
-        let help = world.tool([command, "--help"]);
+    for command in [
+        vec!["run"],
+        vec!["verify"],
+        vec!["doctor"],
+        vec!["policy", "suggest"],
+        vec!["policy", "check"],
+        vec!["policy", "schema"],
+        vec!["keygen"],
+        vec!["completions"],
+        vec!["man"],
+    ] {
+        let help = world.tool(command.iter().chain(&["--help"]));
         assert_eq!(help.status, Some(0), "{help}");
-        assert!(help.stdout.contains("Exit status:"), "{help}");
+        assert!(help.stdout.contains("Exit status"), "{help}");
+        assert!(help.stdout.contains("Example"), "{help}");
+        let example = format!("  egress {}", command.join(" "));
+        assert!(help.stdout.contains(&example), "{help}");
     }
+    let help = world.tool(["policy", "--help"]);
+    assert!(help.stdout.contains("Examples:"), "{help}");
 }
 
 #[test]
@@ -216,4 +231,142 @@ fn command_begins_with_the_first_word_that_is_no_option() {
     let run = world.egress().allow(&[]).arg("-x").run();
     assert_eq!(run.status, Some(64), "{run}");
     assert!(run.stderr.contains("use '-- -x'"), "{run}");
+}
+
+#[test]
+fn amount_of_output_is_selectable() {
+    let world = World::new();
+    let run = |option: &[&str], script: &str| {
+        let run = option
+            .iter()
+            .fold(world.egress(), |run, option| run.arg(*option));
+        run.config("mode: strict\napi_allowlist: []\n")
+            .script(script)
+            .run()
+    };
+    let many = "for n in $(seq 12); do curl -s -o /dev/null http://h$n.test/; done; exit 3";
+    let normal = run(&[], many);
+    assert!(
+        normal
+            .stderr
+            .contains("egress: denied    2 more, in flows.jsonl"),
+        "{normal}"
+    );
+    let verbose = run(&["-v"], many);
+    for wanted in [
+        "egress: started   the command",
+        "h12.test:80",
+        "egress: packet",
+    ] {
+        assert!(verbose.stderr.contains(wanted), "{wanted}: {verbose}");
+    }
+    assert!(
+        !verbose.stderr.contains("more, in flows.jsonl"),
+        "{verbose}"
+    );
+    let quiet = run(&["--quiet"], many);
+    assert_eq!(
+        (quiet.status, quiet.stderr.as_str()),
+        (Some(3), ""),
+        "{quiet}"
+    );
+    // Errors and failed evidence are printed nevertheless.
+    let missing = world
+        .egress()
+        .allow(&[])
+        .arg("-q")
+        .command(["/nowhere/agent"])
+        .run();
+    assert!(
+        missing
+            .stderr
+            .starts_with("error: cannot run /nowhere/agent"),
+        "{missing}"
+    );
+    let both = world.egress().arg("-q").arg("-v").script("true").run();
+    assert_eq!(both.status, Some(64), "{both}");
+
+    let packet = quiet.packet.to_str().unwrap();
+    let verified = world.tool(["verify", "-q", packet, "--allow-unpinned"]);
+    assert_eq!(
+        (verified.status, verified.stdout.as_str()),
+        (Some(0), ""),
+        "{verified}"
+    );
+    let verified = world.tool(["verify", "-q", packet]);
+    assert_eq!(
+        (verified.status, verified.stdout.as_str()),
+        (Some(1), ""),
+        "{verified}"
+    );
+}
+
+#[test]
+fn colors_follow_the_usual_variables() {
+    let world = World::new();
+    let key = world.key("signer.key");
+    let made = world
+        .egress()
+        .allow(&[])
+        .signed_with(&key)
+        .script("true")
+        .run();
+    let line = format!(
+        "'{0}' verify '{1}' --key '{2}.pub'; '{0}' verify /nowhere",
+        binary().display(),
+        made.packet.display(),
+        key.display()
+    );
+    let is_colored = |before: &str, terminal: bool| {
+        let line = if terminal {
+            format!("script --quiet --command \"{line}\" /dev/null")
+        } else {
+            line.clone()
+        };
+        let output = world.shell(&format!("unset NO_COLOR CI; {before}; {{ {line}; }} 2>&1"));
+        let text = output.stdout.replace('\r', "");
+        let colored = [
+            "\u{1b}[32mverdict:     VALID\u{1b}[0m",
+            "\u{1b}[1;31merror:\u{1b}[0m",
+        ];
+        let plain = ["\nverdict:     VALID", "\nerror: "];
+        let text = format!("\n{text}");
+        match colored.map(|part| text.contains(part)) {
+            [true, true] => true,
+            [false, false] => {
+                assert!(
+                    plain.iter().all(|part| text.contains(part)),
+                    "{before}: {output}"
+                );
+                assert!(!text.contains('\u{1b}'), "{before}: {output}");
+                false
+            }
+            _ => panic!("{before}: {output}"),
+        }
+    };
+    assert!(is_colored("export TERM=xterm", true));
+    assert!(!is_colored("export TERM=xterm", false));
+    assert!(!is_colored("export TERM=dumb", true));
+    assert!(!is_colored("export TERM=xterm NO_COLOR=1", true));
+    assert!(!is_colored("export TERM=xterm CLICOLOR=0", true));
+    assert!(is_colored("export CLICOLOR_FORCE=1", false));
+    assert!(!is_colored("export NO_COLOR=1 CLICOLOR_FORCE=1", false));
+}
+
+#[test]
+fn mistyped_commands_have_a_suggestion() {
+    let world = World::new();
+    for (wrong, meant) in [
+        ("rnu", "run"),
+        ("verfy", "verify"),
+        ("docter", "doctor"),
+        ("mna", "man"),
+    ] {
+        let output = world.tool([wrong]);
+        assert_eq!(output.status, Some(64), "{output}");
+        let tip = format!("a similar subcommand exists: '{meant}'");
+        assert!(output.stderr.contains(&tip), "{output}");
+    }
+    let output = world.tool(["xyzzy"]);
+    assert!(!output.stderr.contains("similar"), "{output}");
 }

@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use egress_common::names::DEFAULT_PROXY_PORT;
 
 use crate::cli::binding::Binding;
+use crate::cli::detail::DetailArgs;
 use crate::cli::pipelock;
 use crate::cli::sudo_driver::DrivenArgs;
 use crate::cli::variables::Variables;
@@ -16,10 +17,13 @@ use super::tty::Tty;
 
 use super::super::heading::{EVIDENCE, LIMITS, MEDIATOR, NETWORK, WORKSPACE};
 
-/// An example, the policy, and the exit statuses, for `--help`.
+/// Examples, the policy, and the exit statuses, for `--help`.
 const HELP: &str = "\
-Example:
-  egress run --config policy.yaml --signer-private-key ~/.config/egress/signer.key ./agent.sh
+Examples:
+  egress run --config policy.yaml ./agent.sh
+  egress run --config policy.yaml --signer-private-key ~/.config/egress/signer.key \\
+    --boundary-key ~/.config/egress/boundary.key -- npm ci
+  egress run --mode audit ./agent.sh
 
 Policy (Pipelock YAML):
   version: 1
@@ -138,6 +142,8 @@ pub struct RunArgs {
     /// Print the log of the kernel programs
     #[arg(long)]
     pub(super) debug: bool,
+    #[command(flatten)]
+    pub(super) detail: DetailArgs,
     /// Print the result as one JSON object
     #[arg(long)]
     pub(super) json: bool,

@@ -5,8 +5,13 @@ use std::time::Duration;
 use audit_packet::grade::Grade;
 use audit_packet::identity;
 
-/// Exit statuses, for `--help`.
+/// Examples, the grades, and exit statuses, for `--help`.
 const HELP: &str = "\
+Examples:
+  egress verify pipelock-audit-packet --key signer.key.pub
+  egress verify pipelock-audit-packet --key signer.key.pub --boundary-key boundary.key.pub \\
+    --require-grade kernel_enforced
+
 Grades of the boundary:
   kernel_enforced  signed by a pinned key: every probe was denied, the receipts sign the posture
                    capsule, and the kernel programs and filters stayed in place until the command ended
@@ -28,6 +33,10 @@ Exit status:
 /// Arguments of `egress verify`.
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = HELP)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each of them is a switch of the command line"
+)]
 pub struct VerifyArgs {
     /// Packet directory, packet.json, evidence file, directory of evidence files, or one receipt
     #[arg(value_name = "PATH")]
@@ -61,6 +70,9 @@ pub struct VerifyArgs {
     /// Accept evidence whose end is not proven
     #[arg(long)]
     pub allow_prefix: bool,
+    /// Print nothing; the exit status is the result. Errors are still printed
+    #[arg(short, long, conflicts_with = "json")]
+    pub quiet: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
