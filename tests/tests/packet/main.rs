@@ -1,6 +1,7 @@
 //! The Audit Packet and its verifiers: they detect every change and every lie, and accept honest packets.
 #![forbid(unsafe_code)]
 
+mod extra_files;
 mod grade;
 mod lies;
 mod mutations;

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 
 use audit_packet::grade::Grade;
 use audit_packet::{PACKET_FILE, rules};
-use pipelock_receipts::findings::{Severity, visible};
+use pipelock_receipts::findings::{Finding, Severity, visible};
 use pipelock_receipts::report::EvidenceVerdict;
 
 use super::args::VerifyArgs;
@@ -12,6 +12,16 @@ use crate::cli::exit;
 
 /// Maximum number of directory entries among which a packet is searched for.
 const MOST_ENTRIES: usize = 1_000;
+
+/// Maximum number of added files that are named.
+const MOST_NAMES: usize = 5;
+
+/// Files that a file manager adds to a directory when it shows the directory, and the name of that file manager.
+const DROPPED: [(&str, &str); 3] = [
+    (".DS_Store", "the Finder of macOS"),
+    ("Thumbs.db", "the Explorer of Windows"),
+    ("desktop.ini", "the Explorer of Windows"),
+];
 
 /// Returns the hint for this exit status, or an empty string.
 pub(super) fn hint(outcome: &VerifyOutcome, args: &VerifyArgs, status: u8) -> String {
@@ -36,11 +46,8 @@ fn invalid(outcome: &VerifyOutcome, args: &VerifyArgs) -> String {
             "hint: this directory has no {PACKET_FILE}; the packet may be in it: egress verify {path}"
         );
     }
-    if is_only_extra(outcome) {
-        return String::from(
-            "hint: everything that was signed is unchanged; only the files named above were added. Remove them and \
-             verify again",
-        );
+    if let Some(names) = only_extra(outcome) {
+        return extra(&names);
     }
     let wanted = args.require_grade.unwrap_or(Grade::None);
     let grade = outcome.grade();
@@ -52,14 +59,40 @@ fn invalid(outcome: &VerifyOutcome, args: &VerifyArgs) -> String {
     String::new()
 }
 
-/// Whether files that are not part of the packet are the only error.
-fn is_only_extra(outcome: &VerifyOutcome) -> bool {
-    let mut errors = outcome
+/// Returns the names of the files that are not part of the packet, if they are the only error.
+fn only_extra(outcome: &VerifyOutcome) -> Option<Vec<&str>> {
+    let is_error = |finding: &&Finding| finding.rule.severity == Severity::Error;
+    let names: Option<Vec<&str>> = outcome
         .findings
         .iter()
-        .filter(|finding| finding.rule.severity == Severity::Error)
-        .peekable();
-    errors.peek().is_some() && errors.all(|finding| finding.rule.id == rules::ATTESTATION_EXTRA.id)
+        .filter(is_error)
+        .map(|finding| {
+            (finding.rule.id == rules::ATTESTATION_EXTRA.id).then_some(finding.found.as_str())
+        })
+        .collect();
+    names.filter(|names| !names.is_empty())
+}
+
+/// Returns the hint about added files.
+fn extra(names: &[&str]) -> String {
+    let shown = names.iter().take(MOST_NAMES).map(|name| {
+        let by = DROPPED.iter().find(|(dropped, _)| dropped == name);
+        let by = by.map_or_else(String::new, |(_, by)| format!(" (made by {by})"));
+        format!("{}{by}", visible(name))
+    });
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    let more = match names.len().saturating_sub(MOST_NAMES) {
+        0 => String::new(),
+        more => format!(", and {more} more"),
+    };
+    let (what, them) = match names {
+        [_] => ("file was", "it"),
+        _ => ("files were", "them"),
+    };
+    format!(
+        "hint: everything that was signed is unchanged; the only difference is that the following {what} added: \
+         {shown}{more}. Remove {them} and verify again"
+    )
 }
 
 /// Returns the only packet directly below `path`, if `path` itself is a directory without receipts.
