@@ -108,6 +108,25 @@ pub(crate) fn optimised_for(layout: &Layout, target: &str) -> Result<PathBuf> {
     )
 }
 
+/// Builds `egress` with optimizations for a system without kernel programs, and returns the path of the binary.
+///
+/// # Errors
+/// Fails if the build fails.
+pub(crate) fn verifier_for(layout: &Layout, target: &str) -> Result<PathBuf> {
+    run_program(
+        cargo()
+            .current_dir(&layout.root)
+            .args(["build", "--locked", "--release", "--package", "egress-user"])
+            .args(["--bin", "egress", "--target", target]),
+    )?;
+    let file = if target.contains("-windows-") {
+        "egress.exe"
+    } else {
+        "egress"
+    };
+    Ok(layout.target.join(target).join("release").join(file))
+}
+
 /// Builds the binary of the attack suite, and returns its path.
 ///
 /// # Errors

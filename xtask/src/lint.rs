@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 
 use crate::book;
 use crate::claims;
+use crate::dist;
 use crate::ebpf;
 use crate::layout::Layout;
 use crate::program::{
@@ -103,7 +104,7 @@ pub(crate) fn schemas(layout: &Layout, is_check: bool) -> Result<()> {
 
 /// Builds `egress verify` for other systems, because reviewers may use them.
 fn elsewhere(layout: &Layout) -> Result<()> {
-    for target in ["x86_64-apple-darwin", "x86_64-pc-windows-gnu"] {
+    for (target, _) in dist::VERIFY {
         let mut add = program("rustup");
         add.current_dir(&layout.root)
             .args(["target", "add", target]);

@@ -160,15 +160,44 @@ pub(crate) fn for_lint(layout: &Layout) -> Result<()> {
 /// # Errors
 /// Fails if a package client fails.
 pub(crate) fn for_dist(layout: &Layout, target: &str) -> Result<()> {
+    library_of(layout, target)?;
+    if in_directories(SYSTEM_PATH.as_ref(), "musl-gcc").is_none() {
+        apt(&["musl-tools"])?;
+    }
+    bill_of_materials(layout)
+}
+
+/// Installs the tools that a release for another system needs.
+///
+/// # Errors
+/// Fails if a tool cannot be installed, or only another system can link for `target`.
+pub(crate) fn for_verifier(layout: &Layout, target: &str) -> Result<()> {
+    const MINGW: &str = "x86_64-w64-mingw32-gcc";
+    if target.ends_with("-apple-darwin") && !cfg!(target_os = "macos") {
+        bail!(
+            "a release for {target} needs Apple's linker; run this command on macOS. Here, `cargo check --package \
+             egress-user --bin egress --target {target}` shows that it compiles"
+        );
+    }
+    library_of(layout, target)?;
+    if target.ends_with("-windows-gnu") && on_path(MINGW).is_none() {
+        apt(&["gcc-mingw-w64-x86-64"])?;
+    }
+    bill_of_materials(layout)
+}
+
+/// Installs the standard library for `target`, if rustup manages the compiler.
+fn library_of(layout: &Layout, target: &str) -> Result<()> {
     if on_path("rustup").is_some() {
         // rustup runs in the project's directory, so that it installs the library for the project's toolchain.
         run(program("rustup")
             .current_dir(&layout.root)
             .args(["target", "add", target]))?;
     }
-    if in_directories(SYSTEM_PATH.as_ref(), "musl-gcc").is_none() {
-        apt(&["musl-tools"])?;
-    }
+    Ok(())
+}
+
+fn bill_of_materials(layout: &Layout) -> Result<()> {
     if on_path_or_installed("cargo-cyclonedx").is_none() {
         run(&mut cargo_install(
             layout,
