@@ -185,6 +185,7 @@ fn as_json(
         .map(|(path, error)| json!({"path": path, "error": error.to_string()}))
         .collect();
     harmless_json(&json!({
+        "schema_version": "egress.doctor.v1",
         "checks": checks,
         "probes": probes,
         "kept": swept.kept,

@@ -103,6 +103,7 @@ fn print(args: &KeygenArgs, written: &[Written], warning: Option<&str>) -> u8 {
     for one in written {
         let (private, public) = (one.private.to_string_lossy(), one.public.to_string_lossy());
         let value = json!({
+            "schema_version": "egress.keygen.v1",
             "private_key_file": private,
             "public_key_file": public,
             "public_key": one.key,

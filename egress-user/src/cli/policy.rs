@@ -17,7 +17,7 @@ use super::failure::{self, Form};
 use super::files::{Folder, read_all};
 use super::output;
 use crate::ci_commands::{harmless, harmless_json};
-use crate::suggest::suggest;
+use crate::suggest::{Suggestion, suggest};
 
 mod check;
 
@@ -85,6 +85,14 @@ pub fn run(command: &PolicyCommand) -> u8 {
     }
 }
 
+/// A suggestion with the version of its JSON, which `docs/schema/output.schema.json` describes.
+#[derive(serde::Serialize)]
+struct Versioned<'a> {
+    schema_version: &'static str,
+    #[serde(flatten)]
+    found: &'a Suggestion,
+}
+
 fn suggested(args: &SuggestArgs) -> u8 {
     let fail = |error: &anyhow::Error, status| {
         failure::report(Form::of(args.json), error.as_ref(), None, status)
@@ -102,9 +110,12 @@ fn suggested(args: &SuggestArgs) -> u8 {
         Err(error) => return fail(&error.into(), exit::INVALID),
     };
     let written = if args.json {
-        serde_json::to_value(&found)
-            .map_err(io::Error::from)
-            .and_then(|value| output::line(&harmless_json(&value)))
+        serde_json::to_value(Versioned {
+            schema_version: "egress.policy-suggest.v1",
+            found: &found,
+        })
+        .map_err(io::Error::from)
+        .and_then(|value| output::line(&harmless_json(&value)))
     } else {
         output::write(harmless(&found.as_yaml()).as_bytes())
     };

@@ -30,6 +30,9 @@ macro_rules! eprintln {
     };
 }
 
+/// Version of the JSON that `egress run --json` prints, which `docs/schema/output.schema.json` describes.
+const JSON_VERSION: &str = "egress.run.v1";
+
 /// Prints the log of the kernel programs (`--debug`).
 pub static KERNEL_LOG: KernelLog = KernelLog;
 
@@ -382,6 +385,7 @@ fn result(run: &Emitted, failure: Option<&(String, &str)>) -> Value {
         })
     };
     json!({
+        "schema_version": JSON_VERSION,
         "error": failure.map(|(text, _)| text),
         "hint": failure.map(|(_, hint)| hint),
         "mode": run.mode.label(),

@@ -6,4 +6,5 @@ mod input;
 mod keygen;
 mod output;
 mod policy;
+mod schema;
 mod suggest;
