@@ -8,15 +8,17 @@ use pipelock_receipts::capsule::{Against, CapsuleReport, check as check_capsule}
 use pipelock_receipts::findings::{Finding, Findings, Place, Severity};
 use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
 
+use super::activity::Activity;
 use super::attest::AttestationReport;
 use super::flows::FlowReport;
 use super::format::boundary::BoundaryDocument;
 use super::grade::{Caps, Grade, Graded, Pins};
+use super::held_back::HeldBack;
 use super::model::Packet;
 use super::names::{BOUNDARY_FILE, CAPSULE_FILE};
 use super::reconcile::{Circumstances, Receipts, Reconciliation};
 use super::rules;
-use super::statements::Statements;
+use super::statements::{ReadChanges, Statements};
 
 mod attested;
 mod files;
@@ -63,6 +65,10 @@ pub struct BoundaryReport {
     pub allowed: Allowed,
     /// Check of the flow log, if there is one.
     pub flows: Option<FlowReport>,
+    /// The traffic in the flow log, as the pages show it.
+    pub activity: Activity,
+    /// The changes that were not applied.
+    pub held_back: HeldBack,
     /// All findings, including the findings in the flow log.
     pub findings: Vec<Finding>,
 }
@@ -82,11 +88,13 @@ pub fn judge(
     let log = FlowLog::read(
         &mut files,
         boundary_document.as_ref(),
+        packet,
         report,
         &mut findings,
         &mut caps,
     );
     let (flows, mut counted, joined) = (log.flows, log.counted, log.joined);
+    let changes = files.changes.map(ReadChanges::read);
     let allowed = read_policy(files.policy, &mut findings);
     counted.settle(receipts, &allowed);
     let around = Circumstances::of(boundary_document.as_ref(), report.session.as_ref());
@@ -98,12 +106,7 @@ pub fn judge(
     let has_archive = files.attestation.has(super::names::CHANGES_ARCHIVE);
     let (attestation, is_pinned) =
         check_attestation(files.attestation, keys, &mut findings, &mut caps);
-    let clock_set = reconciliation
-        .as_ref()
-        .map_or(Duration::ZERO, |both| both.clock_set);
-    let capsule = files
-        .capsule
-        .map(|bytes| read_capsule(bytes, keys, report, clock_set));
+    let capsule = read_capsule(files.capsule, keys, report, reconciliation.as_ref());
     check_signers(
         report,
         capsule.as_ref(),
@@ -141,7 +144,7 @@ pub fn judge(
             identity: files.identity,
             policy: files.policy.map(|policy| policy.bytes),
             allowed: &allowed,
-            changes: files.changes,
+            changes: changes.as_ref(),
             reconciliation: reconciliation.as_ref(),
         };
         statements.check(&mut findings, &mut caps);
@@ -174,17 +177,20 @@ pub fn judge(
         reconciliation,
         allowed,
         flows,
+        activity: log.activity.with_inside_tls(receipts),
+        held_back: HeldBack::of(changes.and_then(|changes| changes.document).as_ref()),
         findings: all,
     }
 }
 
 /// Checks the capsule against the receipts and the pinned keys of the boundary.
 fn read_capsule(
-    bytes: &[u8],
+    bytes: Option<&[u8]>,
     keys: &[VerifyingKey],
     report: &EvidenceReport,
-    clock_set: Duration,
-) -> CapsuleReport {
+    reconciliation: Option<&Reconciliation>,
+) -> Option<CapsuleReport> {
+    let clock_set = reconciliation.map_or(Duration::ZERO, |both| both.clock_set);
     let against = Against {
         keys,
         session: report.session.as_ref(),
@@ -192,7 +198,7 @@ fn read_capsule(
         last_time: &report.last_time,
         clock_set,
     };
-    check_capsule(bytes, CAPSULE_FILE, against)
+    bytes.map(|bytes| check_capsule(bytes, CAPSULE_FILE, against))
 }
 
 /// Collects the findings in all files. If one of the findings is an error, the grade is at most

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 #![deny(clippy::as_conversions, clippy::arithmetic_side_effects)]
 
+pub mod activity;
 pub mod attest;
 pub mod boundary;
 pub mod build;
@@ -16,21 +17,26 @@ mod display;
 pub mod flows;
 pub mod format;
 pub mod grade;
+mod headline;
+pub mod held_back;
 pub mod hint;
 pub mod html;
 pub mod identity;
 mod inline;
 mod joined;
+mod listing;
 pub mod model;
 mod names;
 mod policy_file;
 pub mod posture;
+pub mod reasons;
 pub mod reconcile;
 pub mod rendered;
 mod repeated;
 pub mod required;
 pub mod residual;
 pub mod rules;
+pub mod shown;
 mod statements;
 pub mod stream;
 pub mod summary;

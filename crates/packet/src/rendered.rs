@@ -8,9 +8,9 @@ use super::boundary::BoundaryReport;
 use super::format::boundary::BoundaryDocument;
 use super::model::Packet;
 use super::names::{REPORT_FILE, SUMMARY_FILE, VERIFIER_FILE};
-use super::summary::{self, Shown};
+use super::shown::Shown;
 use super::verifier_text::{self, About};
-use super::{html, rules};
+use super::{html, rules, summary};
 
 /// The version of this program, as in `boundary.json`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -68,6 +68,8 @@ pub fn render(source: &Source<'_>) -> Pages {
         boundary_document: boundary.boundary_document.as_ref().unwrap_or(&nothing),
         graded: &boundary.as_written,
         allowed: &boundary.allowed,
+        activity: &boundary.activity,
+        held_back: &boundary.held_back,
         packet_sha256,
     };
     let mut findings: Vec<Finding> = report.findings.clone();

@@ -27,6 +27,8 @@ mod changes;
 mod pipelock;
 mod run;
 
+pub(super) use changes::ReadChanges;
+
 /// Value of `PR_GET_SECCOMP` for a process with a filter.
 const SECCOMP_FILTER: u64 = 2;
 
@@ -47,7 +49,7 @@ pub(super) struct Statements<'a> {
     pub(super) policy: Option<&'a [u8]>,
     /// The hosts that the policy allows.
     pub(super) allowed: &'a Allowed,
-    pub(super) changes: Option<&'a [u8]>,
+    pub(super) changes: Option<&'a ReadChanges>,
     pub(super) reconciliation: Option<&'a Reconciliation>,
 }
 

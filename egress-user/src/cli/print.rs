@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 
 use audit_packet::denied::{Attempts, Denied, in_natural_order};
 use audit_packet::hint::{Block, Hint, Settings};
+use audit_packet::reasons;
 use egress_workspace::apply::Recovered;
 use egress_workspace::apply::judge::Reason;
 use egress_workspace::apply::model::{Change, ChangeOutcome};
@@ -272,32 +273,14 @@ pub fn recovered(one: &Recovered) -> String {
     )
 }
 
-/// Returns the text for the reason why a change was not applied.
+/// Returns the text for the reason why a change was not applied, as the pages show it. The run's journal and the packet
+/// use the same words.
 fn reason(reason: &Reason) -> String {
-    match reason {
-        Reason::ChangedMeanwhile => "a host process changed it during the run",
-        Reason::Configuration => "configuration that makes later code run",
-        Reason::Device => "device node",
-        Reason::Fifo => "named pipe",
-        Reason::GitDirectory => "not repository data",
-        Reason::GitIndex => {
-            "this git index cannot be parsed, or lists a path in a git directory or outside the workspace"
-        }
-        Reason::Github => ".github",
-        Reason::HeldBack => "a directory above or below it was not applied",
-        Reason::Io(error) => return visible(error),
-        Reason::LooksLikeGitDirectory => "it would make its directory a git repository",
-        Reason::NewGitDirectory => "new git directory that would hide a repository, or new file that names one",
-        Reason::NotPermitted => "the owner of the workspace is not permitted to do this",
-        Reason::OtherFileSystem => "another file system is mounted there",
-        Reason::PointsOutside => "the link points outside the workspace",
-        Reason::Protected => "protected",
-        Reason::Socket => "socket",
-        Reason::TooDeep => "too deep",
-        Reason::WholeRun => "no change of this run is applied",
-        Reason::WorkspaceItself => "permissions of the workspace directory itself",
-    }
-    .to_owned()
+    let reason = serde_json::to_value(reason).and_then(serde_json::from_value);
+    reason.map_or_else(
+        |error| error.to_string(),
+        |reason| visible(reasons::of_change(&reason)),
+    )
 }
 
 /// Returns the error and the hint if the command could not be executed.

@@ -8,6 +8,7 @@ mod format_vectors;
 #[cfg(target_os = "linux")]
 mod hostile_bytes;
 mod mutations;
+mod pages;
 mod recorder;
 mod reference_verifiers;
 mod report_page;

@@ -8,15 +8,17 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use audit_packet::activity::Activity;
 use audit_packet::build::{PacketInputs, build};
 use audit_packet::flows::FlowChain;
 use audit_packet::format::boundary::BoundaryDocument;
 use audit_packet::grade::{Grade, Graded};
+use audit_packet::held_back::HeldBack;
 use audit_packet::model::{
     BrowserProxyStatus, DnsUdpStatus, DockerSocketStatus, Packet, Posture as PacketPosture,
     Provider, RawSocketStatus, Run, ScannerConfig, WebSocketFrameScanning,
 };
-use audit_packet::summary::Shown;
+use audit_packet::shown::Shown;
 use audit_packet::{
     EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, POLICY_FILE, SUMMARY_FILE, VERIFIER_FILE, summary,
     verifier_text,
@@ -283,6 +285,8 @@ pub(crate) fn write_packet(directory: &Path, chain: &Chain) -> Packet {
         boundary_document: &BoundaryDocument::default(),
         graded: &graded,
         allowed: &Allowed::default(),
+        activity: &Activity::default(),
+        held_back: &HeldBack::default(),
         packet_sha256: "",
     });
     let text = verifier_text::render(report.verdict, &report, &report.findings, None, None);

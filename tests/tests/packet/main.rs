@@ -5,6 +5,7 @@ mod extra_files;
 mod grade;
 mod lies;
 mod mutations;
+mod report;
 mod second_verifier;
 mod timestamp;
 mod verify_schema;

@@ -54,7 +54,8 @@ fn what_is_never_applied() {
     assert_eq!(outcome(&run, "fine").0, "applied");
     assert_eq!(mode(&run.workdir), 0o755);
     assert!(
-        run.stderr.contains("not applied  .github (.github)"),
+        run.stderr
+            .contains("not applied  .github (GitHub runs files in .github)"),
         "{run}"
     );
     // Changes that were not applied are kept in the archive.

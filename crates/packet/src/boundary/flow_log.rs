@@ -5,6 +5,7 @@ use pipelock_receipts::findings::{Findings, Place};
 use pipelock_receipts::json::Node;
 use pipelock_receipts::report::EvidenceReport;
 
+use super::super::activity::Activity;
 use super::super::continuity::Continuity;
 use super::super::counted::Counted;
 use super::super::flows::{FlowReport, check_flows};
@@ -12,6 +13,7 @@ use super::super::format::Row;
 use super::super::format::boundary::BoundaryDocument;
 use super::super::grade::{Caps, Grade};
 use super::super::joined::Joined;
+use super::super::model::Packet;
 use super::super::names::FLOWS_FILE;
 use super::super::reconcile::Reconciler;
 use super::super::rules;
@@ -31,6 +33,8 @@ pub(super) struct FlowLog {
     pub(super) counted: Counted,
     /// The comparison of the rows with each other.
     pub(super) joined: Joined,
+    /// The traffic for the pages.
+    pub(super) activity: Activity,
 }
 
 impl FlowLog {
@@ -39,6 +43,7 @@ impl FlowLog {
     pub(super) fn read(
         files: &mut BoundaryFiles<'_>,
         boundary_document: Option<&BoundaryDocument>,
+        packet: Option<&Packet>,
         report: &EvidenceReport,
         findings: &mut Findings,
         caps: &mut Caps,
@@ -50,7 +55,7 @@ impl FlowLog {
         let log = Self::stream(
             files.flows.take(),
             stated,
-            boundary_document,
+            (boundary_document, packet),
             report,
             findings,
         );
@@ -66,7 +71,7 @@ impl FlowLog {
     fn stream(
         stream: Option<Result<Stream<'_>, String>>,
         stated: [Option<&str>; 2],
-        boundary_document: Option<&BoundaryDocument>,
+        (boundary_document, packet): (Option<&BoundaryDocument>, Option<&Packet>),
         report: &EvidenceReport,
         findings: &mut Findings,
     ) -> Self {
@@ -83,9 +88,15 @@ impl FlowLog {
             }
         };
         let nothing = BoundaryDocument::default();
-        let mut continuity = Continuity::new(boundary_document.unwrap_or(&nothing));
-        let (reconciler, counted, joined) =
-            (&mut done.reconciler, &mut done.counted, &mut done.joined);
+        let boundary_document = boundary_document.unwrap_or(&nothing);
+        let mut continuity = Continuity::new(boundary_document);
+        done.activity = Activity::new(boundary_document, packet);
+        let (reconciler, counted, joined, activity) = (
+            &mut done.reconciler,
+            &mut done.counted,
+            &mut done.joined,
+            &mut done.activity,
+        );
         let read = is_stated(&mut stream, &stated).and_then(|is_stated| {
             let visit = &mut |node: &Node<'_>| {
                 let row = Row::read(node);
@@ -93,6 +104,7 @@ impl FlowLog {
                 reconciler.see(&row);
                 counted.see(node, &row);
                 joined.see(&row);
+                activity.see(&row);
             };
             is_stated
                 .then(|| check_flows(&mut stream, visit))

@@ -9,6 +9,7 @@ mod answers;
 mod circumstances;
 mod disagreement;
 mod form;
+mod inside_tls;
 mod kernel;
 mod numbers;
 mod outcome;
@@ -352,7 +353,7 @@ fn intercepted(
 ) {
     let mut inside: BTreeMap<String, u64> = BTreeMap::new();
     receipts.actions.retain(|target, actions| {
-        if target.transport != "intercept" {
+        if target.transport != inside_tls::INTERCEPT {
             return true;
         }
         tally::some(&mut inside, target.host.clone(), actions.count());

@@ -16,7 +16,10 @@ impl Statements<'_> {
     /// Checks that `changes.json` exists if the command did not work on the workspace itself, and
     /// that `boundary.json` has the counts of its rows.
     pub(super) fn changes(self, findings: &mut Findings, caps: &mut Caps) {
-        let document = self.changes.map(|bytes| read(bytes, caps));
+        let document = self.changes.map(|changes| {
+            deviates(CHANGES_FILE, Some(changes.deviations.clone()), caps);
+            changes.document.as_ref()
+        });
         let workspace = &self.boundary_document.workspace;
         let (counts, document) = match (&workspace.changes, document) {
             (None, None) => return,
@@ -90,19 +93,32 @@ impl Statements<'_> {
     }
 }
 
-/// Reads the document, or returns `None` if it cannot be read. Parts that this version does not write cap the grade.
-fn read(bytes: &[u8], caps: &mut Caps) -> Option<ChangesDocument> {
-    let read = parse_bytes(bytes, MAX_DEPTH)
-        .map_err(|error| error.to_string())
-        .and_then(|node| {
-            let document: ChangesDocument = node.typed().map_err(|error| error.to_string())?;
-            let found = deviations(&document, &node, &[]);
-            Ok((document, found))
-        });
-    let (document, found) = match read {
-        Ok((document, found)) => (Some(document), found),
-        Err(error) => (None, vec![error]),
-    };
-    deviates(CHANGES_FILE, Some(found), caps);
-    document
+/// `changes.json`, and its parts that this version does not write.
+#[derive(Debug)]
+pub(in super::super) struct ReadChanges {
+    /// The document, if it can be read.
+    pub(in super::super) document: Option<ChangesDocument>,
+    deviations: Vec<String>,
+}
+
+impl ReadChanges {
+    pub(in super::super) fn read(bytes: &[u8]) -> Self {
+        let read = parse_bytes(bytes, MAX_DEPTH)
+            .map_err(|error| error.to_string())
+            .and_then(|node| {
+                let document: ChangesDocument = node.typed().map_err(|error| error.to_string())?;
+                let found = deviations(&document, &node, &[]);
+                Ok((document, found))
+            });
+        match read {
+            Ok((document, deviations)) => Self {
+                document: Some(document),
+                deviations,
+            },
+            Err(error) => Self {
+                document: None,
+                deviations: vec![error],
+            },
+        }
+    }
 }

@@ -1,0 +1,560 @@
+//! Collects from the flow log what the pages show about traffic: which program used which destination, when, and with
+//! how many bytes. The writer of a packet and its verifier use the same code.
+//!
+//! Only the destinations that the pages list are kept separately, and every other list has a limit. The memory that
+//! this takes therefore does not depend on the length of the log.
+use std::collections::{BTreeMap, BTreeSet};
+
+use egress_policy::natural;
+use pipelock_receipts::findings::visible;
+
+use super::denied::Denied;
+use super::format::boundary::BoundaryDocument;
+use super::format::rows::RelayRow;
+use super::format::{MediatorVerdict, Row, Tried};
+use super::joined::nanos;
+use super::listing::{LISTED, allowed_in_order, in_order, place};
+use super::model::Packet;
+use super::reconcile::Receipts;
+
+/// Number of equal parts of the run in a time line.
+pub(super) const PARTS: u32 = 96;
+/// Name of programs, or of a request, that are counted together because there are too many of them.
+pub(super) const OTHERS: &str = "(others)";
+/// Number of programs, and of programs of one destination.
+const PROGRAMS: usize = 40;
+/// Number of executables and of process ids of one program.
+const EXECUTABLES: usize = 4;
+const PROCESSES: usize = 64;
+/// Number of different requests.
+const REQUESTS: usize = 1_000;
+const MAX_CHARACTERS: usize = 300;
+
+/// Attempts, their bytes, and their times.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Traffic {
+    pub(super) count: u64,
+    /// Bytes from the command, including the heads of requests.
+    pub(super) sent: u64,
+    /// Bytes to the command.
+    pub(super) received: u64,
+    /// First and last time, Unix ns.
+    pub(super) times: Option<(i128, i128)>,
+    /// One bit for each part of the run in which there was traffic. The lowest bit is the first part.
+    pub(super) parts: u128,
+}
+
+impl Traffic {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.count = self.count.saturating_add(other.count);
+        self.sent = self.sent.saturating_add(other.sent);
+        self.received = self.received.saturating_add(other.received);
+        self.parts |= other.parts;
+        self.times = match (self.times, other.times) {
+            (Some(one), Some(two)) => Some((one.0.min(two.0), one.1.max(two.1))),
+            (one, two) => one.or(two),
+        };
+    }
+}
+
+/// The traffic between a program and a destination, by result.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Talk {
+    pub(super) allowed: Traffic,
+    /// Denied attempts, and answers that look like denials.
+    pub(super) denied: Traffic,
+}
+
+impl Talk {
+    pub(super) fn add(&mut self, other: &Self) {
+        self.allowed.add(&other.allowed);
+        self.denied.add(&other.denied);
+    }
+
+    /// Returns the number of all attempts.
+    pub(super) fn count(&self) -> u64 {
+        self.allowed.count.saturating_add(self.denied.count)
+    }
+
+    /// Returns the bytes that the command sent.
+    pub(super) fn sent(&self) -> u64 {
+        self.allowed.sent.saturating_add(self.denied.sent)
+    }
+
+    fn of(traffic: Traffic, is_denied: bool) -> Self {
+        let mut talk = Self::default();
+        *(if is_denied {
+            &mut talk.denied
+        } else {
+            &mut talk.allowed
+        }) = traffic;
+        talk
+    }
+}
+
+/// The programs that used a destination, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Destination(pub(super) BTreeMap<String, Talk>);
+
+impl Destination {
+    pub(super) fn talk(&self) -> Talk {
+        self.0.values().fold(Talk::default(), |mut sum, talk| {
+            sum.add(talk);
+            sum
+        })
+    }
+}
+
+/// A program, by the name of its processes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Program {
+    pub(super) executables: BTreeSet<String>,
+    /// Process ids, up to a limit.
+    pub(super) processes: BTreeSet<u64>,
+    pub(super) talk: Talk,
+}
+
+impl Program {
+    /// Whether there may be more processes than the listed ones.
+    pub(super) fn is_cut(&self) -> bool {
+        self.processes.len() >= PROCESSES
+    }
+}
+
+/// Equal requests that could be read.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Request {
+    /// Method and URL.
+    pub(super) target: String,
+    /// Whether the request was inside TLS that the mediator opened. Only the mediator reports such a request.
+    pub(super) is_inside_tls: bool,
+}
+
+/// The traffic of a run, as the pages show it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Activity {
+    /// Start and end of the run, Unix ns.
+    pub(super) span: Option<(i128, i128)>,
+    pub(super) destinations: BTreeMap<String, Destination>,
+    /// Traffic of all destinations that are not kept separately.
+    pub(super) others: Talk,
+    pub(super) programs: BTreeMap<String, Program>,
+    pub(super) requests: BTreeMap<Request, Talk>,
+    /// Number of requests that are not in `requests`.
+    pub(super) more_requests: u64,
+}
+
+/// The caller of an attempt.
+#[derive(Clone, Copy, Default)]
+struct Caller<'r> {
+    process: &'r str,
+    executable: Option<&'r str>,
+    pid: Option<u64>,
+}
+
+impl Request {
+    /// Returns the kind of connection in which the request could be read.
+    pub(super) const fn read_in(&self) -> &'static str {
+        if self.is_inside_tls {
+            "opened TLS"
+        } else {
+            "plain HTTP"
+        }
+    }
+}
+
+impl Activity {
+    /// Returns the requests that sent the most bytes, and the number of all other requests.
+    pub(super) fn requests_in_order(&self, most: usize) -> (Vec<(&Request, &Talk)>, u64) {
+        let mut requests: Vec<(&Request, &Talk)> = self.requests.iter().collect();
+        requests.sort_by(|(a, a_talk), (b, b_talk)| {
+            let by_bytes = b_talk.sent().cmp(&a_talk.sent());
+            by_bytes.then_with(|| natural::compare(&a.target, &b.target))
+        });
+        let rest = requests.iter().skip(most);
+        let rest = rest.fold(self.more_requests, |sum, (_, talk)| {
+            sum.saturating_add(talk.count())
+        });
+        requests.truncate(most);
+        (requests, rest)
+    }
+
+    /// Returns a record without traffic. It keeps the destinations that the pages list separately.
+    pub fn new(boundary_document: &BoundaryDocument, packet: Option<&Packet>) -> Self {
+        let denied = in_order(&boundary_document.denied).into_iter();
+        let denied = denied.take(LISTED).map(|row| row.attempt.target());
+        let allowed = allowed_in_order(boundary_document).into_iter();
+        let allowed = allowed.take(LISTED).map(|row| place(&row.host, row.port));
+        let run = packet.map(|packet| &packet.run);
+        let span = run.and_then(|run| {
+            let start = nanos(&run.started_at)?;
+            let end = nanos(run.completed_at.as_deref()?)?;
+            (start < end).then_some((start, end))
+        });
+        Self {
+            span,
+            destinations: denied
+                .chain(allowed)
+                .map(|target| (target, Destination::default()))
+                .collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Counts a row of the flow log.
+    pub fn see(&mut self, row: &Row) {
+        let single = |ts: &str| nanos(ts).map(|at| (at, at));
+        match row {
+            Row::Relay(row) => self.relay(row),
+            Row::Kernel(one) => {
+                let caller = Caller {
+                    process: &one.process,
+                    executable: one.exe.as_deref(),
+                    pid: Some(one.pid),
+                };
+                self.attempt(row.attempts(), caller, || single(&one.ts));
+            }
+            Row::Unix(one) => {
+                let caller = Caller {
+                    process: &one.process,
+                    executable: one.exe.as_deref(),
+                    pid: Some(one.pid),
+                };
+                self.attempt(row.attempts(), caller, || single(&one.ts));
+            }
+            Row::KernelRepeats(one) => {
+                let caller = Caller {
+                    process: &one.process,
+                    ..Caller::default()
+                };
+                self.attempt(row.attempts(), caller, || {
+                    nanos(&one.first).zip(nanos(&one.last))
+                });
+            }
+            Row::UnixRepeats(one) => {
+                let caller = Caller {
+                    process: &one.process,
+                    ..Caller::default()
+                };
+                self.attempt(row.attempts(), caller, || {
+                    nanos(&one.first).zip(nanos(&one.last))
+                });
+            }
+            Row::KernelMediatorDenied(row) if row.verdict == MediatorVerdict::Denied => {
+                let traffic = self.traffic(1, single(&row.ts));
+                let name = target(&row.dst, row.port, &row.protocol);
+                self.count(&[&name], Caller::default(), traffic, true);
+            }
+            Row::KernelMediatorDeniedRepeats(row) if row.verdict == MediatorVerdict::Denied => {
+                let times = nanos(&row.first).zip(nanos(&row.last));
+                let traffic = self.traffic(row.count.saturating_sub(1), times);
+                let name = target(&row.dst, row.port, &row.protocol);
+                self.count(&[&name], Caller::default(), traffic, true);
+            }
+            Row::KernelMediatorDenied(_)
+            | Row::KernelMediatorDeniedRepeats(_)
+            | Row::DnsAnswer(_)
+            | Row::KernelClose(_)
+            | Row::KernelCloseTotal(_)
+            | Row::KernelMediator(_)
+            | Row::KernelMediatorTotal(_)
+            | Row::Resolver(_)
+            | Row::Supervisor(_)
+            | Row::End(_)
+            | Row::Unknown(_) => {}
+        }
+    }
+
+    /// Adds the requests inside TLS that the mediator signed.
+    pub(super) fn with_inside_tls(mut self, receipts: &Receipts) -> Self {
+        for (target, allowed, denied) in receipts.inside_tls() {
+            for (count, is_denied) in [(allowed, false), (denied, true)] {
+                let traffic = Traffic {
+                    count,
+                    ..Traffic::default()
+                };
+                self.request(&target, true, Talk::of(traffic, is_denied));
+            }
+        }
+        self
+    }
+
+    fn relay(&mut self, row: &RelayRow) {
+        let is_denied = row.denial().is_some();
+        if !is_denied && !row.went_through() {
+            return;
+        }
+        let end = nanos(&row.ts);
+        let duration = i128::from(row.duration_us).saturating_mul(1_000);
+        let times = end.map(|end| (end.saturating_sub(duration), end));
+        let traffic = Traffic {
+            sent: row.bytes_up.saturating_add(row.head_bytes),
+            received: row.bytes_down,
+            ..self.traffic(1, times)
+        };
+        let address = row.orig_dst.map(|dst| dst.ip().to_string());
+        let host = row
+            .host
+            .as_deref()
+            .or(address.as_deref())
+            .unwrap_or_default();
+        let caller = Caller {
+            process: &row.process,
+            executable: row.exe.as_deref(),
+            pid: row.pid.map(u64::from),
+        };
+        let port = row.port.unwrap_or_default();
+        let name = if is_denied {
+            target(host, port, &row.protocol)
+        } else {
+            place(host, port)
+        };
+        self.count(&[&name], caller, traffic, is_denied);
+        if let Some(target) = row.target.as_deref()
+            && !target.starts_with("CONNECT ")
+        {
+            self.request(target, false, Talk::of(traffic, is_denied));
+        }
+    }
+
+    fn attempt(
+        &mut self,
+        attempts: Option<Tried<'_>>,
+        caller: Caller<'_>,
+        times: impl FnOnce() -> Option<(i128, i128)>,
+    ) {
+        let Some(tried) = attempts else {
+            return;
+        };
+        if !matches!(tried.verdict, "denied" | "would_deny" | "unreachable") {
+            return;
+        }
+        let traffic = self.traffic(tried.count, times());
+        let of = |place: &str| target(place, tried.port, tried.protocol);
+        let unspecified = matches!(tried.place, "::" | "0.0.0.0");
+        let address = of(if unspecified { "" } else { tried.place });
+        let name = tried.name.map(of);
+        // The address may have got its name later.
+        let places = [name.as_deref().unwrap_or(&address), &address];
+        self.count(&places, caller, traffic, true);
+    }
+
+    /// Returns traffic without bytes.
+    fn traffic(&self, count: u64, times: Option<(i128, i128)>) -> Traffic {
+        Traffic {
+            count,
+            times,
+            parts: times.map_or(0, |(first, last)| self.parts(first, last)),
+            ..Traffic::default()
+        }
+    }
+
+    /// Returns the bits of the parts of the run between two times.
+    fn parts(&self, first: i128, last: i128) -> u128 {
+        let Some((start, end)) = self.span else {
+            return 0;
+        };
+        let part = |at: i128| {
+            let passed = at.saturating_sub(start).saturating_mul(i128::from(PARTS));
+            let part = passed.checked_div(end.saturating_sub(start)).unwrap_or(0);
+            u32::try_from(part.clamp(0, i128::from(PARTS.saturating_sub(1)))).unwrap_or(0)
+        };
+        let (first, last) = (part(first), part(last));
+        let up_to = u128::MAX
+            .checked_shr(127_u32.saturating_sub(last))
+            .unwrap_or(0);
+        up_to & u128::MAX.checked_shl(first).unwrap_or(0)
+    }
+
+    /// Counts traffic with the first of `places` that is kept separately.
+    fn count(&mut self, places: &[&str], caller: Caller<'_>, traffic: Traffic, is_denied: bool) {
+        let talk = Talk::of(traffic, is_denied);
+        let process = short(caller.process);
+        let known = places
+            .iter()
+            .find(|place| self.destinations.contains_key(**place));
+        match known.and_then(|place| self.destinations.get_mut(*place)) {
+            Some(destination) => entry(&mut destination.0, &process).add(&talk),
+            None => self.others.add(&talk),
+        }
+        let program = entry(&mut self.programs, &process);
+        program.talk.add(&talk);
+        if let Some(executable) = caller.executable
+            && program.executables.len() < EXECUTABLES
+        {
+            program.executables.insert(short(executable));
+        }
+        if let Some(pid) = caller.pid
+            && program.processes.len() < PROCESSES
+        {
+            program.processes.insert(pid);
+        }
+    }
+
+    fn request(&mut self, target: &str, is_inside_tls: bool, talk: Talk) {
+        if talk.count() == 0 {
+            return;
+        }
+        let request = Request {
+            target: short(target),
+            is_inside_tls,
+        };
+        if self.requests.len() < REQUESTS || self.requests.contains_key(&request) {
+            self.requests.entry(request).or_default().add(&talk);
+        } else {
+            self.more_requests = self.more_requests.saturating_add(talk.count());
+        }
+    }
+}
+
+/// Returns the entry of a program, or the entry of all programs after the first ones.
+fn entry<'m, T: Default>(programs: &'m mut BTreeMap<String, T>, process: &str) -> &'m mut T {
+    let is_kept = programs.len() < PROGRAMS || programs.contains_key(process);
+    let name = if is_kept { process } else { OTHERS };
+    programs.entry(name.to_owned()).or_default()
+}
+
+/// Returns a destination in the form of [`Denied::target`].
+fn target(host: &str, port: u16, protocol: &str) -> String {
+    let denied = Denied {
+        destination: host.to_owned(),
+        port,
+        protocol: protocol.to_owned(),
+        ..Denied::default()
+    };
+    denied.target()
+}
+
+fn short(text: &str) -> String {
+    visible(text).chars().take(MAX_CHARACTERS).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::format::boundary::{AllowedRow, DeniedRow};
+    use super::super::format::rows::{AttemptRow, RepeatsRow};
+    use super::super::format::words::{RelayVerdict, Transport};
+    use super::*;
+
+    fn activity() -> Activity {
+        let document = BoundaryDocument {
+            allowed: vec![AllowedRow {
+                host: "a.test".into(),
+                port: 80,
+                count: 1,
+            }],
+            denied: vec![DeniedRow {
+                count: 3,
+                attempt: Denied {
+                    destination: String::from("192.0.2.1"),
+                    port: 53,
+                    ..Denied::default()
+                },
+            }],
+            ..BoundaryDocument::default()
+        };
+        let second = |second: i128| second.saturating_mul(1_000_000_000);
+        Activity {
+            span: Some((0, second(96))),
+            ..Activity::new(&document, None)
+        }
+    }
+
+    fn request(host: &str, second: u64, process: &str) -> Row {
+        Row::Relay(Box::new(RelayRow {
+            ts: format!("1970-01-01T00:00:{second:02}Z").into(),
+            host: Some(host.into()),
+            port: Some(80),
+            transport: Some(Transport::Forward),
+            target: Some(format!("GET http://{host}/{process}").into()),
+            verdict: RelayVerdict::Forwarded,
+            bytes_up: 5,
+            head_bytes: 7,
+            bytes_down: 11,
+            duration_us: 2_000_000,
+            process: process.to_owned(),
+            pid: Some(4),
+            ..RelayRow::default()
+        }))
+    }
+
+    #[test]
+    fn traffic_is_counted_with_its_program_and_time() {
+        let mut activity = activity();
+        activity.see(&request("a.test", 10, "curl"));
+        activity.see(&request("a.test", 20, "wget"));
+        activity.see(&request("other.test", 30, "curl"));
+        let attempt = AttemptRow {
+            ts: "1970-01-01T00:00:40Z".into(),
+            verdict: "denied".into(),
+            protocol: "udp".into(),
+            dst: "192.0.2.1".into(),
+            // The address got its name later than its first attempt.
+            name: Some("later.test".into()),
+            port: 53,
+            process: String::from("dig"),
+            pid: 9,
+            ..AttemptRow::default()
+        };
+        activity.see(&Row::Kernel(attempt.clone()));
+        activity.see(&Row::KernelRepeats(RepeatsRow {
+            verdict: attempt.verdict.clone(),
+            protocol: attempt.protocol.clone(),
+            dst: attempt.dst.clone(),
+            port: 53,
+            process: attempt.process.clone(),
+            count: 3,
+            first: attempt.ts.clone(),
+            last: "1970-01-01T00:00:42Z".into(),
+            ..RepeatsRow::default()
+        }));
+        let allowed = activity.destinations["a.test:80"].talk().allowed;
+        let second = |second: i128| second.saturating_mul(1_000_000_000);
+        assert_eq!(
+            allowed,
+            Traffic {
+                count: 2,
+                sent: 24,
+                received: 22,
+                times: Some((second(8), second(20))),
+                parts: 0b111 << 8 | 0b111 << 18,
+            }
+        );
+        let denied = activity.destinations["192.0.2.1:53"].talk().denied;
+        assert_eq!((denied.count, denied.parts), (3, 0b111 << 40));
+        assert_eq!(activity.others.allowed.count, 1);
+        assert_eq!(activity.programs["curl"].talk.allowed.count, 2);
+        assert_eq!(activity.programs["dig"].processes, BTreeSet::from([9]));
+        let (requests, rest) = activity.requests_in_order(2);
+        let targets: Vec<&str> = requests
+            .iter()
+            .map(|(one, _)| one.target.as_str())
+            .collect();
+        assert_eq!(
+            targets,
+            ["GET http://a.test/curl", "GET http://a.test/wget"]
+        );
+        assert_eq!(rest, 1);
+    }
+
+    #[test]
+    fn many_names_take_no_more_memory() {
+        let mut activity = activity();
+        for number in 0..5_000 {
+            let name = format!("{number}.{}", "x".repeat(1_000));
+            activity.see(&request(&name, 1, &name));
+            activity.see(&request("a.test", 1, &name));
+        }
+        assert_eq!(activity.destinations.len(), 2);
+        assert_eq!(activity.destinations["a.test:80"].0.len(), PROGRAMS + 1);
+        assert_eq!(activity.programs.len(), PROGRAMS + 1);
+        assert_eq!(activity.requests.len(), REQUESTS);
+        assert_eq!(activity.more_requests, 10_000 - 1_000);
+        let longest = activity.programs.keys().map(String::len).max();
+        assert_eq!(longest, Some(MAX_CHARACTERS));
+        assert_eq!(
+            activity.programs[OTHERS].talk.allowed.count,
+            2 * (5_000 - 40)
+        );
+    }
+}
