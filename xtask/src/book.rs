@@ -1,5 +1,6 @@
 //! Checks the book, as a part of `lint`: `docs/` builds, its summary names every page once, and every link in a
-//! Markdown file of the project leads to a file and a heading that exist.
+//! Markdown file of the project leads to a file and a heading that exist. The workflow in the README is the one that the
+//! tests run.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -10,10 +11,13 @@ use pulldown_cmark::{Event, Options, Parser, Tag, TagEnd};
 use crate::layout::Layout;
 use crate::program::{on_path_or_installed, output, program, run as run_program};
 
-/// Checks the links, then builds the book into `target/book`.
+/// The workflow that the README shows and the tests run.
+const WORKFLOW: &str = "examples/github/agent.yml";
+
+/// Checks the links and the workflow in the README, then builds the book into `target/book`.
 ///
-/// # Errors
-/// Fails if the target of a link does not exist, if the summary lacks a page or names it twice, or if mdBook fails.
+/// Fails if the target of a link does not exist, if the summary lacks a page or names it twice, if the README shows another
+/// workflow than the tests run, or if mdBook fails.
 pub(crate) fn run(layout: &Layout) -> Result<()> {
     let listed = output(
         program("git")
@@ -35,6 +39,14 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
         }
     }
     wrong.extend(summary(&pages)?);
+    let read = |path: &str| {
+        fs::read_to_string(layout.root.join(path)).with_context(|| format!("cannot read {path}"))
+    };
+    if !shows_workflow(&read("README.md")?, &read(WORKFLOW)?) {
+        wrong.push(format!(
+            "README.md: no block is equal to {WORKFLOW} after its first line"
+        ));
+    }
     if !wrong.is_empty() {
         bail!("{}", wrong.join("\n"));
     }
@@ -155,6 +167,17 @@ fn summary(pages: &BTreeMap<PathBuf, Page>) -> Result<Vec<String>> {
     Ok(wrong.collect())
 }
 
+/// Returns whether a block of YAML on the page is the workflow without its first line. The page has placeholders in the
+/// place of zero commits.
+fn shows_workflow(page: &str, workflow: &str) -> bool {
+    let (_, workflow) = workflow.split_once('\n').unwrap_or_default();
+    let workflow = workflow.replace(&format!("@{}", "0".repeat(40)), "@COMMIT");
+    let blocks = page.split("```yaml\n").skip(1);
+    blocks
+        .filter_map(|block| Some(block.split_once("```")?.0))
+        .any(|block| block == workflow && !block.is_empty())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,5 +198,22 @@ mod tests {
         assert_eq!(joined(from, "../packet.md"), Path::new("docs/packet.md"));
         assert_eq!(joined(from, "./rows.md"), Path::new("docs/format/rows.md"));
         assert_eq!(joined(from, "../../README.md"), Path::new("README.md"));
+    }
+
+    #[test]
+    fn the_page_shows_the_workflow_or_another() {
+        let zeros = "0".repeat(40);
+        let workflow = format!("# comment\nname: a\nuses: b@{zeros}\n");
+        let page = |block: &str| format!("text\n```yaml\nx: 1\n```\n```yaml\n{block}```\n");
+        assert!(shows_workflow(
+            &page("name: a\nuses: b@COMMIT\n"),
+            &workflow
+        ));
+        assert!(!shows_workflow(
+            &page("name: a\nuses: c@COMMIT\n"),
+            &workflow
+        ));
+        assert!(!shows_workflow("no block", &workflow));
+        assert!(!shows_workflow(&page(""), ""));
     }
 }

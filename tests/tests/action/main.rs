@@ -6,6 +6,7 @@
     reason = "a test whose files cannot be made has failed"
 )]
 
+mod agent;
 mod examples;
 mod failures;
 mod hygiene;
