@@ -10,6 +10,7 @@ use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
 
 use super::activity::Activity;
 use super::attest::AttestationReport;
+use super::changes_file::ReadChanges;
 use super::flows::FlowReport;
 use super::format::boundary::BoundaryDocument;
 use super::grade::{Caps, Grade, Graded, Pins};
@@ -18,7 +19,7 @@ use super::model::Packet;
 use super::names::{BOUNDARY_FILE, CAPSULE_FILE};
 use super::reconcile::{Circumstances, Receipts, Reconciliation};
 use super::rules;
-use super::statements::{ReadChanges, Statements};
+use super::statements::Statements;
 
 mod attested;
 mod files;

@@ -11,6 +11,7 @@ use pipelock_receipts::json::{MAX_DEPTH, parse_bytes};
 use sha2::{Digest, Sha256};
 
 use super::attest::Predicate;
+use super::changes_file::ReadChanges;
 use super::counted::Counted;
 use super::format::boundary::{BoundaryDocument, Probe, ProbeCounts, ProbeOutcome};
 use super::format::deviations;
@@ -26,8 +27,6 @@ use super::{as_stated, repeated, required, rules};
 mod changes;
 mod pipelock;
 mod run;
-
-pub(super) use changes::ReadChanges;
 
 /// Value of `PR_GET_SECCOMP` for a process with a filter.
 const SECCOMP_FILTER: u64 = 2;

@@ -1,13 +1,9 @@
 //! Compares `changes.json` with `boundary.json` and the archive of changes.
 use pipelock_receipts::findings::Findings;
-use pipelock_receipts::json::{MAX_DEPTH, parse_bytes};
 
 use super::super::as_stated;
 use super::super::format::boundary::ChangeCounts;
-use super::super::format::changes::{
-    Change, ChangeOutcome, ChangesDocument, EntryKind, WhatChanged,
-};
-use super::super::format::deviations;
+use super::super::format::changes::{Change, ChangeOutcome, EntryKind, WhatChanged};
 use super::super::grade::Caps;
 use super::super::names::{BOUNDARY_FILE, CHANGES_ARCHIVE, CHANGES_FILE};
 use super::{Statements, deviates, differs};
@@ -89,36 +85,6 @@ impl Statements<'_> {
             };
             let expected = format!("{archive} of the changes that were not applied");
             differs(findings, CHANGES_ARCHIVE, &expected, found);
-        }
-    }
-}
-
-/// `changes.json`, and its parts that this version does not write.
-#[derive(Debug)]
-pub(in super::super) struct ReadChanges {
-    /// The document, if it can be read.
-    pub(in super::super) document: Option<ChangesDocument>,
-    deviations: Vec<String>,
-}
-
-impl ReadChanges {
-    pub(in super::super) fn read(bytes: &[u8]) -> Self {
-        let read = parse_bytes(bytes, MAX_DEPTH)
-            .map_err(|error| error.to_string())
-            .and_then(|node| {
-                let document: ChangesDocument = node.typed().map_err(|error| error.to_string())?;
-                let found = deviations(&document, &node, &[]);
-                Ok((document, found))
-            });
-        match read {
-            Ok((document, deviations)) => Self {
-                document: Some(document),
-                deviations,
-            },
-            Err(error) => Self {
-                document: None,
-                deviations: vec![error],
-            },
         }
     }
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use anyhow::{bail, ensure};
 
 use super::options::{self, Passed};
+use super::words::one_of;
 use crate::run::plan::Mode;
 
 /// Prefix of the environment variables in which action.yml passes the inputs.
@@ -116,24 +117,6 @@ impl Inputs {
 /// Returns the name of the environment variable that holds an input.
 pub(super) fn variable(input: &str) -> String {
     format!("{PREFIX}{}", input.to_uppercase().replace('-', "_"))
-}
-
-/// Returns the value of an input that has a fixed set of values.
-///
-/// # Errors
-/// When the value is not in `accepted`.
-pub(super) fn one_of(
-    get: impl Fn(&str) -> String,
-    name: &str,
-    accepted: &[&str],
-) -> anyhow::Result<String> {
-    let value = get(name);
-    ensure!(
-        accepted.contains(&value.as_str()),
-        "input {name} is {value:?}; use one of {}",
-        accepted.join(", ")
-    );
-    Ok(value)
 }
 
 fn timeout(text: &str) -> anyhow::Result<Option<u64>> {

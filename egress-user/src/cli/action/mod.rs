@@ -10,6 +10,7 @@ mod outputs;
 mod result;
 mod start;
 mod verify;
+mod words;
 
 use std::env;
 use std::io::Write;

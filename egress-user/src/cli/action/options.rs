@@ -4,7 +4,7 @@
 use anyhow::bail;
 use clap::Args;
 
-use super::inputs::one_of;
+use super::words::one_of;
 use crate::cli::run::RunArgs;
 
 /// The form of an input.

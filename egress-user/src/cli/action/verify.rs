@@ -6,6 +6,7 @@ use pipelock_receipts::report::EvidenceVerdict;
 
 use super::inputs;
 use super::outputs::Files;
+use super::words::one_of;
 use crate::cli::exit;
 use crate::cli::verify::{VerifyArgs, VerifyOutcome, status, verify};
 
@@ -42,7 +43,7 @@ pub(super) fn run(
         "input boundary-keys is empty, so anybody may have signed the measurements; set it to the public key that \
          you expect, or set require-grade to unpinned to accept any signer"
     );
-    let allow_prefix = inputs::one_of(get, "allow-unproven-end", &["true", "false"])? == "true";
+    let allow_prefix = one_of(get, "allow-unproven-end", &["true", "false"])? == "true";
     let args = VerifyArgs {
         path: get("packet-path").into(),
         keys,
@@ -76,7 +77,7 @@ fn expected(
             Err(error) => bail!("input expect has the line {line:?}: {error}"),
         }
     }
-    if inputs::one_of(get, "same-run", &["true", "false"])? == "true" {
+    if one_of(get, "same-run", &["true", "false"])? == "true" {
         for (key, name) in [
             ("repository", "GITHUB_REPOSITORY"),
             ("commit", "GITHUB_SHA"),
