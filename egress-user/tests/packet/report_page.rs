@@ -2,7 +2,6 @@
 //! markup.
 #![expect(
     clippy::panic,
-    clippy::unwrap_used,
     reason = "a page that cannot be read has failed the test"
 )]
 use std::collections::BTreeSet;
