@@ -38,6 +38,7 @@ mod show;
 mod stamp;
 
 pub use args::VerifyArgs;
+pub(super) use args::duration;
 pub use outcome::{Subject, VerifyError, VerifyOutcome};
 
 /// Verifies, prints the outcome, and returns the exit status.

@@ -67,6 +67,8 @@ fn inputs_reach_the_run() {
         ("ALLOW_UNIX", "/run/docker.sock"),
         // The run could reach the container engine through this socket, so the probe of the engine finds it open.
         ("ACCEPT_RISK", "docker_socket"),
+        ("BIND", "ticket=7\nteam=builds"),
+        ("NONCE", "0123456789abcdef0123456789abcdef"),
         ("PROTECT", "kept"),
         ("ALLOW_CHANGE", "AGENTS.md"),
         ("ENV_DROP", "FOR_THE_SCRIPT"),
@@ -97,6 +99,9 @@ fn inputs_reach_the_run() {
     ] {
         assert_eq!(limits[name]["most"], most, "{name}: {limits}");
     }
+    let identity = document(&runner, "identity.json");
+    assert_eq!(identity["bind"], json!({"team": "builds", "ticket": "7"}));
+    assert_eq!(identity["nonce"], "0123456789abcdef0123456789abcdef");
     let dropped = after["environment"]["dropped"].as_array().unwrap();
     assert!(dropped.contains(&json!("FOR_THE_SCRIPT")), "{dropped:?}");
     for (path, wanted) in [("AGENTS.md", "applied"), ("kept/file", "refused")] {

@@ -19,11 +19,12 @@ enum Form {
 }
 
 /// The inputs. The option of each one is its name after two dashes.
-const INPUTS: [(&str, Form); 17] = [
+const INPUTS: [(&str, Form); 19] = [
     ("accept-risk", Form::Lines),
     ("allow-change", Form::Lines),
     ("allow-port", Form::Lines),
     ("allow-unix", Form::Lines),
+    ("bind", Form::Lines),
     ("cache", Form::Value),
     ("env-drop", Form::Lines),
     ("env-pass", Form::Lines),
@@ -33,6 +34,7 @@ const INPUTS: [(&str, Form); 17] = [
     ("max-processes", Form::Value),
     ("max-scratch", Form::Value),
     ("no-home-tools", Form::Switch),
+    ("nonce", Form::Value),
     ("plain-http", Form::Value),
     ("protect", Form::Lines),
     ("require-strict", Form::Switch),

@@ -8,7 +8,7 @@ use super::inputs;
 use super::outputs::Files;
 use super::words::one_of;
 use crate::cli::exit;
-use crate::cli::verify::{VerifyArgs, VerifyOutcome, status, verify};
+use crate::cli::verify::{VerifyArgs, VerifyOutcome, duration, status, verify};
 
 /// Grades that do not depend on the key of the measurements. A step that requires only one of these grades needs no
 /// key.
@@ -25,7 +25,7 @@ pub(super) struct Verified {
 /// Checks the packet that the inputs name.
 ///
 /// # Errors
-/// When an input is invalid, or a file that it names cannot be read.
+/// Fails if an input is invalid, or if a file that the input names cannot be read.
 pub(super) fn run(
     variable: impl Fn(&str) -> Option<String>,
     files: &Files,
@@ -51,6 +51,8 @@ pub(super) fn run(
         require_grade: Some(required),
         allow_prefix,
         expect: expected(get, &variable)?,
+        nonce: optional(get, "nonce", identity::nonce)?,
+        max_age: optional(get, "max-age", duration)?,
         timestamp_ca: inputs::paths(&get("timestamp-ca")),
         ..VerifyArgs::default()
     };
@@ -94,6 +96,23 @@ fn expected(
         }
     }
     Ok(pairs)
+}
+
+/// Parses an input that may be empty.
+fn optional<T>(
+    get: impl Fn(&str) -> String,
+    name: &str,
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> anyhow::Result<Option<T>> {
+    let value = get(name);
+    let value = value.trim();
+    if value.is_empty() {
+        return Ok(None);
+    }
+    match parse(value) {
+        Ok(parsed) => Ok(Some(parsed)),
+        Err(error) => bail!("input {name} is {value:?}: {error}"),
+    }
 }
 
 /// Splits a text into lines, without the empty ones.
@@ -187,6 +206,13 @@ mod tests {
             ("GITHUB_RUN_ID", "GITHUB_RUN_ID is not set"),
         ] {
             let refused = refused(&[(name, "")]);
+            assert!(refused.contains(named), "{name}: {refused}");
+        }
+        for (name, value, named) in [
+            ("INPUT_NONCE", "no hex", "input nonce is \"no hex\""),
+            ("INPUT_MAX_AGE", "5", "input max-age is \"5\""),
+        ] {
+            let refused = refused(&[(name, value)]);
             assert!(refused.contains(named), "{name}: {refused}");
         }
         let observed = refused(&[

@@ -82,7 +82,7 @@ pub struct VerifyArgs {
 ///
 /// # Errors
 /// Fails if the number or the unit is missing or invalid. The error text names the accepted form.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(in super::super) fn duration(text: &str) -> Result<Duration, String> {
     let accepted = || String::from("use a number and a unit, such as 90s, 15m, 24h, or 7d");
     let unit = text.chars().next_back().ok_or_else(accepted)?;
     let seconds = match unit {
