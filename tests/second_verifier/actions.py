@@ -17,6 +17,8 @@ ENDINGS = ("denied", "denied_later", "not_reached", "not_answered", "cut", "cut_
 MOST_SIZES = 4096
 CLOSE_FRAME = 131
 MAX_SUM = 2**64 - 1
+NOT_REACHED = {"dial_failed": (502,), "upstream_dial_failed": (502, 1011), "ssrf_dns_rebind": (403, 1008)}
+FAILED = {**NOT_REACHED, "fetch_failed": (400, 502)}
 FRAME_LAYERS = frozenset({"ws_protocol", "dlp", "response_scan"})
 
 
@@ -39,6 +41,7 @@ class Group:
     reasons: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
     statuses_cut: Counter[int] = field(default_factory=Counter)
+    statuses_failed: Counter[int] = field(default_factory=Counter)
     without_status: int = 0
     given_up: int = 0
     layers: Counter[str] = field(default_factory=Counter)
@@ -197,7 +200,7 @@ class Action:
         reason = self.outcome.get("reason", "")
         if reason == "complete":
             return "complete"
-        if reason in ("dial_failed", "upstream_dial_failed", "ssrf_dns_rebind"):
+        if reason in NOT_REACHED:
             return "not_reached"
         if reason == "fetch_failed":
             return "not_answered"
@@ -223,6 +226,7 @@ class Actions:
     without_intent: int = 0
     impossible_outcomes: int = 0
     outcomes_without_numbers: int = 0
+    outcomes_with_status_0: int = 0
 
 
 def outcome_words(receipt: Receipt) -> dict[str, str]:
@@ -236,7 +240,7 @@ def outcome_words(receipt: Receipt) -> dict[str, str]:
 
 
 def _count_outcome(pattern: str, words: dict[str, str], actions: Actions) -> None:
-    """Count an outcome that no mediator writes, or else one that leaves out a number."""
+    """Count an outcome that no mediator writes, or else one that leaves out a number or has the status 0."""
     status, size = read_number(words.get("status", ""), 16), read_number(words.get("bytes", ""), 64)
     reason = words.get("reason", "")
     numbers = (("status", status), ("bytes", size))
@@ -246,10 +250,12 @@ def _count_outcome(pattern: str, words: dict[str, str], actions: Actions) -> Non
         has_its_numbers = size is None and reason == "incomplete"
     else:
         has_its_numbers = size is not None or reason != "complete"
-    if not (is_exact and has_its_numbers and reason):
+    has_its_status = reason not in FAILED or status in FAILED[reason]
+    if not (is_exact and has_its_numbers and reason and has_its_status) or (reason in NOT_REACHED and size):
         actions.impossible_outcomes += 1
-    elif status is None or size is None:
-        actions.outcomes_without_numbers += 1
+        return
+    actions.outcomes_without_numbers += status is None or size is None
+    actions.outcomes_with_status_0 += status == 0
 
 
 def _read_one(by_id: dict[str, Action], receipt: Receipt, actions: Actions) -> None:
@@ -322,9 +328,12 @@ def read_actions(receipts: list[Receipt]) -> Actions:
             group.layers[action.denied_by] += 1
         group.bytes = saturated(group.bytes + (action.number("bytes", 64) or 0))
         status, size = action.number("status", 16), action.number("bytes", 64)
-        if status is not None and ending in ("complete", "cut"):
-            statuses = group.statuses if ending == "complete" else group.statuses_cut
-            statuses[status] += 1
+        statuses = {
+            "complete": group.statuses, "cut": group.statuses_cut,
+            "not_reached": group.statuses_failed, "not_answered": group.statuses_failed,
+        }
+        if status is not None and ending in statuses:
+            statuses[ending][status] += 1
         if size is not None and ending == "complete":
             group.add_size(size)
         if action.decided is not None and action.first is not None:

@@ -28,10 +28,10 @@ _ANSWERED = "denied denied_later cut complete cut_silent not_answered not_reache
 _OTHER = "not_reached not_answered cut_silent cut open denied_later denied complete".split()
 _BUILTIN = {
     "through": "complete cut".split(),
-    "opened": "cut complete open cut_silent not_answered".split(),
+    "opened": "cut complete open".split(),
     "agreed": "complete cut open".split(),
     "denied": ["denied"],
-    "failed": "not_reached not_answered cut cut_silent open".split(),
+    "failed": "not_reached not_answered cut open".split(),
     "answered": _ANSWERED,
     "other": _OTHER,
 }
@@ -108,6 +108,8 @@ class _Comparer:
         if self.writer == "builtin":
             self.differ["repeated"] += self.actions.intents_repeated
             self.differ["unknown_verdict"] += self.actions.outcomes_without_numbers
+        else:
+            self.differ["unknown_verdict"] += self.actions.outcomes_with_status_0
         if self.writer == "3.x":
             self.differ["other_form"] += self.actions.without_intent
         for receipt in self.evidence.receipts:
@@ -142,6 +144,8 @@ class _Comparer:
             return endings
         if fate == "opened" and transport == "connect":
             return [ending for ending in endings if ending != "denied_later"]
+        if fate == "failed" and transport == "connect" and self.writer == "3.x":
+            return ["not_reached", "open"]
         if fate == "through" and self.writer == "3.x":
             return {"websocket": [*endings, "open"], "fetch": ["complete"]}.get(transport, endings)
         return endings
@@ -233,7 +237,7 @@ class _Comparer:
 
     def _other_statuses(self, transport: str, requests: Group, actions: Group) -> int:
         """Count the signed statuses that contradict those of the requests."""
-        complete, cut = actions.statuses, actions.statuses_cut
+        complete, cut, failed = actions.statuses, actions.statuses_cut, actions.statuses_failed
 
         def other(statuses: Counter[int], expected: int) -> int:
             return statuses.total() - statuses[expected]
@@ -243,14 +247,14 @@ class _Comparer:
 
         match transport, self.writer:
             case ("forward", _) | ("websocket", "builtin"):
-                return unseen(complete + cut)
+                return unseen(complete + cut + failed)
             case "connect", _:
                 not_opened = max(requests.total() - requests.statuses[200], 0)
-                return other(complete, 200) + max(other(cut, 200) - not_opened, 0)
+                return other(complete, 200) + max(other(cut, 200) - not_opened, 0) + unseen(failed)
             case "websocket", "3.x":
                 return other(complete, 1000) + other(cut, 1008)
             case "fetch", "3.x":
-                return unseen(cut)
+                return unseen(cut + failed)
         return 0
 
     def _carried(self, transport: str, requests: Group) -> tuple[int, int]:

@@ -69,6 +69,7 @@ websocket allowed.test hello 1
 const ENDS: &str = r#"
 ended() { curl -sS -m 20 -o /dev/null "$@" 2>/dev/null || true; }
 ended http://allowed.test:8082/
+ended https://allowed.test:8082/
 ended http://allowed.test:8081/reset
 ended http://allowed.test:8081/cut/500
 ended -m 1 http://allowed.test/slow/5000

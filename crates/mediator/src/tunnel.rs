@@ -67,7 +67,10 @@ pub(super) async fn connect(
     let Ok(permit) = Arc::clone(&mediator.tunnels).try_acquire_owned() else {
         return reply::text(StatusCode::SERVICE_UNAVAILABLE, "too many active tunnels\n");
     };
-    let Admitted { addresses, intent } = match admit::admit(&mediator, &to, facts).await {
+    let Admitted {
+        addresses,
+        mut intent,
+    } = match admit::admit(&mediator, &to, facts).await {
         Ok(admitted) => admitted,
         Err(answer) => return answer,
     };
@@ -79,6 +82,8 @@ pub(super) async fn connect(
             return reply::text(status, "tunnel dial failed\n");
         }
     };
+    let status = StatusCode::OK;
+    intent.status(status.as_u16());
     let upgrade = hyper::upgrade::on(request);
     let active = mediator.gauge.enter();
     tokio::spawn(async move {
@@ -91,7 +96,7 @@ pub(super) async fn connect(
         }
         drop((permit, active));
     });
-    reply::empty(StatusCode::OK)
+    reply::empty(status)
 }
 
 fn destination<B>(request: &Request<B>) -> Result<Destination, TargetError> {
@@ -108,24 +113,22 @@ async fn carry(
     upgrade: OnUpgrade,
     mut origin: TcpStream,
     host: &Host,
-    mut intent: Intent,
+    intent: Intent,
 ) {
-    let status = StatusCode::OK.as_u16();
-    intent.status(status);
     let Some((mut client, mut first)) = taken_over(upgrade).await else {
-        intent.finish(status, "client_closed");
+        intent.finish_as("client_closed");
         return;
     };
     let policy = &mediator.policy.forward;
     if policy.sni_verification
         && let Err(reason) = hello::check(&mut client, &mut first, host).await
     {
-        intent.finish(status, reason);
+        intent.finish_as(reason);
         return;
     }
     let meter = intent.meter();
     if write(&mut origin, &first, &meter).await.is_err() {
-        intent.finish(status, "reset");
+        intent.finish_as("reset");
         return;
     }
     drop(first);
@@ -134,7 +137,7 @@ async fn carry(
         total: policy.max_tunnel,
     };
     let reason = both_ways(&mut client, &mut origin, &meter, limits, &mediator.phases).await;
-    intent.finish(status, reason);
+    intent.finish_as(reason);
 }
 
 /// Time for a client to read the answer that turns its connection into a tunnel.

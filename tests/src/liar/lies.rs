@@ -248,9 +248,25 @@ pub static LIES: &[Lie] = &[
         parts::fetch_of_another_status,
         [Senseless, INSIDE_A_DOCUMENT, NO_OUTCOMES],
     ),
+    of_outcomes("failed_as_denied", parts::failed_as_denied),
+    of_outcomes(
+        "failures_of_another_status",
+        parts::failures_of_another_status,
+    ),
+    of_outcomes("failures_with_bytes", parts::failures_with_bytes),
+    of_outcomes("failures_as_cut", parts::failures_as_cut),
+    of_outcomes(
+        "failed_tunnel_as_complete",
+        parts::failed_tunnel_as_complete,
+    ),
     of(
-        "failed_as_denied",
-        parts::failed_as_denied,
+        "cut_as_not_begun",
+        parts::cut_as_not_begun,
+        [Named, Senseless, NO_OUTCOMES],
+    ),
+    of(
+        "cut_as_not_answered",
+        parts::cut_as_not_answered,
         [Named, Senseless, NO_OUTCOMES],
     ),
     of(

@@ -117,6 +117,55 @@ pub(super) fn not_answered_as_not_dialled(testimony: &mut Testimony) {
     outcomes(testimony, "forward", "fetch_failed", pattern);
 }
 
+/// Signs another status for each request without an answer of its origin.
+pub(super) fn failures_of_another_status(testimony: &mut Testimony) {
+    failures(testimony, |pattern| {
+        pattern.replace("status=502", "status=500")
+    });
+}
+
+/// Signs bytes for each request without a connection to its origin.
+pub(super) fn failures_with_bytes(testimony: &mut Testimony) {
+    failures(testimony, |pattern| {
+        let (status, _) = pattern.split_once(' ').unwrap_or_default();
+        format!("{status} bytes=10000000 reason=dial_failed")
+    });
+}
+
+/// Signs that each request without an answer of its origin was cut before the mediator could answer.
+pub(super) fn failures_as_cut(testimony: &mut Testimony) {
+    failures(testimony, |_| {
+        String::from("status=0 bytes=0 reason=client_cancelled")
+    });
+}
+
+fn failures(testimony: &mut Testimony, change: impl Fn(&str) -> String) {
+    let failed = ended(testimony, &["dial_failed", "fetch_failed"]);
+    for receipt in testimony.decisions_mut() {
+        if is_outcome(receipt) && failed.contains(&receipt.text("action_id")) {
+            receipt.set("pattern", &change(&receipt.text("pattern")));
+        }
+    }
+}
+
+/// Signs that each tunnel without a connection to its origin carried bytes.
+pub(super) fn failed_tunnel_as_complete(testimony: &mut Testimony) {
+    let pattern = "status=200 bytes=5000000 reason=complete";
+    outcomes(testimony, "connect", "dial_failed", pattern);
+}
+
+/// Signs that each answer that its origin cut had not begun.
+pub(super) fn cut_as_not_begun(testimony: &mut Testimony) {
+    let pattern = "status=0 bytes=0 reason=shutdown";
+    outcomes(testimony, "forward", "response_read_error", pattern);
+}
+
+/// Signs that the origin sent no answer in place of each answer that it cut.
+pub(super) fn cut_as_not_answered(testimony: &mut Testimony) {
+    let pattern = "status=502 bytes=0 reason=fetch_failed";
+    outcomes(testimony, "forward", "response_read_error", pattern);
+}
+
 pub(super) fn failures_dropped(testimony: &mut Testimony) {
     let failed = ended(testimony, &["dial_failed", "fetch_failed"]);
     testimony.retain(|receipt| !failed.contains(&receipt.text("action_id")));

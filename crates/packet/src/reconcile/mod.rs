@@ -175,6 +175,10 @@ impl Reconciler {
         }
         if around.writer != Writer::Builtin {
             result.disagree(Disagreement::OtherForm, receipts.unlike_pipelock);
+            result.disagree(
+                Disagreement::UnknownVerdict,
+                receipts.outcomes_with_status_0,
+            );
         }
         if around.writer == Writer::Pipelock {
             result.disagree(Disagreement::OtherForm, receipts.unlike_sessions);

@@ -102,28 +102,30 @@ fn other_statuses(writer: Writer, transport: &str, requests: &Requests, actions:
         let other = statuses.iter().filter(|(status, _)| **status != expected);
         other.fold(0_u64, |sum, (_, count)| sum.saturating_add(*count))
     };
-    let unseen = |statuses: &BTreeMap<u16, u64>| {
-        missing(statuses, &requests.statuses).saturating_sub(requests.without_status)
+    let unseen = |statuses: &[&BTreeMap<u16, u64>]| {
+        let mut all = BTreeMap::new();
+        for (status, count) in statuses.iter().copied().flatten() {
+            tally::some(&mut all, *status, *count);
+        }
+        missing(&all, &requests.statuses).saturating_sub(requests.without_status)
     };
     match (transport, writer) {
         ("forward", _) | ("websocket", Writer::Builtin) => {
-            let mut statuses = actions.statuses.clone();
-            for (status, count) in &actions.cut_with {
-                tally::some(&mut statuses, *status, *count);
-            }
-            unseen(&statuses)
+            unseen(&[&actions.statuses, &actions.cut_with, &actions.failed_with])
         }
         ("connect", _) => {
             let opened = requests.statuses.get(&TUNNEL_OPEN).copied().unwrap_or(0);
             let not_opened = requests.count().saturating_sub(opened);
             let cut = except(&actions.cut_with, TUNNEL_OPEN).saturating_sub(not_opened);
-            except(&actions.statuses, TUNNEL_OPEN).saturating_add(cut)
+            except(&actions.statuses, TUNNEL_OPEN)
+                .saturating_add(cut)
+                .saturating_add(unseen(&[&actions.failed_with]))
         }
         // A Pipelock signs the code with which it closes the WebSocket.
         ("websocket", Writer::Pipelock) => except(&actions.statuses, CLOSE_NORMAL)
             .saturating_add(except(&actions.cut_with, CLOSE_BY_POLICY)),
         // The status of a complete fetch is in the body of the answer.
-        ("fetch", Writer::Pipelock) => unseen(&actions.cut_with),
+        ("fetch", Writer::Pipelock) => unseen(&[&actions.cut_with, &actions.failed_with]),
         _ => 0,
     }
 }

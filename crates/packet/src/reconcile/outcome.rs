@@ -2,6 +2,15 @@
 
 /// The reason of an action that ended normally.
 pub(super) const COMPLETE: &str = "complete";
+/// The statuses of each outcome without a connection to the origin: of the built-in mediator, and of a Pipelock.
+const NOT_REACHED: [(&str, &[u16]); 3] = [
+    ("dial_failed", &[502]),
+    ("upstream_dial_failed", &[502, 1011]),
+    ("ssrf_dns_rebind", &[403, 1008]),
+];
+/// Reason of an outcome with a connection to the origin and without an answer. Its status is 400 if the built-in
+/// mediator cannot send the handshake of a WebSocket.
+const NOT_ANSWERED: (&str, &[u16]) = ("fetch_failed", &[400, 502]);
 /// Reason of an outcome in which a Pipelock may leave out both the status and the bytes.
 const INCOMPLETE: &str = "incomplete";
 /// Reason with which a Pipelock ends a WebSocket because of a message.
@@ -39,20 +48,46 @@ impl OutcomeReceipt {
         }
     }
 
-    /// Returns two flags. The first states that no mediator writes an outcome like this one. The second states that a
-    /// mediator may write this outcome although it leaves out a number. A Pipelock states both numbers of a complete
-    /// action, and the status of every action that did not end before its answer. The built-in mediator always states
-    /// both numbers.
-    pub(super) fn faults(&self) -> [bool; 2] {
+    /// Returns whether the mediator did not reach the origin.
+    pub(super) fn is_not_reached(&self) -> bool {
+        NOT_REACHED.iter().any(|(reason, _)| *reason == self.reason)
+    }
+
+    /// Returns whether the origin did not answer.
+    pub(super) fn is_not_answered(&self) -> bool {
+        self.reason == NOT_ANSWERED.0
+    }
+
+    /// Returns three flags. The first states that no mediator writes an outcome like this one. The other two state
+    /// that only some mediators write this outcome: it leaves out a number, or its status is 0. A Pipelock states both
+    /// numbers of a complete action, and the status of every action that did not end before its answer. The built-in
+    /// mediator always states both numbers, and the status 0 before an answer.
+    pub(super) fn faults(&self) -> [bool; 3] {
         let has_its_numbers = match (self.status, self.bytes) {
             (Some(_), Some(_)) => true,
             (Some(_), None) => self.reason != COMPLETE,
             (None, None) => self.reason == INCOMPLETE,
             (None, Some(_)) => false,
         };
-        let is_possible = self.is_exact && has_its_numbers && !self.reason.is_empty();
+        let is_possible = self.is_exact
+            && has_its_numbers
+            && !self.reason.is_empty()
+            && self.has_numbers_of_its_reason();
         let has_numbers = self.status.is_some() && self.bytes.is_some();
-        [!is_possible, is_possible && !has_numbers]
+        [
+            !is_possible,
+            is_possible && !has_numbers,
+            is_possible && self.status == Some(0),
+        ]
+    }
+
+    /// Whether the numbers are those of a failure, if the reason is one. Without a connection, no byte was sent.
+    fn has_numbers_of_its_reason(&self) -> bool {
+        let mut failures = NOT_REACHED.iter().chain([&NOT_ANSWERED]);
+        let has_status = failures
+            .find(|(reason, _)| *reason == self.reason)
+            .is_none_or(|(_, statuses)| self.status.is_some_and(|one| statuses.contains(&one)));
+        has_status && (!self.is_not_reached() || self.bytes.unwrap_or(0) == 0)
     }
 
     /// Returns whether the close of a WebSocket after this outcome is a denial. Returns `None` if

@@ -38,7 +38,8 @@ impl Writer {
             (Fate::Through, Self::Pipelock) if transport == "fetch" => &[Complete],
             (Fate::Through, Self::Builtin | Self::Pipelock) => &[Complete, Cut],
             (Fate::Through, Self::OldPipelock) => &[Complete],
-            (Fate::Opened, Self::Builtin) => &[Cut, Complete, Open, CutSilent, NotAnswered],
+            // The built-in mediator has the origin's status before it passes the answer on.
+            (Fate::Opened, Self::Builtin) => &[Cut, Complete, Open],
             (Fate::Opened, Self::Pipelock | Self::OldPipelock) if is_tunnel => {
                 &[Cut, Open, Complete, CutSilent, NotAnswered]
             }
@@ -49,8 +50,10 @@ impl Writer {
             (Fate::Denied, Self::Builtin | Self::OldPipelock) => &[Denied],
             (Fate::Denied, Self::Pipelock) => &[Denied, DeniedLater, NotReached, Cut, CutSilent],
             // The mark of the built-in mediator shows that the answer is its own, so the mediator connected to the
-            // origin or failed to connect.
-            (Fate::Failed, Self::Builtin) => &[NotReached, NotAnswered, Cut, CutSilent, Open],
+            // origin or failed to connect. It signs the status of its answer.
+            (Fate::Failed, Self::Builtin) => &[NotReached, NotAnswered, Cut, Open],
+            // No origin answers a CONNECT, and Pipelock answers 502 only if it cannot connect.
+            (Fate::Failed, Self::Pipelock) if is_tunnel => &[NotReached, Open],
             (Fate::Answered, _) => &[
                 Denied,
                 DeniedLater,

@@ -19,10 +19,6 @@ const VERDICTS: [&str; 7] = [
 pub(super) const ALLOW_LIST: &str = "allowlist";
 /// Transports whose allowed actions begin with an intent, if the mediator signs intents.
 const WITH_INTENTS: [&str; 4] = ["connect", "fetch", "forward", "websocket"];
-/// Reasons of outcomes without a connection to the origin.
-const NOT_REACHED: [&str; 3] = ["dial_failed", "upstream_dial_failed", "ssrf_dns_rebind"];
-/// Reason of an outcome with a connection to the origin and without an answer.
-const NOT_ANSWERED: &str = "fetch_failed";
 
 /// The signed end of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,6 +48,8 @@ pub(super) struct Actions {
     pub(super) statuses: BTreeMap<u16, u64>,
     /// Statuses of actions that were cut after the origin had answered.
     pub(super) cut_with: BTreeMap<u16, u64>,
+    /// Statuses of actions that did not reach their origin, or that the origin did not answer.
+    pub(super) failed_with: BTreeMap<u16, u64>,
     pub(super) layers: BTreeMap<String, u64>,
     /// Bytes of actions that ended normally, up to a limit. Beyond the limit, only sums are
     /// compared.
@@ -91,12 +89,8 @@ impl Actions {
         let statuses = match ending {
             Ending::Complete => &mut self.statuses,
             Ending::Cut => &mut self.cut_with,
-            Ending::Denied
-            | Ending::DeniedLater
-            | Ending::NotReached
-            | Ending::NotAnswered
-            | Ending::CutSilent
-            | Ending::Open => return,
+            Ending::NotReached | Ending::NotAnswered => &mut self.failed_with,
+            Ending::Denied | Ending::DeniedLater | Ending::CutSilent | Ending::Open => return,
         };
         if let Some(status) = outcome.status {
             tally::one(statuses, status);
@@ -146,8 +140,8 @@ impl Open {
             // Without intents, a receipt is written only if the action was denied or ended without an error.
             None => Ending::Complete,
             Some(outcome) if outcome.reason == COMPLETE => Ending::Complete,
-            Some(outcome) if NOT_REACHED.contains(&outcome.reason.as_str()) => Ending::NotReached,
-            Some(outcome) if outcome.reason == NOT_ANSWERED => Ending::NotAnswered,
+            Some(outcome) if outcome.is_not_reached() => Ending::NotReached,
+            Some(outcome) if outcome.is_not_answered() => Ending::NotAnswered,
             Some(outcome) if outcome.status.is_none_or(|status| status == 0) => Ending::CutSilent,
             Some(_) => Ending::Cut,
         }
@@ -192,6 +186,8 @@ pub struct Receipts {
     pub(super) impossible_outcomes: u64,
     /// Number of outcomes that a mediator may write although they leave out a number.
     pub(super) outcomes_without_numbers: u64,
+    /// Number of outcomes with the status 0, which only the built-in mediator writes.
+    pub(super) outcomes_with_status_0: u64,
     /// Number of actions that begin with neither an intent nor a denial, and of closes of `WebSocket`s that follow no
     /// outcome.
     pub(super) without_intent: u64,
@@ -330,9 +326,10 @@ impl Receipts {
         let is_outcome = receipt.phase == "outcome";
         if is_outcome {
             let outcome = OutcomeReceipt::read(receipt.pattern);
-            let [impossible, without] = outcome.faults().map(u64::from);
+            let [impossible, without, zero] = outcome.faults().map(u64::from);
             self.impossible_outcomes = self.impossible_outcomes.saturating_add(impossible);
             self.outcomes_without_numbers = self.outcomes_without_numbers.saturating_add(without);
+            self.outcomes_with_status_0 = self.outcomes_with_status_0.saturating_add(zero);
             action.outcome = Some(outcome);
         }
         if (is_outcome || !action.has_intent)

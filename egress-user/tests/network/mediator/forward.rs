@@ -382,7 +382,7 @@ async fn origins_that_fail_are_on_record() {
         (garbage, 502, "status=502 reason=fetch_failed"),
         (large, 502, "status=502 reason=oversized"),
         (short, 200, "status=200 reason=response_read_error"),
-        (endless, 200, "status=502 reason=oversized"),
+        (endless, 200, "status=200 reason=oversized"),
     ] {
         let answer = world
             .get(&format!("http://allowed.test:{}/", at.port()))

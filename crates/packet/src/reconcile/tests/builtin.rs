@@ -211,6 +211,29 @@ fn a_large_upload_is_not_signed_as_nothing() {
 }
 
 #[test]
+fn an_answer_that_had_begun_is_signed_with_its_status() {
+    for (pattern, found) in [
+        ("status=200 bytes=47 reason=client_closed", None),
+        ("status=200 bytes=47 reason=complete", None),
+        (
+            "status=0 bytes=47 reason=shutdown",
+            Some("through_but_denied"),
+        ),
+        (
+            "status=502 bytes=47 reason=fetch_failed",
+            Some("through_but_denied"),
+        ),
+    ] {
+        let mut run = Run::new();
+        run.action(1, "forward", "GET", "http://a.test/x", pattern);
+        let row = json!({"status": 200, "bytes_down": 47, "reason": "client_closed"});
+        run.request(1, "forward", "GET http://a.test/x", "unfinished", &row);
+        run.opened(80, 500);
+        assert_eq!(named(&run, BUILTIN).first().copied(), found, "{pattern}");
+    }
+}
+
+#[test]
 fn a_request_that_failed_at_the_mediator_is_signed_as_failed() {
     let failed = |reason: &str| {
         let mut run = Run::new();
@@ -233,6 +256,9 @@ fn a_request_that_failed_at_the_mediator_is_signed_as_failed() {
     assert_eq!(named(&run, BUILTIN), ["no_connection"]);
     run.opened(8082, 100);
     assert_eq!(named(&run, BUILTIN), Vec::<&str>::new());
+    // The mediator signs the status of its answer.
+    run.rewrite(1, &json!({"pattern": "status=0 bytes=0 reason=aborted"}));
+    assert_eq!(named(&run, BUILTIN), ["failed_otherwise"]);
     let complete = failed("complete");
     assert_eq!(
         named(&complete, BUILTIN),
