@@ -128,11 +128,11 @@ fn audit_records_and_succeeds() {
 }
 
 #[test]
-fn every_input_reaches_the_script_and_the_readme() {
+fn every_input_reaches_the_script_and_is_documented() {
     let read = |name: &str| fs::read_to_string(project().join(name)).unwrap();
-    let (action, readme, step) = (
+    let (action, page, step) = (
         read("action.yml"),
-        read("README.md"),
+        read("docs/action.md"),
         read("tests/workflows/step.yml"),
     );
     let inputs = action.split("\noutputs:").next().unwrap();
@@ -147,8 +147,8 @@ fn every_input_reaches_the_script_and_the_readme() {
         let passed = format!("        INPUT_{variable}: ${{{{ inputs.{name} }}}}\n");
         assert!(action.contains(&passed), "{name}");
         assert!(
-            readme.contains(&format!("`{name}`")),
-            "{name} is not in README.md"
+            page.contains(&format!("`{name}`")),
+            "{name} is not in docs/action.md"
         );
         assert!(
             name == "audit-packet-dir" || step.contains(&format!("          {name}: ")),
