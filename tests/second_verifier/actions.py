@@ -46,9 +46,13 @@ class Group:
     given_up: int = 0
     layers: Counter[str] = field(default_factory=Counter)
     sizes: Counter[Any] = field(default_factory=Counter)
+    without_size: int = 0
     bytes: int = 0
     forwarded_up: int = 0
     forwarded_down: int = 0
+    cut: int = 0
+    cut_up: int = 0
+    cut_down: int = 0
     first: int | None = None
     last: int | None = None
     last_decided: int | None = None
@@ -58,15 +62,12 @@ class Group:
         """Return the number of requests or actions that are not paired yet."""
         return sum(self.left.values())
 
-    def forwarded(self) -> int:
-        """Return the number of requests that the relay carried to their end."""
-        return max(self.total() - self.reasons.total(), 0)
-
     def merge(self, other: Group) -> None:
         """Add the requests to another target."""
         self.left += other.left
         self.statuses += other.statuses
         self.sizes += other.sizes
+        self.without_size += other.without_size
         self.without_status += other.without_status
         self.given_up += other.given_up
         self.bytes = saturated(self.bytes + other.bytes)
@@ -82,6 +83,8 @@ class Group:
         """Count a size. After `MOST_SIZES` different sizes, new ones are not counted."""
         if size in self.sizes or len(self.sizes) < MOST_SIZES:
             self.sizes[size] += 1
+        else:
+            self.without_size += 1
 
     def take(self, number: int, order: tuple[str, ...]) -> int:
         """Take away up to `number` requests or actions, in this order of fates or endings; return how many."""
@@ -149,6 +152,11 @@ def read_requests(rows: list[dict[str, Any]]) -> Requests:
             group.forwarded_down = saturated(group.forwarded_down + down)
         else:
             group.reasons[_reason(row)] += 1
+            group.without_size += 1
+            if fate in ("opened", "agreed"):
+                group.cut += 1
+                group.cut_up = saturated(group.cut_up + up)
+                group.cut_down = saturated(group.cut_down + down)
         layer, colon, _ = row.get("reason", "").partition(":")
         if fate == "denied" and colon:
             group.layers[layer] += 1

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actions import (
-    ENDINGS, FATES, LET_THROUGH, Actions, Group, Requests, milliseconds, read_actions, read_requests,
+    ENDINGS, FATES, LET_THROUGH, MAX_SUM, Actions, Group, Requests, milliseconds, read_actions, read_requests,
 )
 from boundary import Boundary
 from evidence import Evidence
@@ -212,12 +212,8 @@ class _Comparer:
         most = max(requests.total(), actions.total())
         if self.writer == "builtin":
             self.differ["other_layer"] += (requests.layers - actions.layers).total()
-        carried, slack_each = self._carried(target.transport, requests)
-        if actions.bytes + slack_each * most < carried:
+        if actions.bytes < self._least_bytes(target.transport, requests, most):
             self.differ["fewer_bytes"] += 1
-        is_whole = actions.left["complete"] == requests.forwarded() == most == actions.sizes.total()
-        if self.writer == "builtin" and target.transport in ("connect", "websocket") and is_whole:
-            self.differ["other_bytes"] += most * (abs(actions.bytes - requests.bytes) > TUNNEL_SLACK * most)
 
     def _compare_signed(self, target: Target, requests: Group, actions: Group) -> None:
         """Compare what is signed with requests that may include others than those that were signed."""
@@ -229,11 +225,11 @@ class _Comparer:
             goes_back = actions.went_back > UNNOTICED + self.clock_set
             if actions.first < requests.first - slack or is_late or goes_back:
                 self.differ["other_time"] += 1
-        if actions.bytes > requests.bytes + IN_BUFFERS * most:
+        in_buffers = IN_BUFFERS * (most if target.transport == "fetch" else requests.without_size)
+        if actions.bytes > requests.bytes + in_buffers + TUNNEL_SLACK * most:
             self.differ["more_bytes"] += 1
         self.differ["other_status"] += self._other_statuses(target.transport, requests, actions)
-        if target.transport == "forward":
-            self._compare_sizes(requests, actions)
+        self._compare_sizes(target.transport, requests, actions)
 
     def _other_statuses(self, transport: str, requests: Group, actions: Group) -> int:
         """Count the signed statuses that contradict those of the requests."""
@@ -257,25 +253,37 @@ class _Comparer:
                 return unseen(cut + failed)
         return 0
 
-    def _carried(self, transport: str, requests: Group) -> tuple[int, int]:
-        """Return how many bytes the receipts of a target must state, and how many each connection may lack."""
-        both = requests.forwarded_up + requests.forwarded_down
+    def _least_bytes(self, transport: str, requests: Group, connections: int) -> int:
+        """Return how many bytes the receipts of a target state at least."""
+        up, down = requests.forwarded_up, requests.forwarded_down
+        slack = TUNNEL_SLACK * connections
         if transport in ("connect", "websocket") and self.writer == "builtin":
-            return both, TUNNEL_SLACK
-        if transport == "forward" and self.writer == "builtin" and requests.forwarded_up > IN_BUFFERS:
-            return both, IN_BUFFERS
-        if transport == "forward" and self.writer != "2.x":
-            return requests.forwarded_down, TUNNEL_SLACK
-        return 0, 0
+            return up + down + requests.cut_up + requests.cut_down - IN_BUFFERS * requests.cut - slack
+        if transport == "forward" and self.writer == "builtin":
+            return max(down + requests.cut_down - slack, up + down - IN_BUFFERS * connections)
+        if transport == "forward" and self.writer == "3.x":
+            return down - slack
+        return 0
 
-    def _compare_sizes(self, requests: Group, actions: Group) -> None:
-        if self.writer == "2.x":
+    def _compare_sizes(self, transport: str, requests: Group, actions: Group) -> None:
+        is_tunnel = transport in ("connect", "websocket")
+        if self.writer == "2.x" or not (is_tunnel or transport == "forward"):
             return
+        below = TUNNEL_SLACK if is_tunnel else 0
+        above = below if self.writer == "builtin" or not is_tunnel else MAX_SUM
         sizes: Counter[int] = Counter()
         for (up, down), number in requests.sizes.items():
-            sizes[up + down if self.writer == "builtin" else down] += number
-        missing = (actions.sizes - sizes).total()
-        self.differ["other_bytes"] += max(missing - (requests.total() - requests.left["through"]), 0)
+            sizes[up + down if self.writer == "builtin" or is_tunnel else down] += number
+        free = sorted(sizes.elements(), reverse=True)
+        alone = 0
+        for size in sorted(actions.sizes.elements()):
+            while free and free[-1] < size - below:
+                free.pop()
+            if free and free[-1] <= size + above:
+                free.pop()
+            else:
+                alone += 1
+        self.differ["other_bytes"] += max(alone - requests.without_size, 0)
 
     def _visible_parts(self) -> None:
         self._hidden_paths()

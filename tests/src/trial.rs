@@ -29,7 +29,7 @@ page --data-binary @body -H 'Content-Type: text/plain' http://allowed.test/uploa
 page http://two.allowed.test/
 page http://denied.test/
 page https://allowed.test/
-page https://allowed.test/bytes/20000
+page https://allowed.test/bytes/200000
 page https://two.allowed.test/bytes/5000
 page https://denied.test/ 2>/dev/null || true
 websocket() {

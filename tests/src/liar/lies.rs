@@ -2,7 +2,7 @@
 use super::lie::Expected::{self, Named, Senseless, Unknowable};
 use super::lie::{Lie, TRUTH};
 use super::testimony::Testimony;
-use super::{combined, endings, parts, tales};
+use super::{combined, endings, parts, sizes, tales};
 
 const OWN_WORDS: Expected =
     Unknowable("only the mediator writes this text, and no other record depends on it");
@@ -125,8 +125,21 @@ pub static LIES: &[Lie] = &[
     of_outcomes("bytes_inflated", tales::bytes_inflated),
     of(
         "bytes_of_tunnels_a_little_off",
-        tales::bytes_of_tunnels_a_little_off,
+        sizes::bytes_of_tunnels_a_little_off,
         [WITHIN_BOUNDS, WITHIN_BOUNDS, NO_OUTCOMES],
+    ),
+    of_outcomes(
+        "bytes_of_tunnels_inflated",
+        sizes::bytes_of_tunnels_inflated,
+    ),
+    of(
+        "bytes_of_tunnels_averaged",
+        sizes::bytes_of_tunnels_averaged,
+        [Named, WITHIN_BOUNDS, NO_OUTCOMES],
+    ),
+    of_outcomes(
+        "request_as_cut_with_more_bytes",
+        sizes::request_as_cut_with_more_bytes,
     ),
     of_outcomes("request_as_not_dialled", tales::request_as_not_dialled),
     of_outcomes("tunnel_as_not_dialled", tales::tunnel_as_not_dialled),

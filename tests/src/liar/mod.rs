@@ -18,6 +18,7 @@ mod hosts;
 mod lie;
 mod lies;
 mod parts;
+mod sizes;
 mod tales;
 pub(crate) mod testimony;
 pub(crate) mod tree;

@@ -339,22 +339,6 @@ pub(super) fn bytes_inflated(testimony: &mut Testimony) {
     });
 }
 
-pub(super) fn bytes_of_tunnels_a_little_off(testimony: &mut Testimony) {
-    let tunnels = actions(testimony, |receipt| receipt.text("transport") == "connect");
-    for tunnel in tunnels {
-        change(testimony, &tunnel, |receipt| {
-            let pattern = receipt.text("pattern");
-            if let Some((before, rest)) = pattern.split_once("bytes=")
-                && let Some((old, rest)) = rest.split_once(' ')
-                && is_outcome(receipt)
-            {
-                let bytes = old.parse::<u64>().unwrap_or_default() + 1000;
-                receipt.set("pattern", &format!("{before}bytes={bytes} {rest}"));
-            }
-        });
-    }
-}
-
 /// Signs that an action did not reach its origin.
 fn fail(testimony: &mut Testimony, action: &str) {
     change(testimony, action, |receipt| {

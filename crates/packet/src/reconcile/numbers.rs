@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use super::circumstances::Writer;
 use super::disagreement::Disagreement;
 use super::kernel::IN_BUFFERS;
-use super::receipts::{Actions, Ending};
-use super::requests::{Fate, Requests};
+use super::receipts::Actions;
+use super::requests::Requests;
 use super::result::Reconciliation;
 use super::tally;
 use super::target::Target;
 use super::times::Tolerance;
 
-/// Bytes that the buffers between relay and mediator can hold when one side closes a tunnel abruptly.
+/// Bytes that the buffers between relay and mediator can hold when a request ends normally.
 const TUNNEL_SLACK: u64 = 16 << 10;
 /// Status of a tunnel that was opened.
 const TUNNEL_OPEN: u16 = 200;
@@ -34,24 +34,8 @@ pub(super) fn compare(
         let other = missing(&requests.layers, &actions.layers);
         result.disagree(Disagreement::OtherLayer, other);
     }
-    let (least, slack) = least_bytes(writer, target, requests);
-    if actions
-        .bytes
-        .saturating_add(slack.saturating_mul(connections))
-        < least
-    {
+    if actions.bytes < least_bytes(writer, target, requests, connections) {
         result.disagree(Disagreement::FewerBytes, 1);
-    }
-    let complete = actions.endings.get(&Ending::Complete).copied().unwrap_or(0);
-    let is_whole =
-        complete == requests.forwarded() && complete == connections && actions.sized == complete;
-    let apart = actions.bytes.abs_diff(requests.bytes);
-    if writer == Writer::Builtin
-        && matches!(target.transport.as_str(), "connect" | "websocket")
-        && is_whole
-        && apart > TUNNEL_SLACK.saturating_mul(connections)
-    {
-        result.disagree(Disagreement::OtherBytes, connections);
     }
 }
 
@@ -80,20 +64,29 @@ pub(super) fn compare_signed(
         }
     }
     let connections = requests.count().max(actions.count());
-    let most = IN_BUFFERS
-        .saturating_mul(connections)
-        .saturating_add(requests.bytes);
-    if actions.bytes > most {
+    if actions.bytes > most_bytes(target, requests, connections) {
         result.disagree(Disagreement::MoreBytes, 1);
     }
     let other = other_statuses(writer, &target.transport, requests, actions);
     result.disagree(Disagreement::OtherStatus, other);
-    let is_forward = target.transport == "forward";
-    if is_forward && let Some(sizes) = comparable_sizes(writer, requests) {
-        let not_through = requests.count().saturating_sub(requests.of(Fate::Through));
-        let other = missing(&actions.sizes, &sizes);
-        result.disagree(Disagreement::OtherBytes, other.saturating_sub(not_through));
-    }
+    let is_tunnel = match target.transport.as_str() {
+        "forward" => false,
+        "connect" | "websocket" => true,
+        _ => return,
+    };
+    // How far the size of the request may be below and above the signed one. Pipelock counts less than the relay.
+    let slack = match writer {
+        Writer::OldPipelock => return,
+        _ if !is_tunnel => (0, 0),
+        Writer::Builtin => (TUNNEL_SLACK, TUNNEL_SLACK),
+        Writer::Pipelock => (TUNNEL_SLACK, u64::MAX),
+    };
+    let counts_both = is_tunnel || writer == Writer::Builtin;
+    let other = unmatched(&actions.sizes, &sizes(counts_both, requests), slack);
+    result.disagree(
+        Disagreement::OtherBytes,
+        other.saturating_sub(requests.without_size),
+    );
 }
 
 /// Counts the signed statuses of one target that contradict the statuses of its requests.
@@ -130,34 +123,82 @@ fn other_statuses(writer: Writer, transport: &str, requests: &Requests, actions:
     }
 }
 
-/// Returns the minimum number of bytes that a mediator must have counted, and the tolerance for
-/// each connection. A mediator may not have read all of an upload, and Pipelock does not count all
-/// bytes of a tunnel.
-fn least_bytes(writer: Writer, target: &Target, requests: &Requests) -> (u64, u64) {
+/// Returns the minimum number of bytes that a mediator must have counted. A mediator may not have read all of an upload
+/// or of a tunnel that was cut, and Pipelock does not count all bytes of a tunnel.
+fn least_bytes(writer: Writer, target: &Target, requests: &Requests, connections: u64) -> u64 {
     let (up, down) = requests.through_bytes;
+    let (up_cut, down_cut) = requests.cut_bytes;
     let both = up.saturating_add(down);
+    let slack = TUNNEL_SLACK.saturating_mul(connections);
     match (writer, target.transport.as_str()) {
-        (Writer::Builtin, "connect" | "websocket") => (both, TUNNEL_SLACK),
-        (Writer::Builtin, "forward") if up > IN_BUFFERS => (both, IN_BUFFERS),
-        (Writer::Builtin | Writer::Pipelock, "forward") => (down, TUNNEL_SLACK),
-        _ => (0, 0),
+        (Writer::Builtin, "connect" | "websocket") => {
+            let cut = up_cut.saturating_add(down_cut);
+            both.saturating_add(cut)
+                .saturating_sub(IN_BUFFERS.saturating_mul(requests.cut))
+                .saturating_sub(slack)
+        }
+        (Writer::Builtin, "forward") => {
+            let answers = down.saturating_add(down_cut).saturating_sub(slack);
+            let uploads = IN_BUFFERS.saturating_mul(connections);
+            answers.max(both.saturating_sub(uploads))
+        }
+        (Writer::Pipelock, "forward") => down.saturating_sub(slack),
+        _ => 0,
     }
 }
 
-/// Returns the sizes of the requests that went through, as the mediator counts them. The built-in
-/// mediator adds both directions, and Pipelock counts the answer. Returns `None` if the sizes are
-/// unknown.
-fn comparable_sizes(writer: Writer, requests: &Requests) -> Option<BTreeMap<u64, u64>> {
+/// Returns the maximum number of bytes that a mediator may have counted. If a request did not end normally, the relay
+/// may not have read all bytes that the mediator sent. A Pipelock answers a fetch with a document that it makes of the
+/// page, and counts the page.
+fn most_bytes(target: &Target, requests: &Requests, connections: u64) -> u64 {
+    let cut = match target.transport.as_str() {
+        "fetch" => connections,
+        _ => requests.without_size,
+    };
+    requests
+        .bytes
+        .saturating_add(IN_BUFFERS.saturating_mul(cut))
+        .saturating_add(TUNNEL_SLACK.saturating_mul(connections))
+}
+
+/// Returns the sizes of the requests that ended normally: the bytes of both directions, or of the answers.
+fn sizes(counts_both: bool, requests: &Requests) -> BTreeMap<u64, u64> {
     let mut sizes = BTreeMap::new();
     for ((up, down), count) in &requests.sizes {
-        let size = match writer {
-            Writer::Builtin => up.saturating_add(*down),
-            Writer::Pipelock => *down,
-            Writer::OldPipelock => return None,
-        };
-        tally::some(&mut sizes, size, *count);
+        let up = if counts_both { *up } else { 0 };
+        tally::some(&mut sizes, up.saturating_add(*down), *count);
     }
-    Some(sizes)
+    sizes
+}
+
+/// Counts the sizes in `signed` that have no counterpart in `seen`. A counterpart is at most `below` smaller and at
+/// most `above` larger.
+fn unmatched(
+    signed: &BTreeMap<u64, u64>,
+    seen: &BTreeMap<u64, u64>,
+    (below, above): (u64, u64),
+) -> u64 {
+    let mut seen = seen.iter().map(|(size, count)| (*size, *count)).peekable();
+    let mut alone = 0_u64;
+    for (size, count) in signed {
+        let mut wanted = *count;
+        while wanted > 0
+            && let Some((there, left)) = seen.peek_mut()
+            && *there <= size.saturating_add(above)
+        {
+            if there.saturating_add(below) >= *size {
+                let both = wanted.min(*left);
+                wanted = wanted.saturating_sub(both);
+                *left = left.saturating_sub(both);
+                if *left > 0 {
+                    break;
+                }
+            }
+            seen.next();
+        }
+        alone = alone.saturating_add(wanted);
+    }
+    alone
 }
 
 /// Counts the entries of `signed` that are not in `seen`.

@@ -54,7 +54,6 @@ pub(super) struct Actions {
     /// Bytes of actions that ended normally, up to a limit. Beyond the limit, only sums are
     /// compared.
     pub(super) sizes: BTreeMap<u64, u64>,
-    pub(super) sized: u64,
     pub(super) bytes: u64,
     /// Times of all receipts.
     pub(super) times: Option<(i64, i64)>,
@@ -97,9 +96,8 @@ impl Actions {
         }
         if ending == Ending::Complete
             && let Some(bytes) = outcome.bytes
-            && tally::size(&mut self.sizes, bytes)
         {
-            self.sized = self.sized.saturating_add(1);
+            tally::size(&mut self.sizes, bytes);
         }
     }
 }

@@ -78,13 +78,18 @@ pub(super) struct Requests {
     pub(super) statuses: BTreeMap<u16, u64>,
     /// Denials by the layer in the mediator's answer.
     pub(super) layers: BTreeMap<String, u64>,
-    /// Bytes up and down of the requests that went through.
+    /// Bytes up and down of the requests that ended normally.
     pub(super) through_bytes: (u64, u64),
+    /// Number of the requests that were let through and did not end normally, and their bytes up and down.
+    pub(super) cut: u64,
+    pub(super) cut_bytes: (u64, u64),
     pub(super) without_status: u64,
     /// Number of requests that the relay dropped before the mediator ended them.
     pub(super) given_up: u64,
-    /// Bytes up and down of each request that went through, up to a limit.
+    /// Bytes up and down of each request that ended normally, up to a limit.
     pub(super) sizes: BTreeMap<(u64, u64), u64>,
+    /// Number of requests that are not in `sizes`.
+    pub(super) without_size: u64,
     pub(super) bytes: u64,
     pub(super) times: Option<(i64, i64)>,
 }
@@ -102,12 +107,6 @@ impl Requests {
             .fold(0, |sum, fate| sum.saturating_add(self.of(fate)))
     }
 
-    /// Returns the number of requests that the relay carried to their end.
-    pub(super) fn forwarded(&self) -> u64 {
-        let others = self.reasons.values();
-        others.fold(self.count(), |rest, count| rest.saturating_sub(*count))
-    }
-
     pub(super) fn of(&self, fate: Fate) -> u64 {
         self.fates.get(&fate).copied().unwrap_or(0)
     }
@@ -117,6 +116,7 @@ impl Requests {
         merge(&mut self.fates, &other.fates);
         merge(&mut self.statuses, &other.statuses);
         merge(&mut self.sizes, &other.sizes);
+        self.without_size = self.without_size.saturating_add(other.without_size);
         self.without_status = self.without_status.saturating_add(other.without_status);
         self.given_up = self.given_up.saturating_add(other.given_up);
         self.bytes = self.bytes.saturating_add(other.bytes);
@@ -126,17 +126,21 @@ impl Requests {
     }
 
     fn add(&mut self, row: &RelayRow) {
-        tally::one(&mut self.fates, Fate::of(row));
-        if row.verdict == RelayVerdict::Forwarded {
-            tally::size(&mut self.sizes, (row.bytes_up, row.bytes_down));
-            let (up, down) = self.through_bytes;
-            self.through_bytes = (
-                up.saturating_add(row.bytes_up),
-                down.saturating_add(row.bytes_down),
-            );
+        let fate = Fate::of(row);
+        tally::one(&mut self.fates, fate);
+        let size = (row.bytes_up, row.bytes_down);
+        let is_whole = row.verdict == RelayVerdict::Forwarded;
+        if is_whole {
+            self.through_bytes = sum(self.through_bytes, size);
         } else {
             tally::one(&mut self.reasons, reason(row));
         }
+        if !is_whole && matches!(fate, Fate::Opened | Fate::Agreed) {
+            self.cut = self.cut.saturating_add(1);
+            self.cut_bytes = sum(self.cut_bytes, size);
+        }
+        let is_kept = is_whole && tally::size(&mut self.sizes, size);
+        self.without_size = self.without_size.saturating_add(u64::from(!is_kept));
         if row.verdict == RelayVerdict::Blocked
             && let Some((layer, _)) = row.reason.split_once(':')
         {
@@ -209,6 +213,10 @@ impl Asked {
         };
         requests.add(row);
     }
+}
+
+fn sum(one: (u64, u64), other: (u64, u64)) -> (u64, u64) {
+    (one.0.saturating_add(other.0), one.1.saturating_add(other.1))
 }
 
 fn merge<K: Ord + Clone>(counts: &mut BTreeMap<K, u64>, others: &BTreeMap<K, u64>) {

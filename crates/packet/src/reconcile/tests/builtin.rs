@@ -210,6 +210,92 @@ fn a_large_upload_is_not_signed_as_nothing() {
     }
 }
 
+/// Makes a run with tunnels to one host: the signed outcomes, and the verdict and the bytes of each row.
+fn tunnels(signed: &[&str], carried: &[(&str, u64)]) -> Run {
+    let mut run = Run::new();
+    for (id, pattern) in (1..).zip(signed) {
+        run.action(id, "connect", "CONNECT", "https://a.test:443/", pattern);
+        run.opened(443, 100_000_000);
+    }
+    for (id, (verdict, bytes)) in (1..).zip(carried) {
+        let mut row = json!({"status": 200, "bytes_up": bytes});
+        if *verdict != "forwarded" {
+            row["reason"] = json!("client_closed");
+        }
+        run.request(id, "connect", "CONNECT a.test:443", verdict, &row);
+    }
+    run
+}
+
+#[test]
+fn each_complete_tunnel_has_a_row_of_its_size() {
+    let carried = [("forwarded", 1_000), ("forwarded", 500_000)];
+    let of = |bytes: u64| format!("status=200 bytes={bytes} reason=complete");
+    for (one, other, found) in [
+        (500_000, 1_000, &[][..]),
+        (516_000, 17_000, &[]),
+        (250_500, 250_500, &["other_bytes"]),
+        (501_000, 0, &[]),
+        (1_000, 1_000, &["other_bytes", "fewer_bytes"]),
+        (1_000_000, 500_000, &["other_bytes", "more_bytes"]),
+    ] {
+        let (one, other) = (of(one), of(other));
+        let run = tunnels(&[&one, &other], &carried);
+        assert_eq!(named(&run, BUILTIN), found, "{one}, {other}");
+        // A Pipelock counts fewer bytes than the relay.
+        let is_named = named(&run, PIPELOCK).contains(&"other_bytes");
+        assert_eq!(is_named, found.contains(&"more_bytes"), "{one}, {other}");
+    }
+    // A tunnel that was cut may have an action with any size within its bounds.
+    let [cut, whole] = [of(900_000), of(1_000)];
+    let run = tunnels(
+        &[&cut, &whole],
+        &[("forwarded", 1_000), ("unfinished", 600_000)],
+    );
+    assert_eq!(named(&run, BUILTIN), Vec::<&str>::new());
+}
+
+#[test]
+fn the_bytes_of_what_was_cut_are_compared_as_bounds() {
+    for (bytes, found) in [
+        (60_000_000, &[][..]),
+        (76_000_000, &[]),
+        (78_000_000, &["more_bytes"]),
+        (44_000_000, &[]),
+        (42_000_000, &["fewer_bytes"]),
+        (0, &["fewer_bytes"]),
+    ] {
+        let pattern = format!("status=200 bytes={bytes} reason=reset");
+        let run = tunnels(&[&pattern], &[("unfinished", 60_000_000)]);
+        assert_eq!(named(&run, BUILTIN), found, "{bytes}");
+    }
+    // The bytes of an answer were sent by the mediator, even if the answer was cut.
+    for (bytes, found) in [(60_000, None), (40_000, Some("fewer_bytes"))] {
+        let mut run = Run::new();
+        let pattern = format!("status=200 bytes={bytes} reason=client_closed");
+        run.action(1, "forward", "GET", "http://a.test/x", &pattern);
+        let row = json!({"status": 200, "bytes_down": 60_000, "reason": "client_closed"});
+        run.request(1, "forward", "GET http://a.test/x", "unfinished", &row);
+        run.opened(80, 60_500);
+        assert_eq!(named(&run, BUILTIN).pop(), found, "{bytes}");
+    }
+}
+
+#[test]
+fn what_ended_normally_has_no_more_bytes_than_the_relay_carried() {
+    for (bytes, found) in [(60_000, None), (90_000, Some("more_bytes"))] {
+        let mut run = Run::new();
+        let pattern = format!("status=200 bytes={bytes} reason=reset");
+        run.action(1, "forward", "GET", "http://a.test/x", &pattern);
+        let row = json!({"status": 200, "bytes_down": 60_000});
+        run.request(1, "forward", "GET http://a.test/x", "forwarded", &row);
+        run.opened(80, 60_500);
+        for around in [BUILTIN, PIPELOCK] {
+            assert_eq!(named(&run, around).pop(), found, "{bytes}");
+        }
+    }
+}
+
 #[test]
 fn an_answer_that_had_begun_is_signed_with_its_status() {
     for (pattern, found) in [

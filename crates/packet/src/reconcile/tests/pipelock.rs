@@ -442,43 +442,6 @@ fn what_ended_in_order_was_not_cut_without_an_answer() {
 }
 
 #[test]
-fn a_tunnel_that_failed_is_signed_with_the_status_of_its_answer() {
-    for (status, reason, pattern, found) in [
-        (
-            502,
-            "mediator_502",
-            "status=502 bytes=unknown reason=dial_failed",
-            &[][..],
-        ),
-        (
-            502,
-            "mediator_502",
-            "status=200 bytes=9 reason=complete",
-            &["failed_otherwise"],
-        ),
-        (
-            403,
-            "ssrf:x",
-            "status=403 bytes=unknown reason=ssrf_dns_rebind",
-            &[],
-        ),
-        (
-            403,
-            "ssrf:x",
-            "status=502 bytes=unknown reason=dial_failed",
-            &["other_status"],
-        ),
-    ] {
-        let mut run = Run::new();
-        run.action(1, "connect", "CONNECT", "https://a.test:443/", pattern);
-        let verdict = if status == 502 { "failed" } else { "blocked" };
-        let row = json!({"status": status, "reason": reason});
-        run.request(1, "connect", "CONNECT a.test:443", verdict, &row);
-        assert_eq!(named(&run, PIPELOCK), found, "{pattern}");
-    }
-}
-
-#[test]
 fn a_denial_by_the_list_is_of_a_host_that_it_does_not_have() {
     let mut run = Run::new();
     run.denial(1, "forward", "POST", "http://a.test/x");
