@@ -10,7 +10,7 @@ pub enum Disagreement {
     DeniedButAllowed,
     /// The mediator denied a request, or answered that it failed, and signed nothing.
     DenialUnsigned,
-    /// The built-in mediator answered that a request failed, and signed that it was denied or complete.
+    /// The mediator answered that a request failed, and signed another end than a failure.
     FailedOtherwise,
     /// The built-in mediator signed one action as allowed and as denied, although it never signs
     /// both.
@@ -22,7 +22,7 @@ pub enum Disagreement {
     OtherStatus,
     /// The number of bytes of an outcome is not the number that the relay carried.
     OtherBytes,
-    /// The mediator signed fewer bytes for a target than the relay carried in requests that went through.
+    /// The mediator signed fewer bytes for a target than the relay carried.
     FewerBytes,
     /// The mediator signed a denial with another layer than the layer in its answer.
     OtherLayer,
@@ -161,7 +161,7 @@ impl Disagreement {
                 "requests were denied by the mediator, or failed at it, without a receipt"
             }
             Self::FailedOtherwise => {
-                "requests that failed at the mediator are signed as denied or complete"
+                "requests that failed at the mediator are signed with another end"
             }
             Self::AllowedAndDenied => "actions are signed both as allowed and as denied",
             Self::OtherTarget => {

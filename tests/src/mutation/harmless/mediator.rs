@@ -114,7 +114,21 @@ pub(super) static TABLE: &[Harmless] = &[
         "Only the mediator names the actor of each receipt; the check is that the packet's agent is one of them.",
     ),
     mediator(ALL, RECORD, "/*/request_id", "*", OWN_WORD),
-    mediator(BUILTIN, RECORD, "/*/pattern", "*", OWN_WORD),
+    mediator(BUILTIN, RECORD, "/*.block.*/pattern", "*", OWN_WORD),
+    mediator(
+        BUILTIN,
+        RECORD,
+        "/*.allow.outcome.*/pattern",
+        "one_digit",
+        "The last letter belongs to the reason; an action that ended normally may be signed as cut, with the same numbers.",
+    ),
+    mediator(
+        BUILTIN,
+        RECORD,
+        "/connect.allow.outcome.*/pattern",
+        "word=status=200*",
+        "The bytes of a tunnel may differ by 16 KiB.",
+    ),
     mediator(
         ALL,
         RECORD,
