@@ -38,7 +38,7 @@ const fn client(name: &'static str, does: &'static str, command: &'static str) -
 }
 
 /// Returns all clients.
-const CLIENTS: [Client; 19] = [
+const CLIENTS: [Client; 20] = [
     client("curl", "`http://`", "curl -sSf http://allowed.test/"),
     client("curl", "`https://`", "curl -sSf https://allowed.test/"),
     client(
@@ -48,8 +48,13 @@ const CLIENTS: [Client; 19] = [
     ),
     client(
         "git",
-        "clone over `https://`",
+        "clone over `https://`, static files",
         "git clone -q https://allowed.test/files/repository.git clone && cat clone/greeting",
+    ),
+    client(
+        "git",
+        "clone over `https://`, smart protocol",
+        "git clone -q https://allowed.test/git/repository.git smart && cat smart/greeting",
     ),
     client("Python urllib", "`https://`", "python3 urllib_get.py"),
     client("Python requests", "`https://`", "python3 requests_get.py"),
@@ -147,7 +152,7 @@ const GRPC_SERVER: &str = "import grpc, sys, concurrent.futures\n\
     print('serving', flush=True)\n\
     server.wait_for_termination()\n";
 
-/// Makes the files of the servers: a repository, and packages for npm, pip, and cargo.
+/// Script of [`publish_packages`].
 const PUBLISH: &str = r#"set -e
 mkdir source && cd source && git init -q && echo hello > greeting && git add greeting
 git -c user.name=a -c user.email=a@allowed.test commit -qm first && cd ..
@@ -169,8 +174,9 @@ def put(path, data):
     os.makedirs(os.path.dirname(path), exist_ok=True)
     open(path, "wb").write(data if isinstance(data, bytes) else data.encode())
 name = "hello-egress"
-package = {"name": name, "version": "1.0.0", "main": "index.js"}
-tarball = tgz("package", {"package.json": json.dumps(package), "index.js": "module.exports = 'hello'\n"})
+package = {"name": name, "version": "1.0.0", "main": "index.js", "bin": {name: "bin.js"}}
+tarball = tgz("package", {"package.json": json.dumps(package), "index.js": "module.exports = 'hello'\n",
+    "bin.js": '#!/usr/bin/env node\nconsole.log(require("."))\n'})
 package["dist"] = {"tarball": f"https://allowed.test/files/npm-files/{name}-1.0.0.tgz",
     "integrity": "sha512-" + base64.b64encode(hashlib.sha512(tarball).digest()).decode()}
 put(f"npm-files/{name}-1.0.0.tgz", tarball)
@@ -186,7 +192,7 @@ file = "hello_egress-1.0.0-py3-none-any.whl"
 put(f"simple/{name}/{file}", wheel.getvalue())
 put(f"simple/{name}/index.html", f"<!DOCTYPE html><html><body><a href='{file}'>{file}</a></body></html>")
 manifest = f"[package]\nname = '{name}'\nversion = '1.0.0'\nedition = '2021'\n"
-crate = tgz(f"{name}-1.0.0", {"Cargo.toml": manifest, "src/lib.rs": "//! hello\n"})
+crate = tgz(f"{name}-1.0.0", {"Cargo.toml": manifest, "src/lib.rs": "pub fn hello() -> &'static str { \"hello\" }\n"})
 put(f"cargo/crates/{name}/1.0.0/download", crate)
 put("cargo/config.json", json.dumps({"dl": "https://allowed.test/files/cargo/crates"}))
 put(f"cargo/he/ll/{name}", json.dumps({"name": name, "vers": "1.0.0", "deps": [], "features": {},
@@ -194,8 +200,8 @@ put(f"cargo/he/ll/{name}", json.dumps({"name": name, "vers": "1.0.0", "deps": []
 E
 "#;
 
-/// Makes a cargo package that depends on a package of the world's registry.
-const CRATE: [(&str, &str); 3] = [
+/// A cargo package that depends on a package of the world's registry.
+pub const CRATE: [(&str, &str); 3] = [
     (
         "Cargo.toml",
         "[package]\nname = \"user\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[dependencies]\nhello-egress = { version = \"1\", registry = \"world\" }\n\n[workspace]\n",
@@ -207,13 +213,21 @@ const CRATE: [(&str, &str); 3] = [
     ),
 ];
 
+/// Makes the files of the servers: a repository, and packages for npm, pip, and cargo.
+///
+/// # Panics
+/// Panics if a file cannot be made.
+pub fn publish_packages(world: &World) {
+    let made = world.shell(&format!("files={}\n{PUBLISH}", world.files().display()));
+    assert!(made.success(), "{made}");
+}
+
 /// Puts the files for the clients on the servers. The gRPC server runs as long as the returned value exists.
 ///
 /// # Panics
 /// Panics if a file or server cannot be made.
 fn publish(world: &World) -> Running {
-    let made = world.shell(&format!("files={}\n{PUBLISH}", world.files().display()));
-    assert!(made.success(), "{made}");
+    publish_packages(world);
     fs::write(world.dir().join("grpc_server.py"), GRPC_SERVER).expect("write the gRPC server");
     let [certificate, key] = world.certificate("allowed.test");
     let path = format!("PYTHONPATH={}", tools().join("python").display());
@@ -256,7 +270,7 @@ fn install(world: &World, directory: &Path) {
 
 /// Returns a script that runs every client and prints for each whether it succeeded.
 fn script() -> String {
-    let mut text = String::from(SETTINGS);
+    let mut text = [SETTINGS, TRY].concat();
     for client in CLIENTS {
         let command = client.command.replace('\'', "'\\''");
         writeln!(text, "try '{command}'").expect("write to memory");
@@ -264,11 +278,15 @@ fn script() -> String {
     text
 }
 
-const SETTINGS: &str = r#"
+/// Makes the clients trust the certificate `authority.pem` of the working directory.
+pub const SETTINGS: &str = r"
 unset HTTP_PROXY HTTPS_PROXY ALL_PROXY NO_PROXY http_proxy https_proxy all_proxy no_proxy
 export SSL_CERT_FILE=$PWD/authority.pem CURL_CA_BUNDLE=$PWD/authority.pem PIP_CERT=$PWD/authority.pem
 export NODE_EXTRA_CA_CERTS=$PWD/authority.pem GIT_SSL_CAINFO=$PWD/authority.pem
 export REQUESTS_CA_BUNDLE=$PWD/authority.pem CARGO_HTTP_CAINFO=$PWD/authority.pem PYTHONPATH=$PWD/python
+";
+
+const TRY: &str = r#"
 try() {
     if timeout 60 bash -c "$1" > said 2> error < /dev/null && grep -q hello said; then
         echo works
@@ -356,7 +374,10 @@ pub fn check(world: &World, run: Run<'_>, column: Column) -> RunOutput {
 
 /// Installs a policy on the runner that makes Chromium trust the world's authority. Chromium reads no certificate
 /// bundle.
-fn trust_browser(world: &World) {
+///
+/// # Panics
+/// Panics if the policy cannot be installed.
+pub fn trust_browser(world: &World) {
     let made = world.shell(&format!(
         "mount -t tmpfs tmpfs /etc/chromium && mkdir -p /etc/chromium/policies/managed &&
          der=$(openssl x509 -in {} -outform der | base64 -w0) &&

@@ -29,6 +29,7 @@ mod census;
 pub mod changes;
 pub mod clients;
 pub mod clock;
+pub mod closed_home;
 mod command;
 mod denial;
 pub mod evidence;

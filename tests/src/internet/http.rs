@@ -11,6 +11,7 @@
 //! | `/status/N` | an answer with the status N |
 //! | `/close` | an answer with `Connection: close` |
 //! | `/files/…` | a file of the world's `files` directory |
+//! | `/git/…` | a repository of the `files` directory, by Git's smart protocol |
 //! | `/ws` | a WebSocket that returns every message |
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -31,6 +32,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 
+use super::git;
 use super::journal::{Journal, Request};
 use super::response::{Content, Length, json, status, text};
 use super::websocket;
@@ -186,6 +188,7 @@ async fn answer(
                 Err(_) => status(StatusCode::NOT_FOUND),
             }
         }
+        "git" => git::answer(request, site.files.clone(), rest.to_owned()).await,
         "ws" => {
             let (journal, host) = (Arc::clone(&site.journal), seen.host.unwrap_or_default());
             websocket::upgrade(request, move |bytes| journal.receive(&host, bytes))

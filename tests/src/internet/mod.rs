@@ -16,6 +16,7 @@ use self::journal::Journal;
 use self::tls::Authority;
 
 pub(crate) mod dns;
+mod git;
 pub(crate) mod http;
 pub(crate) mod journal;
 pub(crate) mod raw;

@@ -3,6 +3,7 @@
 
 mod audit_mode;
 mod clients;
+mod closed_home;
 mod destinations;
 mod programs;
 mod retry;
