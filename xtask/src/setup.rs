@@ -47,7 +47,7 @@ const NODE_CLIENTS: [&str; 1] = ["ws@8.23.0"];
 const ZIZMOR: &str = "1.32.0";
 
 /// Programs that the end-to-end tests start, and their Debian packages.
-const TEST_PROGRAMS: [(&str, &str); 22] = [
+const TEST_PROGRAMS: [(&str, &str); 26] = [
     ("bash", "bash"),
     ("chromium", "chromium"),
     ("curl", "curl"),
@@ -62,7 +62,12 @@ const TEST_PROGRAMS: [(&str, &str); 22] = [
     ("npm", "npm"),
     ("openssl", "openssl"),
     ("pgrep", "procps"),
+    // Debian puts the server itself into a directory of its version.
+    ("pg_ctlcluster", "postgresql"),
+    ("psql", "postgresql-client"),
     ("python3", "python3"),
+    ("redis-cli", "redis-tools"),
+    ("redis-server", "redis-server"),
     ("setpriv", "util-linux"),
     ("sudo", "sudo"),
     ("systemd-analyze", "systemd"),

@@ -4,6 +4,7 @@
 mod audit_mode;
 mod clients;
 mod closed_home;
+mod databases;
 mod destinations;
 mod programs;
 mod retry;
