@@ -37,7 +37,7 @@ impl<'a> ClosedHome<'a> {
         let home = parent.path().join("home");
         fs::create_dir(&home).expect("make the home");
         fs::set_permissions(&home, Permissions::from_mode(0o750)).expect("close the home");
-        give(&home);
+        chown(&home, Some(UID), Some(UID)).expect("give the home to the user");
         for (file, mode, line) in [
             // No password is in the shadow file, because the field is not `x`.
             (
@@ -90,10 +90,7 @@ impl<'a> ClosedHome<'a> {
             fs::create_dir_all(path.parent().expect("a directory")).expect("make a directory");
             fs::write(&path, text).expect("write a file");
         }
-        let owned = self
-            .world
-            .runner(["chown", "-R", USER, &project.display().to_string()]);
-        assert!(owned.success(), "{owned}");
+        self.give(name);
         project
     }
 
@@ -105,6 +102,18 @@ impl<'a> ClosedHome<'a> {
         let path = self.home.join(name);
         fs::create_dir_all(path.parent().expect("a directory")).expect("make a directory");
         symlink(target, path).expect("make a link");
+        self.give(name);
+    }
+
+    /// Gives the first directory of the path `name` in the home, and everything in it, to the user. Changes links
+    /// themselves, and not their targets.
+    fn give(&self, name: &str) {
+        let first = Path::new(name).components().next().expect("a name");
+        let path = self.home.join(first).display().to_string();
+        let given = self
+            .world
+            .runner(["chown", "-hR", &format!("{UID}:{UID}"), &path]);
+        assert!(given.success(), "{given}");
     }
 
     /// Runs a bash script as the user, without any boundary.
@@ -139,10 +148,6 @@ fn as_user(home: &Path) -> Vec<String> {
     )
     .expect("write to memory");
     words.split(' ').map(str::to_owned).collect()
-}
-
-fn give(path: &Path) {
-    chown(path, Some(UID), Some(UID)).expect("give a file to the user");
 }
 
 /// Adds a line to a file of the host, in the mount namespace of the world.

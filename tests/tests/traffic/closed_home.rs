@@ -8,9 +8,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use egress_tests::clients::{SETTINGS, publish_packages};
+use egress_tests::clients::{CRATE, SETTINGS, publish_packages, trust_browser};
 use egress_tests::closed_home::{ClosedHome, UID};
-use egress_tests::{Run, RunOutput, World};
+use egress_tests::{Run, RunOutput, World, installed};
 
 /// A client, its task, and the expected result.
 #[derive(Debug)]
@@ -126,4 +126,159 @@ fn pip_installs_into_a_venv_that_the_user_keeps() {
         .expect("the venv");
     assert!(python.is_symlink());
     assert_eq!(python.uid(), UID);
+}
+
+const NPM: Client<'_> = Client {
+    row: "| npm | install from a registry | `--cache DIR`, for a second run without downloads | The user starts the installed program. |",
+    files: &[(
+        "package.json",
+        r#"{ "name": "user", "version": "1.0.0", "dependencies": { "hello-egress": "^1" } }"#,
+    )],
+    script: "npm install --silent --no-audit --no-fund --no-update-notifier \\
+                --registry https://allowed.test/files/npm/
+            node_modules/.bin/hello-egress",
+    prints: "hello\n",
+    after: "node_modules/.bin/hello-egress",
+};
+
+#[test]
+fn npm_installs_programs_and_uses_its_cache() {
+    let world = World::new();
+    publish_packages(&world);
+    let home = ClosedHome::new(&world);
+    let downloads = || {
+        let requests = world.requests();
+        let package = "/files/npm-files/hello-egress-1.0.0.tgz";
+        requests
+            .iter()
+            .filter(|request| request.target == package)
+            .count()
+    };
+    let (_, project) = NPM.check(&home, packages);
+    assert_eq!(downloads(), 2);
+    let again = |cache: bool| {
+        let removed = home.shell(&project, "rm -r node_modules package-lock.json");
+        assert!(removed.success(), "{removed}");
+        let mut run = packages(home.sudo(&project));
+        if cache {
+            run = run.arg("--cache").arg(home.path().join("cache"));
+        }
+        let run = run.command(["bash", "-c", &format!("{SETTINGS}\n{}", NPM.script)]);
+        let run = run.run();
+        assert_eq!(run.stdout, NPM.prints, "{run}");
+        downloads()
+    };
+    // Without a cache, each run downloads the package.
+    assert_eq!(again(false), 3);
+    assert_eq!(again(true), 4);
+    assert_eq!(again(true), 4);
+    let files = home.path().join("cache/files/npm/_cacache");
+    assert_eq!(files.metadata().expect("the cache").uid(), UID);
+}
+
+#[test]
+fn cargo_builds_with_the_toolchain_of_the_home() {
+    let world = World::new();
+    publish_packages(&world);
+    let home = ClosedHome::new(&world);
+    for name in ["cargo", "rustc"] {
+        let program = installed(name).expect("cargo is required");
+        let toolchain = format!(".rustup/toolchains/stable/bin/{name}");
+        home.link(&toolchain, &program);
+        home.link(&format!(".cargo/bin/{name}"), &home.path().join(toolchain));
+    }
+    let bin = home.path().join(".cargo/bin");
+    let mut files = CRATE.to_vec();
+    files.push((
+        "src/main.rs",
+        "fn main() { println!(\"{}\", hello_egress::hello()); }\n",
+    ));
+    let script = format!(
+        "export PATH={bin}:$PATH
+        test $(command -v cargo) = {bin}/cargo
+        test $(command -v rustc) = {bin}/rustc
+        cargo run -q",
+        bin = bin.display()
+    );
+    let (run, _) = Client {
+        row: "| cargo | build with a dependency from a sparse registry | none | The user starts the built program. |",
+        files: &files,
+        script: &script,
+        prints: "hello\n",
+        after: "target/debug/user",
+    }
+    .check(&home, packages);
+    let shown = run.json("boundary.json")["view"]["home_tools"].clone();
+    let shown: Vec<PathBuf> = serde_json::from_value(shown).expect("the list of directories");
+    assert_eq!(shown, [bin, home.path().join(".rustup")]);
+}
+
+/// Makes a module and the files of a proxy (`go help goproxy`).
+const MODULE: &str = r#"
+import json, os, sys, zipfile
+at = os.path.join(sys.argv[1], "goproxy/hello.test/greet/@v")
+os.makedirs(at)
+module = "module hello.test/greet\n\ngo 1.18\n"
+open(f"{at}/list", "w").write("v1.0.0\n")
+open(f"{at}/v1.0.0.mod", "w").write(module)
+open(f"{at}/v1.0.0.info", "w").write(json.dumps({"Version": "v1.0.0", "Time": "2026-01-01T00:00:00Z"}))
+with zipfile.ZipFile(f"{at}/v1.0.0.zip", "w") as z:
+    z.writestr("hello.test/greet@v1.0.0/go.mod", module)
+    z.writestr("hello.test/greet@v1.0.0/greet.go", "package greet\n\nconst Hello = \"hello\"\n")
+"#;
+
+#[test]
+fn go_fetches_a_module_from_a_proxy() {
+    let world = World::new();
+    let files = world.files();
+    let made = world.runner([
+        "python3".as_ref(),
+        "-c".as_ref(),
+        MODULE.as_ref(),
+        files.as_os_str(),
+    ]);
+    assert!(made.success(), "{made}");
+    let home = ClosedHome::new(&world);
+    let script = format!(
+        "export GOPROXY=https://allowed.test/files/goproxy GOSUMDB=off GOTOOLCHAIN=local GOFLAGS=-mod=mod CGO_ENABLED=0
+        {go} build && ./user 2>&1",
+        go = installed("go").expect("go is required").display()
+    );
+    Client {
+        row: "| Go | build with a module from a proxy | none | The user starts the built program. |",
+        files: &[
+            ("go.mod", "module user\n\ngo 1.18\n\nrequire hello.test/greet v1.0.0\n"),
+            (
+                "main.go",
+                "package main\n\nimport \"hello.test/greet\"\n\nfunc main() { println(greet.Hello) }\n",
+            ),
+        ],
+        script: &script,
+        prints: "hello\n",
+        after: "./user 2>&1",
+    }
+    .check(&home, packages);
+}
+
+#[test]
+fn chromium_runs_the_script_of_a_page() {
+    let world = World::new();
+    trust_browser(&world);
+    let page = world.files().join("page");
+    fs::create_dir(&page).expect("make a directory");
+    let text = "<!DOCTYPE html><html><body><script>fetch('/').then(answer => answer.text())
+        .then(text => { document.body.textContent = text.toUpperCase() })</script></body></html>";
+    fs::write(page.join("index.html"), text).expect("write a page");
+    let home = ClosedHome::new(&world);
+    installed("chromium").expect("chromium is required");
+    Client {
+        row: "| Chromium, headless | page with a script, with `--no-sandbox` | none | The user has the saved page. |",
+        files: &[],
+        script: "chromium --headless --no-sandbox --disable-gpu --user-data-dir=$(mktemp -d) \\
+                --virtual-time-budget=10000 --dump-dom https://allowed.test/files/page/ > page.html
+            grep -o 'HELLO FROM ALLOWED.TEST' page.html",
+        prints: "HELLO FROM ALLOWED.TEST\n",
+        after: "grep -o 'HELLO FROM ALLOWED.TEST' page.html",
+    }
+    .check(&home, packages);
 }
