@@ -47,7 +47,7 @@ const NODE_CLIENTS: [&str; 1] = ["ws@8.23.0"];
 const ZIZMOR: &str = "1.32.0";
 
 /// Programs that the end-to-end tests start, and their Debian packages.
-const TEST_PROGRAMS: [(&str, &str); 26] = [
+const TEST_PROGRAMS: [(&str, &str); 27] = [
     ("bash", "bash"),
     ("chromium", "chromium"),
     ("curl", "curl"),
@@ -58,6 +58,7 @@ const TEST_PROGRAMS: [(&str, &str); 26] = [
     ("java", "default-jdk-headless"),
     ("javac", "default-jdk-headless"),
     ("jq", "jq"),
+    ("mvn", "maven"),
     ("node", "nodejs"),
     ("npm", "npm"),
     ("openssl", "openssl"),

@@ -282,3 +282,78 @@ fn chromium_runs_the_script_of_a_page() {
     }
     .check(&home, packages);
 }
+
+/// Makes a repository with a dependency and a plugin. The plugin copies the file in the dependency, which Maven has to
+/// resolve first. Maven 3.8 adds the named library of the Plexus project to every plugin.
+const REPOSITORY: &str = r#"set -e
+publish() {
+    at=$files/maven/$(echo "$1" | tr . /)/$2/$3 && mkdir -p "$at" && cp "$5" "$at/$2-$3.jar"
+    echo "<project><modelVersion>4.0.0</modelVersion><groupId>$1</groupId><artifactId>$2</artifactId>
+        <version>$3</version><packaging>$4</packaging></project>" > "$at/$2-$3.pom"
+    for file in "$at"/*.jar "$at"/*.pom; do sha1sum "$file" | cut -c-40 > "$file.sha1"; done
+}
+mkdir -p build/META-INF/maven build/hello && cd build
+echo hello > greeting && jar -c -f ../greet.jar greeting && rm greeting
+cat > hello/Say.java << 'E'
+package hello;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.jar.JarFile;
+public class Say extends org.apache.maven.plugin.AbstractMojo {
+    private org.apache.maven.project.MavenProject project;
+    public void execute() throws org.apache.maven.plugin.MojoExecutionException {
+        try {
+            JarFile jar = new JarFile(project.getArtifacts().iterator().next().getFile());
+            Files.write(Path.of("greeting"), jar.getInputStream(jar.getEntry("greeting")).readAllBytes());
+        } catch (java.io.IOException error) {
+            throw new org.apache.maven.plugin.MojoExecutionException(error.toString());
+        }
+    }
+}
+E
+cat > META-INF/maven/plugin.xml << 'E'
+<plugin><groupId>test.hello</groupId><artifactId>say-maven-plugin</artifactId><version>1.0</version>
+<goalPrefix>say</goalPrefix><mojos><mojo><goal>say</goal><implementation>hello.Say</implementation><language>java</language>
+<instantiationStrategy>per-lookup</instantiationStrategy>
+<requiresDependencyResolution>compile</requiresDependencyResolution><requiresProject>true</requiresProject>
+<parameters><parameter><name>project</name><type>org.apache.maven.project.MavenProject</type></parameter></parameters>
+<configuration><project implementation="org.apache.maven.project.MavenProject" default-value="${project}"/></configuration>
+</mojo></mojos></plugin>
+E
+lib=$(dirname "$(readlink -f "$(command -v mvn)")")/../lib
+javac --release 11 -cp "$lib/*" hello/Say.java && jar -c -f ../say.jar hello/Say.class META-INF
+cd .. && publish test.hello greet 1.0 jar greet.jar && publish test.hello say-maven-plugin 1.0 maven-plugin say.jar
+publish org.codehaus.plexus plexus-utils 1.1 jar greet.jar
+"#;
+
+#[test]
+fn maven_resolves_a_plugin_and_a_dependency() {
+    installed("mvn").expect("mvn is required");
+    let world = World::new();
+    let made = world.shell(&format!("files={}\n{REPOSITORY}", world.files().display()));
+    assert!(made.success(), "{made}");
+    let home = ClosedHome::new(&world);
+    Client {
+        row: "| Maven | build with a plugin and a dependency from a repository | none | The user has the file that the build wrote. |",
+        files: &[
+            (
+                "pom.xml",
+                "<project><modelVersion>4.0.0</modelVersion><groupId>user</groupId><artifactId>user</artifactId>
+                <version>1</version><packaging>pom</packaging><dependencies><dependency><groupId>test.hello</groupId>
+                <artifactId>greet</artifactId><version>1.0</version></dependency></dependencies></project>",
+            ),
+            (
+                "settings.xml",
+                "<settings><mirrors><mirror><id>world</id><mirrorOf>*</mirrorOf>
+                <url>https://allowed.test/files/maven</url></mirror></mirrors></settings>",
+            ),
+        ],
+        script: "keytool -importcert -noprompt -alias world -file authority.pem -keystore trust.p12 -storepass changeit 2> log
+            export MAVEN_OPTS=\"-Djavax.net.ssl.trustStore=$PWD/trust.p12 -Djavax.net.ssl.trustStorePassword=changeit\"
+            mvn -q -B -s settings.xml test.hello:say-maven-plugin:1.0:say >&2
+            cat greeting",
+        prints: "hello\n",
+        after: "cat greeting",
+    }
+    .check(&home, packages);
+}
