@@ -120,7 +120,7 @@ impl<'a> ClosedHome<'a> {
     pub fn shell(&self, directory: &Path, script: &str) -> Output {
         let script = format!("cd {} || exit\n{script}", directory.display());
         self.start(["bash", "-c", &script])
-            .finish(Duration::from_mins(2))
+            .finish(Duration::from_mins(4))
     }
 
     /// Starts a program as the user, without any boundary.
@@ -133,7 +133,7 @@ impl<'a> ClosedHome<'a> {
     /// Returns a run that the user starts with `sudo` in `project`.
     pub fn sudo(&self, project: &Path) -> Run<'a> {
         let run = self.world.egress().binary(&self.starter).workdir(project);
-        run.limit(Duration::from_mins(2))
+        run.limit(Duration::from_mins(4))
     }
 }
 

@@ -50,6 +50,11 @@ impl Client<'_> {
         let run = run.command(["bash", "-c", &script]).run();
         assert_eq!(run.status, Some(0), "{run}");
         assert_eq!(run.stdout, self.prints, "{run}");
+        run.assert_flow(&[
+            ("source", "relay"),
+            ("host", "allowed.test"),
+            ("verdict", "forwarded"),
+        ]);
         for directory in [&control, &project] {
             let after = home.shell(directory, &format!("set -e\n{}", self.after));
             assert_eq!(
