@@ -46,6 +46,12 @@ pub(super) static TABLE: &[Harmless] = &[
     ),
     boundary(
         BOUNDARY,
+        "/credentials/shown",
+        "unknown_element",
+        CALLERS_WISH,
+    ),
+    boundary(
+        BOUNDARY,
         "/egress/binary_sha256",
         "one_digit",
         "Only the supervisor read its own binary; a reviewer who expects one version compares the digest.",
@@ -143,7 +149,7 @@ pub(super) static TABLE: &[Harmless] = &[
     boundary(
         BOUNDARY,
         "/workspace/protected",
-        "unknown_element",
+        "unknown_element|neighbour|swapped",
         CALLERS_WISH,
     ),
     boundary(
