@@ -93,7 +93,10 @@ fn assert_both_witnesses(run: &RunOutput) {
             let fields = [("source", "relay"), ("host", host), ("port", port)];
             run.assert_flow(&fields);
             for row in run.flows(&fields) {
-                assert_eq!(row["verdict"], flow, "{row:#}");
+                // A program may close its connection when it has the page, before the server has closed it.
+                let is_left = flow == "forwarded" && row["reason"] == "client_closed";
+                let expected = if is_left { "unfinished" } else { flow };
+                assert_eq!(row["verdict"], expected, "{row:#}");
             }
         }
         run.assert_receipt(receipt, host);
