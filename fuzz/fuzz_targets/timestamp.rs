@@ -2,7 +2,7 @@
 #![no_main]
 use std::sync::LazyLock;
 
-use audit_packet::timestamp::{Roots, Stamp, check, check_times};
+use egress_timestamp::{Roots, Stamp, check, check_times};
 use egress_fuzz::changed;
 use libfuzzer_sys::fuzz_target;
 

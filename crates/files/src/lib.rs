@@ -3,13 +3,11 @@
 //! blocks, or a file that does not fit into memory.
 //!
 //! Claims: read-named-files, read-new-packet
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
+#[cfg(unix)]
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-
-use cap_fs_ext::OpenOptionsSyncExt;
-use cap_std::ambient_authority;
-use cap_std::fs::OpenOptions;
 
 /// Opens the regular file `path` without blocking.
 ///
@@ -17,9 +15,11 @@ use cap_std::fs::OpenOptions;
 /// Returns the error of `open(2)`, or "not a regular file" for any other file type.
 pub fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
-    options.read(true).nonblock(true);
-    let file = cap_std::fs::File::open_ambient_with(path, &options, ambient_authority())?;
-    let file = file.into_std();
+    options.read(true);
+    // Without this flag, opening a FIFO waits for a writer. Only Unix has FIFOs at ordinary paths.
+    #[cfg(unix)]
+    options.custom_flags(libc::O_NONBLOCK);
+    let file = options.open(path)?;
     if file.metadata()?.is_file() {
         Ok(file)
     } else {

@@ -41,11 +41,9 @@ pub mod shown;
 mod statements;
 pub mod stream;
 pub mod summary;
-pub mod timestamp;
 pub mod verifier_text;
 
 pub use names::*;
-use pipelock_receipts::findings::Rule;
 use serde::Serialize;
 
 /// Returns a value as JSON, for a finding.
@@ -56,15 +54,4 @@ fn as_stated(value: &impl Serialize) -> String {
         Ok(value) => value.to_string(),
         Err(error) => error.to_string(),
     }
-}
-
-/// Returns every rule of the checks of packets, evidence, and receipts. `docs/rules.md` explains
-/// each rule.
-pub fn all_rules() -> impl Iterator<Item = &'static Rule> {
-    let lists = [
-        pipelock_receipts::rules::ALL,
-        rules::ALL,
-        timestamp::rules::ALL,
-    ];
-    lists.into_iter().flatten().copied()
 }

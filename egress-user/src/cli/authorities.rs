@@ -2,7 +2,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use audit_packet::timestamp::Roots;
+use egress_timestamp::Roots;
 
 use super::exit;
 

@@ -13,7 +13,6 @@ use audit_packet::model::{Packet, PacketVerdict, Provider, Run, ScannerConfig, V
 use audit_packet::reconcile::{self, Receipts};
 use audit_packet::rendered::{self, Source};
 use audit_packet::stream::{FileDigest, Stream};
-use audit_packet::timestamp::Stamp;
 use audit_packet::{
     ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_ARCHIVE, CHANGES_FILE, EVIDENCE_FILE,
     FLOWS_FILE, IDENTITY_FILE, PACKET_FILE, POLICY_FILE, REPORT_FILE, SUMMARY_FILE, VERIFIER_FILE,
@@ -22,6 +21,7 @@ use ed25519_dalek::VerifyingKey;
 use egress_policy::allowed::Allowed;
 use egress_sandbox::probe::model::ProbeResult;
 use egress_sys::clock;
+use egress_timestamp::Stamp;
 use egress_workspace::apply::Recovered;
 use egress_workspace::apply::model::Change;
 use pipelock_receipts::check::MAX_DOCUMENT_BYTES;

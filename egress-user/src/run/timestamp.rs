@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use audit_packet::TIMESTAMP_FILE;
-use audit_packet::timestamp::{self, MOST_BYTES, Problem, Roots, Stamp};
+use egress_timestamp::{self as timestamp, MOST_BYTES, Problem, Roots, Stamp};
 use ureq::http::Uri;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 

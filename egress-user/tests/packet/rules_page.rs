@@ -9,9 +9,19 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use audit_packet::all_rules;
 use audit_packet::reconcile::Disagreement;
+use pipelock_receipts::findings::Rule;
 use serde_json::Value;
+
+/// Returns every rule of the checks of receipts, evidence, packets, and time stamps.
+fn all_rules() -> impl Iterator<Item = &'static Rule> {
+    let lists = [
+        pipelock_receipts::rules::ALL,
+        audit_packet::rules::ALL,
+        egress_timestamp::rules::ALL,
+    ];
+    lists.into_iter().flatten().copied()
+}
 
 /// Returns the identifier and the severity of each rule that has a row in the page.
 fn rows() -> Vec<(&'static str, &'static str)> {

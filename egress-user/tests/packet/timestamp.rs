@@ -9,9 +9,9 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use audit_packet::timestamp::{self, MOST_BYTES, Problem, Roots, Stamp};
 use egress_test_support::mutate::Numbers;
 use egress_test_support::time_stamps::{Authority, ROOT, TIME_STAMPING, granted, tlv, token};
+use egress_timestamp::{self as timestamp, MOST_BYTES, Problem, Roots, Stamp};
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 

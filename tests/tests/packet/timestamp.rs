@@ -318,7 +318,7 @@ fn forged(
     authority.sign(&token, signer, &["-cades", "-md", "sha256"])
 }
 
-/// Claims: compare-timestamp
+/// Claims: compare-timestamp, crate-timestamp
 #[test]
 fn a_token_holds_for_its_packet_its_authority_and_its_time() {
     let keys = Keys::new();

@@ -6,7 +6,7 @@ use audit_packet::boundary::BoundaryReport;
 use audit_packet::grade::Grade;
 use audit_packet::identity::Identity;
 use audit_packet::model::Packet;
-use audit_packet::timestamp::{Problem, Stamp};
+use egress_timestamp::{Problem, Stamp};
 use pipelock_receipts::findings::{Finding, Place, Rule, Severity};
 use pipelock_receipts::keys::KeyError;
 use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};

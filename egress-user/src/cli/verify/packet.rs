@@ -11,12 +11,12 @@ use audit_packet::check::{PacketFiles, PacketReport, Pinned, check_packet, read_
 use audit_packet::identity::Identity;
 use audit_packet::rendered::Found;
 use audit_packet::stream::{FileDigest, Stream};
-use audit_packet::timestamp::MOST_BYTES;
 use audit_packet::{
     ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_FILE, FLOWS_FILE, IDENTITY_FILE,
     PACKET_FILE, POLICY_FILE, REPORT_FILE, SUMMARY_FILE, TIMESTAMP_FILE, VERIFIER_FILE,
 };
 use egress_policy::allowed::Allowed;
+use egress_timestamp::MOST_BYTES;
 use pipelock_receipts::check::MAX_DOCUMENT_BYTES;
 
 use super::outcome::{Material, Subject, VerifyError, VerifyOutcome};

@@ -3,8 +3,8 @@ use std::collections::BTreeMap;
 
 use audit_packet::boundary::BoundaryReport;
 use audit_packet::reconcile::Reconciliation;
-use audit_packet::timestamp::Stamp;
 use audit_packet::verifier_text::{self, About, MOST_FINDINGS, MOST_REASONS, brief};
+use egress_timestamp::Stamp;
 use pipelock_receipts::report::End;
 use serde_json::{Value, json};
 

@@ -1,6 +1,6 @@
 //! Checks the time stamp of a packet against the attestation that it covers and the caller's authorities.
 use audit_packet::TIMESTAMP_FILE;
-use audit_packet::timestamp::{self, Problem, Roots, Stamp};
+use egress_timestamp::{self as timestamp, Problem, Roots, Stamp};
 use pipelock_receipts::findings::visible;
 
 use super::outcome::{Material, VerifyOutcome};

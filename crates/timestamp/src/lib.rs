@@ -2,6 +2,9 @@
 //!
 //! The attestation cannot name this file, because the token covers the attestation. The caller sends the request, reads
 //! the reply, and names the authorities. Revocation lists are not checked.
+#![forbid(unsafe_code)]
+#![deny(clippy::as_conversions, clippy::arithmetic_side_effects)]
+
 use der::asn1::{AnyRef, ObjectIdentifier, OctetStringRef, UintRef};
 use der::{Decode, Encode, Tag, Tagged};
 use sha2::{Digest, Sha256};
