@@ -33,6 +33,7 @@ pub mod closed_home;
 mod command;
 mod denial;
 pub mod evidence;
+#[cfg(feature = "schemas")]
 pub mod formats;
 pub mod honest;
 mod internet;

@@ -1,12 +1,14 @@
 //! `bench`: measures the cost of the boundary, compared with the same work without it.
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
 use anyhow::Result;
 use clap::ValueEnum;
 
 use crate::build;
-use crate::demo::{in_world, tool};
 use crate::ebpf;
 use crate::layout::Layout;
-use crate::program::{cargo, run as run_program};
+use crate::program::{cargo, program, run as run_program};
 use crate::setup;
 
 #[derive(clap::Args)]
@@ -75,4 +77,59 @@ fn of_library(layout: &Layout, name: &str) -> Result<()> {
     run_program(&mut build)?;
     let bench = layout.target.join("release/examples").join(name);
     run_program(in_world(layout, &bench, &binary).env("EGRESS_BPF_OBJECT", layout.object()))
+}
+
+/// Builds a program of the test crate that does not use the library with the kernel programs.
+fn tool(layout: &Layout, name: &str) -> Result<PathBuf> {
+    let mut build = cargo();
+    build
+        .current_dir(&layout.root)
+        .args([
+            "build",
+            "--locked",
+            "--release",
+            "--package",
+            "egress-tests",
+            "--no-default-features",
+        ])
+        .args(["--bin", name]);
+    run_program(&mut build)?;
+    Ok(layout.target.join("release").join(name))
+}
+
+/// Returns a command for a program of the test crate, with the paths that it needs in its environment.
+fn in_world(layout: &Layout, tool: &Path, binary: &Path) -> Command {
+    let mut command = program(tool);
+    command
+        .env("EGRESS_BIN", binary)
+        .env("EGRESS_TOOLS", layout.tools())
+        .env("EGRESS_REF_VERIFIER_RS", layout.verifier_rs())
+        .env("EGRESS_REF_VERIFIER_PY", layout.verifier_py());
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::program::output;
+
+    /// Returns the packages that a build of the test crate with these arguments uses.
+    fn packages(arguments: &[&str]) -> String {
+        let mut tree = cargo();
+        tree.current_dir(env!("CARGO_MANIFEST_DIR"))
+            .args(["tree", "--locked", "--offline", "--package", "egress-tests"])
+            .args(["--edges", "normal,build", "--prefix", "none"])
+            .args(arguments);
+        output(&mut tree).unwrap()
+    }
+
+    #[test]
+    fn kernel_programs_are_no_part_of_the_tools() {
+        let holds = |tree: &str| tree.lines().any(|line| line.starts_with("egress-user "));
+        assert!(
+            holds(&packages(&[])),
+            "the tests no longer use the stand-in"
+        );
+        assert!(!holds(&packages(&["--no-default-features"])));
+    }
 }

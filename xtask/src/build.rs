@@ -1,6 +1,8 @@
 //! `build`: builds the kernel programs, then the `egress` binary that contains them.
 use std::env;
+use std::panic;
 use std::path::PathBuf;
+use std::thread;
 
 use anyhow::Result;
 
@@ -57,26 +59,33 @@ pub(crate) fn optimised(layout: &Layout) -> Result<PathBuf> {
     )
 }
 
-/// Builds `egress` and the program `tool` of the test crate as fast as possible, and returns their paths. This `egress`
-/// is not optimized, and it has no kernel programs for `egress run --debug`.
+/// Builds `egress` as fast as possible, and returns its path. This `egress` is not optimized, and it has no kernel programs
+/// for `egress run --debug`.
 ///
 /// # Errors
 /// Returns the errors of [`run`].
-pub(crate) fn quick(layout: &Layout, tool: &str) -> Result<[PathBuf; 2]> {
-    const PROFILE: &str = "quick";
-    ebpf::without_diagnostics(layout)?;
-    let mut build = cargo();
-    // One call of cargo builds both, so that shared crates are compiled once.
-    build
-        .current_dir(&layout.root)
-        .args(["build", "--locked", "--profile", PROFILE])
-        .args(["--package", "egress-user", "--bin", "egress"])
-        .args(["--package", "egress-tests", "--bin", tool])
-        .arg("--no-default-features");
-    ebpf::embed_without_diagnostics(layout, &mut build);
-    run_program(&mut build)?;
-    let profile = layout.target.join(PROFILE);
-    Ok([profile.join("egress"), profile.join(tool)])
+pub(crate) fn quick(layout: &Layout) -> Result<PathBuf> {
+    // The profile is that of xtask, whose dependencies are already compiled.
+    let build = || {
+        let mut build = cargo();
+        build
+            .current_dir(&layout.root)
+            .env("CARGO_PROFILE_DEV_DEBUG", "false")
+            .env("CARGO_PROFILE_DEV_INCREMENTAL", "false")
+            .args(["build", "--locked", "--package", "egress-user"]);
+        build
+    };
+    // The kernel programs are mostly compiled by one thread, so everything else is compiled at the same time. The second
+    // build compiles only the crate that contains the kernel programs.
+    thread::scope(|scope| {
+        let programs = scope.spawn(|| ebpf::without_diagnostics(layout));
+        run_program(&mut build())?;
+        programs
+            .join()
+            .unwrap_or_else(|panic| panic::resume_unwind(panic))
+    })?;
+    run_program(ebpf::embed_without_diagnostics(layout, &mut build()))?;
+    Ok(layout.target.join("debug/egress"))
 }
 
 /// Builds a test binary in which an attacker has taken over a process, and returns its path.

@@ -53,7 +53,7 @@ enum Task {
         part: String,
     },
     /// Run an example agent behind the boundary and verify its packet
-    Demo(demo::Args),
+    Demo,
     /// Build the files of a release
     Dist(dist::Args),
     /// Build only the kernel programs and print the digest of the object
@@ -88,7 +88,7 @@ fn run(task: &Task) -> anyhow::Result<()> {
             println!("{}", binary.display());
         }),
         Task::Claims { part } => claims::list(&layout, part),
-        Task::Demo(args) => demo::run(&layout, args),
+        Task::Demo => demo::run(&layout),
         Task::Dist(args) => dist::run(&layout, args).map(|dir| {
             println!("{}", dir.display());
         }),

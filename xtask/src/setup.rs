@@ -109,12 +109,11 @@ pub(crate) fn everything(layout: &Layout) -> Result<()> {
     for_workflows(layout)
 }
 
-/// Installs only the tools that the demo needs.
+/// Installs the programs that the demo starts.
 ///
 /// # Errors
 /// Fails if a package client fails.
-pub(crate) fn for_demo(layout: &Layout) -> Result<()> {
-    for_ebpf(layout)?;
+pub(crate) fn for_demo() -> Result<()> {
     let missing = missing_programs(|name| DEMO_PROGRAMS.contains(&name));
     if !missing.is_empty() {
         apt(&missing)?;

@@ -2,8 +2,8 @@
 use std::fs;
 
 use egress_tests::evidence::Reference;
-
 use egress_tests::workflow::{Runner, project};
+use egress_tests::{World, binary};
 
 const POLICY: &str = "mode: strict\napi_allowlist: [allowed.test]\n";
 
@@ -49,6 +49,26 @@ fn machine() -> (Runner, Vec<(&'static str, String)>) {
         ("BOUNDARY_PUBLIC_KEY", format!("{boundary}.pub")),
     ];
     (runner, variables)
+}
+
+#[test]
+fn demo_shows_a_denial_and_rejects_the_changed_packet() {
+    let world = World::new();
+    let demo = project().join("examples/demo/demo.sh");
+    let shown = world.runner([demo, binary(), world.dir().join("demo")]);
+    assert!(shown.success(), "{shown}");
+    let (without, rest) = shown.stdout.split_once("== the policy").unwrap();
+    let (behind, rest) = rest.split_once("== egress run reports").unwrap();
+    let (report, changed) = rest.split_once("== egress verify, on a copy").unwrap();
+    for reached in ["hello from denied.test", "reached: SSH-2.0-demo"] {
+        assert!(without.contains(reached), "{shown}");
+        assert!(!behind.contains(reached), "{shown}");
+    }
+    assert!(behind.contains("hello from allowed.test"), "{shown}");
+    for wanted in ["VALID, end proven", "boundary:    kernel_enforced"] {
+        assert!(report.contains(wanted), "{shown}");
+    }
+    assert!(changed.contains("INVALID"), "{shown}");
 }
 
 #[test]
