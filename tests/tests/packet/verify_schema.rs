@@ -291,9 +291,12 @@ fn output_about_a_sound_packet_fits_the_schema() {
     assert_eq!(value["verdict"], "valid", "{value:#}");
     assert_eq!(value["boundary"]["grade"], "kernel_enforced", "{value:#}");
     assert_eq!(value["identity"]["bind"]["ticket"], "7", "{value:#}");
+    assert_eq!(value["boundary"]["identity_signed"], true, "{value:#}");
     assert_eq!(value["findings"], Value::Array(Vec::new()), "{value:#}");
     let unpinned = subject.world.tool(["verify", "--json", subject.packet()]);
-    assert_eq!(schema.checked(&unpinned)["verdict"], "self_consistent_only");
+    let unpinned = schema.checked(&unpinned);
+    assert_eq!(unpinned["verdict"], "self_consistent_only");
+    assert_eq!(unpinned["boundary"]["identity_signed"], false);
 
     // The control: the schema rejects an output from which a member is removed or to which one is added.
     for member in value.as_object().unwrap().keys() {

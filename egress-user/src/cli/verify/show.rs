@@ -66,6 +66,7 @@ fn of_boundary(boundary: &BoundaryReport) -> Value {
         "not_higher": reasons,
         "not_higher_left_out": boundary.graded.reasons.len().saturating_sub(MOST_REASONS),
         "attested_by": boundary.signer,
+        "identity_signed": boundary.is_identity_signed,
         "reconciliation": boundary.reconciliation.as_ref().map(of_reconciliation),
         "flow_lines": boundary.flows.as_ref().map(|flows| flows.lines),
     })
