@@ -181,7 +181,9 @@ fn deny(layout: &Layout) -> Result<()> {
     if fetched {
         run_program(deny().args(["check", "--disable-fetch", "advisories"]))
     } else {
-        println!("lint: advisories are not checked; run `cargo deny fetch db` to check them");
+        println!(
+            "lint: advisories are not checked; run `cargo deny fetch db`, and then run lint again"
+        );
         Ok(())
     }
 }

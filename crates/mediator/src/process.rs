@@ -56,7 +56,7 @@ enum ProcessError {
     Policy(#[from] PolicyError),
     #[error("cannot use the signing key: {0}")]
     Key(#[from] KeyError),
-    #[error("cannot use the mark of the mediator's answers: it is not a header value")]
+    #[error("cannot use the mark for the mediator's answers: not a valid HTTP header value")]
     Mark,
     #[error("cannot read the machine's own addresses: {0}")]
     Routes(io::Error),

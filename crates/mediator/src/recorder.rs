@@ -5,6 +5,8 @@
 //! call makes every intent durable that was appended before it, so requests that arrive together share one call. Each
 //! intent has an outcome, because [`Intent`] writes the outcome when it is dropped. The first failure is final, because
 //! the chain cannot continue after a line that was signed and not written.
+//!
+//! Claims: decisions-signed
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};

@@ -229,7 +229,10 @@ impl Joined {
     fn carried(&mut self, is_udp: bool, sent: u64, acked: u64, received: u64) {
         self.require(acked <= sent, "more bytes were acknowledged than sent");
         let fits = !is_udp || (acked == 0 && received == 0);
-        self.require(fits, "a datagram of the mediator was acknowledged");
+        self.require(
+            fits,
+            "a datagram of the mediator has acknowledged or received bytes",
+        );
     }
 
     /// Notes the time of a row that is written as soon as it is made.

@@ -20,7 +20,7 @@ pub static SCHEMA: Rule = Rule::error(
 );
 pub static RULE: Rule = Rule::error("packet.rule", 72, "packet.json contradicts itself", "");
 pub static PATH: Rule =
-    Rule::error("packet.path", 73, "the path of an artifact leads out of the packet", "");
+    Rule::error("packet.path", 73, "the path of an artifact points outside the packet", "");
 pub static EVIDENCE: Rule =
     Rule::error("packet.evidence", 74, "the evidence cannot be read", "");
 pub static SIGNER: Rule = Rule::error(

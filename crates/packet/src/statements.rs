@@ -152,7 +152,7 @@ impl<'a> Statements<'a> {
         }
     }
 
-    /// Checks that every probe of this version was made, and that the counts match the results.
+    /// Checks that every probe of this version was run, and that the counts match the results.
     fn probes(self, findings: &mut Findings, caps: &mut Caps) {
         let probes = &self.boundary_document.probes;
         let made: BTreeSet<&str> = probes
@@ -168,7 +168,7 @@ impl<'a> Statements<'a> {
             missing == 0,
             Grade::KernelObserved,
             &format!(
-                "{missing} of {} probes were not made",
+                "{missing} of {} probes were not run",
                 required::PROBES.len()
             ),
         );

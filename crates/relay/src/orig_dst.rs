@@ -298,7 +298,7 @@ mod tests {
         }
     }
 
-    /// Claims: slot-by-listener, slot-once
+    /// Claims: slot-by-listener, slot-once, slot-required
     #[test]
     fn connection_to_the_proxy_has_its_own_slot_and_none_is_served_without() {
         let peer = "127.0.0.1:5000".parse().unwrap();

@@ -143,8 +143,8 @@ pub(crate) fn alone() -> io::Result<()> {
 /// session without a terminal, so that no key of the caller's terminal signals the process.
 ///
 /// # Errors
-/// Returns the error of `clone3(2)` or `execve(2)`, or an error while this process has more than
-/// one thread.
+/// Returns the error of `clone3(2)` or `execve(2)`. Also fails if this process has more than one
+/// thread.
 pub fn spawn_self(
     args: &[CString],
     placement: Placement<'_>,
@@ -185,7 +185,7 @@ pub fn spawn_self(
 /// always belongs to the cgroup of the process that created it.
 ///
 /// # Errors
-/// Returns the error of `clone3(2)` or of `make`, or an error while this process has more than one
+/// Returns the error of `clone3(2)` or of `make`. Also fails if this process has more than one
 /// thread.
 pub fn made_in_cgroup(
     cgroup: BorrowedFd<'_>,
@@ -285,7 +285,8 @@ fn clone(placement: Placement<'_>) -> io::Result<Option<Child>> {
 /// Forks this process. Returns `None` in the child.
 ///
 /// # Errors
-/// Returns the error of `fork(2)`, or an error while this process has more than one thread.
+/// Returns the error of `fork(2)`. Also fails if this process has more than one
+/// thread.
 pub fn fork() -> io::Result<Option<Pid>> {
     alone()?;
     // SAFETY: this thread is the only one (checked), so the child may run any code.

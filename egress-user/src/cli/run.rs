@@ -239,7 +239,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     })
 }
 
-/// Returns the plan of a run in `workdir` with default options, for `egress doctor`, which only makes the probes. No
+/// Returns the plan of a run in `workdir` with default options, for `egress doctor`, which only runs the probes. No
 /// probe stops the run, and no packet is written.
 pub(super) fn trial(workdir: &Path) -> anyhow::Result<Plan> {
     let command = RunArgs::augment_args(clap::Command::new("egress run"));

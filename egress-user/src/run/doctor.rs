@@ -106,7 +106,7 @@ pub fn probed(results: &Result<Vec<ProbeResult>, String>) -> Check {
         }
     };
     let with = |outcome: ProbeOutcome| results.iter().filter(move |one| one.outcome == outcome);
-    let mut open = with(ProbeOutcome::Reachable).chain(with(ProbeOutcome::ControlFailed));
+    let open = with(ProbeOutcome::Reachable).chain(with(ProbeOutcome::ControlFailed));
     let seen = format!(
         "{} denied, {} not applicable, {} reachable, {} without a control",
         with(ProbeOutcome::Denied).count(),
@@ -114,19 +114,18 @@ pub fn probed(results: &Result<Vec<ProbeResult>, String>) -> Check {
         with(ProbeOutcome::Reachable).count(),
         with(ProbeOutcome::ControlFailed).count()
     );
-    match open.next() {
-        None => Check::ok(name, seen),
-        Some(first) => {
-            let todo = format!(
-                "no run starts here unless --accept-risk {} (and so on) accepts it",
-                first.name
-            );
-            Check::missing(name, seen, &todo)
-        }
+    let open: Vec<&str> = open.map(|one| one.name.as_str()).collect();
+    if open.is_empty() {
+        return Check::ok(name, seen);
     }
+    let todo = format!(
+        "a run on this machine needs --accept-risk for each of these probes: {}",
+        open.join(", ")
+    );
+    Check::missing(name, seen, &todo)
 }
 
-/// Returns the check for a machine on which the probes could not be made.
+/// Returns the check for a machine on which the probes could not be run.
 pub fn not_probed() -> Check {
     Check::untried("probes")
 }

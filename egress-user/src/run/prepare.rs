@@ -76,7 +76,7 @@ pub(super) fn privileged() -> Result<(), RunError> {
 }
 
 impl Plan {
-    /// Closes the boundary and makes the probes.
+    /// Closes the boundary and runs the probes.
     ///
     /// # Order
     /// Call this while the process has a single thread.

@@ -1,4 +1,4 @@
-//! The supervisor's side of the probes: makes the controls, lets init make the probes, and judges the results.
+//! The supervisor's side of the probes: runs the controls, lets init run the probes, and judges the results.
 //!
 //! Claims: probe-reachable, probe-control-failed
 use std::ffi::OsString;
@@ -90,7 +90,7 @@ impl Controls {
         drop(told);
     }
 
-    /// Lets init make the probes in the closed boundary, and compares their results with the results of the controls.
+    /// Lets init run the probes in the closed boundary, and compares their results with the results of the controls.
     ///
     /// # Errors
     /// Fails if init or the controls fail, end, or send another message than expected.
@@ -198,7 +198,7 @@ fn arrived(sockets: &Sockets<OwnedFd>) -> io::Result<Vec<u16>> {
     Ok(ports)
 }
 
-/// Returns one result for each probe, in the order of [`names`]. A probe that was not made counts as broken.
+/// Returns one result for each probe, in the order of [`names`]. A probe that was not run counts as broken.
 fn conclude(inside: &Found, arrived: &[u16], outside: &Found) -> Vec<ProbeResult> {
     let take = |found: &Found, name: &str| {
         let same = |(one, _): &&(String, Observation)| one == name;

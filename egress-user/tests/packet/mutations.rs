@@ -186,6 +186,11 @@ fn every_mutation_is_named() {
             "receipt.signature",
         ),
         ("signature bit", flipped_signature, "receipt.signature"),
+        (
+            "signed with another key",
+            chain_with(&keys::generate().unwrap(), 6, 5).lines,
+            "trust.key",
+        ),
         ("entry dropped", without(3), "entry.seq"),
         (
             "ext added",

@@ -23,6 +23,7 @@ fn credentials_are_hidden_unless_the_workflow_shows_them() {
     assert!(!shown.text().contains("canary-2"), "{}", shown.output());
 }
 
+/// Claims: action-environment*
 #[test]
 fn no_secret_is_in_log_packet_summary_or_annotation() {
     let runner = Runner::new();

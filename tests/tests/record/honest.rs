@@ -22,7 +22,7 @@ const ROUND: Round = Round {
 };
 
 /// Makes a round in its own world, and returns the faults in its record. `clock` is the number of seconds by which the
-/// clock is set during the run, with the expected reasons for a lower grade.
+/// clock is shifted during the run, with the expected reasons for a lower grade.
 fn round(round: &Round, clock: Option<(i64, &[&str])>) -> Vec<String> {
     let world = World::new();
     let [key, boundary] = ["key", "boundary"].map(|name| world.key(name));
@@ -44,7 +44,7 @@ fn round(round: &Round, clock: Option<(i64, &[&str])>) -> Vec<String> {
     faults(&world, &output, &judged, &received, best, usual)
 }
 
-/// Returns a run whose clock is set by `step` seconds. A preloaded library changes the supervisor's clock. The mediator
+/// Returns a run whose clock is shifted by `step` seconds. A preloaded library changes the supervisor's clock. The mediator
 /// starts without environment variables, so the times in its receipts are changed separately.
 fn set<'w>(world: &'w World, run: Run<'w>, step: i64) -> Run<'w> {
     let mediator = std::env::var_os("EGRESS_LYING_MEDIATOR_BIN").map(PathBuf::from);

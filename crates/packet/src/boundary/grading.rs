@@ -87,7 +87,7 @@ pub(super) fn grade_boundary(
     caps.unless(
         !boundary_document.probes.results.is_empty(),
         Grade::KernelObserved,
-        "no probe was made",
+        "no probe was run",
     );
     for reason in &boundary_document.incomplete {
         caps.cap(
@@ -238,7 +238,7 @@ mod tests {
             ("probe udp_sendto", Grade::KernelObserved, |facts| {
                 facts.probe().control.succeeded = false;
             }),
-            ("no probe was made", Grade::KernelObserved, |facts| {
+            ("no probe was run", Grade::KernelObserved, |facts| {
                 facts.document.probes.results.clear();
             }),
             ("not complete: lost", Grade::KernelObserved, |facts| {

@@ -110,7 +110,8 @@ words! {
     MediatorVerdict {
         /// The hook denied the connection or datagram.
         Denied = "denied",
-        /// The hook denied the attempt. The program would not have sent data.
+        /// The hook denied the call. A library of the mediator made the call only to sort addresses or to check for
+        /// MPTCP, and would not have sent data.
         Probe = "probe",
     }
 

@@ -109,13 +109,13 @@ fn what_does_not_fit_is_named() {
             7,
             "bytes_acked",
             json!(30),
-            "a datagram of the mediator was acknowledged",
+            "a datagram of the mediator has acknowledged or received bytes",
         ),
         (
             7,
             "bytes_received",
             json!(1),
-            "a datagram of the mediator was acknowledged",
+            "a datagram of the mediator has acknowledged or received bytes",
         ),
         (
             7,

@@ -75,7 +75,8 @@ pub struct StandIns {
 /// closed, and then removes everything that it created.
 ///
 /// # Errors
-/// Returns the error of `fork(2)`, or an error while this process has more than one thread.
+/// Returns the error of `fork(2)`. Also fails if this process has more than one
+/// thread.
 pub fn start(channel: ControlsEnd, scene: &Scene, users: StandIns) -> io::Result<Pid> {
     let given = (scene.clone(), users);
     process::fork_with(channel.into(), &given, |channel, (scene, users)| {

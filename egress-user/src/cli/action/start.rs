@@ -315,7 +315,7 @@ mod tests {
         }
     }
 
-    /// Claims: action-sudo
+    /// Claims: action-sudo, action-environment
     #[test]
     fn inputs_do_not_reach_the_script() {
         let entry = |name: &str| (OsString::from(name), OsString::from("v"));

@@ -99,7 +99,7 @@ fn check_age(outcome: &mut VerifyOutcome, max_age: Option<Duration>, now: Offset
         (Some(_), None) => String::from("no time that a pinned key signed"),
         (None, None) => String::from("no packet"),
     };
-    let expected = format!("made within {} s before now", most.as_secs());
+    let expected = format!("made within the last {} s", most.as_secs());
     outcome.add(&rules::AGE, PACKET_FILE, expected, found);
 }
 

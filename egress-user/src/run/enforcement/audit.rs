@@ -1,5 +1,5 @@
 //! `--mode audit`: the command uses the host's network. The kernel programs record every attempt that enforcement would
-//! deny. No process judges or carries traffic, no probe is made, and there are no receipts.
+//! deny. No process judges or carries traffic, no probe is run, and there are no receipts.
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::BorrowedFd;

@@ -422,7 +422,7 @@ async fn literal_destinations_are_judged_as_literals() {
     );
 }
 
-/// Claims: slot-once
+/// Claims: slot-once, slot-required*
 #[tokio::test]
 async fn a_slot_serves_one_connection() {
     let mut world = RelayWorld::new().await;
@@ -442,6 +442,16 @@ async fn a_slot_serves_one_connection() {
         let mut slot = slot;
         slot.kind = kind;
         let mut client = world.dial(world.transparent_v4, slot).await;
+        assert_eq!(read_to_end(&mut client).await, b"");
+        assert_eq!(world.short().await, "raw - refused no_slot");
+    }
+    for kind in [
+        egress_common::abi::SLOT_LOCAL,
+        egress_common::abi::SLOT_REDIRECTED,
+    ] {
+        let mut slot = slot;
+        slot.kind = kind;
+        let mut client = world.dial(world.proxy, slot).await;
         assert_eq!(read_to_end(&mut client).await, b"");
         assert_eq!(world.short().await, "raw - refused no_slot");
     }
