@@ -242,8 +242,8 @@ pub const TCP_ESTABLISHED: u32 = 1;
 pub const TCP_SYN_SENT: u32 = 2;
 /// `TCP_FIN_WAIT1`, in which the process closed its end first.
 pub const TCP_FIN_WAIT1: u32 = 4;
-/// `TCP_CLOSE`. A socket also enters this state at the step to TIME_WAIT, because the kernel then
-/// continues with another object.
+/// `TCP_CLOSE`. A socket also enters this state on the transition to TIME_WAIT, because the kernel
+/// then continues with another object.
 pub const TCP_CLOSE: u32 = 7;
 /// `TCP_LAST_ACK`, in which the process closed its end second.
 pub const TCP_LAST_ACK: u32 = 9;

@@ -122,7 +122,7 @@ mod tests {
         })
     }
 
-    /// Makes an IPv4 packet with `options` whole words of options.
+    /// Builds an IPv4 packet with `options` whole words of options.
     fn v4(options: u8) -> Vec<u8> {
         let mut packet = vec![0; 20 + usize::from(options) * 4];
         packet[0] = 0x45 + options;
@@ -133,7 +133,7 @@ mod tests {
         packet
     }
 
-    /// Makes an IPv6 packet with these extension headers, each with its own next header value in
+    /// Builds an IPv6 packet with these extension headers, each with its own next header value in
     /// front.
     fn v6(extensions: &[(u8, &[u8])]) -> Vec<u8> {
         let mut packet = vec![0; 40];

@@ -25,7 +25,7 @@ pub const fn mapped(v4: u32) -> [u64; 2] {
 /// The address family of packets to a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
-    /// IPv4, also if the destination is written as `::ffff:a.b.c.d`.
+    /// IPv4, even if the destination is written as `::ffff:a.b.c.d`.
     V4,
     /// IPv6.
     V6,

@@ -1,7 +1,7 @@
 //! The kernel programs of egress.
 //!
 //! There are three sets of programs, attached to the cgroups of the command (`agent_*`), the relay
-//! (`relay_*`), and the mediator (`mediator_*`). Some programs deny attempts, others only record
+//! (`relay_*`), and the mediator (`mediator_*`). Some programs deny attempts; others only record
 //! them. Each program is a short entry function around the function that does the work. `error`
 //! maps errors to verdicts: a program that can deny denies on every error. The decisions are in
 //! `egress_common::decide` and are tested on the host.

@@ -52,7 +52,7 @@ static CONFIG: Config = Config {
 /// Returns the settings that the loader stored in [`CONFIG`].
 #[inline(always)]
 pub fn settings() -> Config {
-    // SAFETY: `CONFIG` is an initialised static. The volatile read keeps the compiler from folding the placeholder that
+    // SAFETY: `CONFIG` is an initialized static. The volatile read keeps the compiler from folding the placeholder that
     // the loader replaces.
     unsafe { ptr::read_volatile(&raw const CONFIG) }
 }

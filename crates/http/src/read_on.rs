@@ -13,12 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 #[derive(Debug)]
 pub struct ReadOn<T> {
     io: T,
-    /// Whether a write has failed. Writes then wait, but not endlessly, because the connection ends with its input.
+    /// Whether a write has failed. Later writes wait until the input ends, which ends the connection.
     has_failed: bool,
 }
 
 impl<T> ReadOn<T> {
-    /// Makes a connection on which no write to `io` has failed.
+    /// Wraps `io`, on which no write has failed yet.
     pub fn new(io: T) -> Self {
         Self {
             io,

@@ -54,7 +54,7 @@ impl Whole {
 struct Over;
 
 impl RequestBody {
-    /// Makes the body of a request to the origin from the client's body `inner`.
+    /// Wraps the client's body `inner` as the body of the request to the origin.
     pub(super) fn new(inner: Incoming, phases: Phases) -> Self {
         let is_whole = inner.is_end_stream();
         Self {
@@ -139,7 +139,7 @@ pub(super) struct OriginTask(Option<AbortHandle>);
 impl OriginTask {
     /// Drives `connection` in the background.
     pub(super) fn spawn(connection: impl Future<Output: Send> + Send + 'static) -> Self {
-        // The sender of a pending request receives an error of the connection too.
+        // The sender of a pending request also receives the connection's error.
         Self(Some(tokio::spawn(connection).abort_handle()))
     }
 

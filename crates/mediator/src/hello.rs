@@ -33,7 +33,7 @@ pub(super) async fn check(
 
 fn matches_host(name: Option<&[u8]>, host: &Host) -> Result<(), &'static str> {
     let agrees = match (name, host) {
-        // RFC 6066 has no server name for an address.
+        // RFC 6066 does not permit an address as the server name.
         (None, Host::Ip(_)) => true,
         (Some(name), Host::Name(_)) => {
             std::str::from_utf8(name).is_ok_and(|name| Host::parse(name).as_ref() == Ok(host))

@@ -26,8 +26,8 @@ impl Meter {
         }
     }
 
-    /// Counts bytes before or after they move. A return value of false means that the outcome of
-    /// the action was written. Bytes that have not moved yet must not move any more.
+    /// Counts bytes before or after they move. Returns false if the outcome of the action was
+    /// already written. Bytes that have not moved by then must not be moved.
     pub(super) fn moved(&self, count: usize) -> bool {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         let before = self.bytes.fetch_add(count, Ordering::Relaxed);

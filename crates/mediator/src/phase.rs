@@ -1,7 +1,7 @@
 //! The phases of the mediator process: serving, draining, and cutting.
 use tokio::sync::watch;
 
-/// A phase. The variants are in the order of time.
+/// A phase. The variants are in chronological order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     /// New connections and requests are served.

@@ -368,7 +368,7 @@ impl Intent {
         self.end(reason);
     }
 
-    /// Records that the action was aborted for `reason`, or by the stop if the service stops.
+    /// Records that the action was aborted for `reason`, or because of the shutdown if the service is stopping.
     pub fn break_off(mut self, reason: &str) {
         let reason = self.stop_or(reason);
         self.end(reason);

@@ -114,7 +114,7 @@ impl Refusal {
 const BLOCK_REASON: HeaderName = HeaderName::from_static("x-pipelock-block-reason");
 const BLOCK_LAYER: HeaderName = HeaderName::from_static("x-pipelock-block-reason-layer");
 
-/// Returns the page for all requests after a receipt could not be written.
+/// Returns the page for every request after a failure to write a receipt.
 pub(super) fn emission_failed() -> Response<Payload> {
     Refusal::forbidden(
         "receipt_emission",

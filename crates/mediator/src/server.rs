@@ -33,7 +33,7 @@ use super::{admit, forward, health, tunnel, websocket};
 const MAX_HEAD: usize = 132 << 10;
 /// Maximum number of header fields of a request.
 const MAX_HEADERS: usize = 128;
-/// Time until a head is complete. An idle connection is kept for this time between requests.
+/// Maximum time to receive a complete head. A connection may also stay idle this long between requests.
 const HEAD_LIMIT: Duration = Duration::from_mins(1);
 /// Time to send the last denials after a failure.
 const FAREWELL: Duration = Duration::from_millis(200);

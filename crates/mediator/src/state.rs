@@ -22,7 +22,7 @@ pub struct Capacity {
     pub connections: usize,
     /// Maximum number of tunnels at a time. A further tunnel is answered with 503.
     pub tunnels: usize,
-    /// Time that activities have to end at a stop.
+    /// Time for activities to end when the mediator stops.
     pub drain: Duration,
 }
 

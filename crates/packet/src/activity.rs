@@ -19,14 +19,14 @@ use super::reconcile::Receipts;
 
 /// Number of equal parts of the run in a time line.
 pub(super) const PARTS: u32 = 96;
-/// Name of programs, or of a request, that are counted together because there are too many of them.
+/// Name for programs that are counted together because there are too many of them.
 pub(super) const OTHERS: &str = "(others)";
-/// Number of programs, and of programs of one destination.
+/// Maximum number of programs, in total and per destination.
 const PROGRAMS: usize = 40;
-/// Number of executables and of process ids of one program.
+/// Maximum number of executables, and of process ids, per program.
 const EXECUTABLES: usize = 4;
 const PROCESSES: usize = 64;
-/// Number of different requests.
+/// Maximum number of different requests.
 const REQUESTS: usize = 1_000;
 const MAX_CHARACTERS: usize = 300;
 
@@ -179,7 +179,7 @@ impl Activity {
         (requests, rest)
     }
 
-    /// Returns a record without traffic. It keeps the destinations that the pages list separately.
+    /// Returns an activity without traffic. The destinations that the pages list are kept separately.
     pub fn new(boundary_document: &BoundaryDocument, packet: Option<&Packet>) -> Self {
         let denied = in_order(&boundary_document.denied).into_iter();
         let denied = denied.take(LISTED).map(|row| row.attempt.target());
@@ -334,7 +334,7 @@ impl Activity {
         let unspecified = matches!(tried.place, "::" | "0.0.0.0");
         let address = of(if unspecified { "" } else { tried.place });
         let name = tried.name.map(of);
-        // The address may have got its name later.
+        // The address may have received its name later.
         let places = [name.as_deref().unwrap_or(&address), &address];
         self.count(&places, caller, traffic, true);
     }
@@ -407,7 +407,7 @@ impl Activity {
     }
 }
 
-/// Returns the entry of a program, or the entry of all programs after the first ones.
+/// Returns the entry of a program, or the shared entry for a program beyond the limit.
 fn entry<'m, T: Default>(programs: &'m mut BTreeMap<String, T>, process: &str) -> &'m mut T {
     let is_kept = programs.len() < PROGRAMS || programs.contains_key(process);
     let name = if is_kept { process } else { OTHERS };
@@ -489,7 +489,7 @@ mod tests {
             verdict: "denied".into(),
             protocol: "udp".into(),
             dst: "192.0.2.1".into(),
-            // The address got its name later than its first attempt.
+            // The address received its name after its first attempt.
             name: Some("later.test".into()),
             port: 53,
             process: String::from("dig"),

@@ -1,4 +1,4 @@
-//! Makes the model of `packet.json` when a run has ended.
+//! Builds the model of `packet.json` when a run has ended.
 use std::collections::BTreeMap;
 
 use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
@@ -31,7 +31,7 @@ pub struct PacketInputs {
     pub posture: Posture,
 }
 
-/// Makes the packet. All counts come from `report`, the check of the evidence with the pinned key.
+/// Builds the packet. All counts come from `report`, the check of the evidence with the pinned key.
 pub fn build(inputs: PacketInputs, report: &EvidenceReport) -> Packet {
     let counts = &report.counts;
     Packet {
@@ -65,7 +65,7 @@ pub fn build(inputs: PacketInputs, report: &EvidenceReport) -> Packet {
     }
 }
 
-/// Makes the member `verifier`. If the evidence is valid, `trusted` is true and `signer_key` is present. Otherwise
+/// Builds the member `verifier`. If the evidence is valid, `trusted` is true and `signer_key` is present. Otherwise
 /// `trusted` is false and `signer_key` is absent.
 fn verifier(report: &EvidenceReport) -> Verifier {
     let verdict = match report.verdict {

@@ -4,12 +4,12 @@ use pipelock_receipts::json::{MAX_DEPTH, parse_bytes};
 use super::format::changes::ChangesDocument;
 use super::format::deviations;
 
-/// `changes.json`, and its parts that this version does not write.
+/// `changes.json`, and the parts of it that this version does not write.
 #[derive(Debug)]
 pub(super) struct ReadChanges {
     /// The document, if it can be read.
     pub(super) document: Option<ChangesDocument>,
-    /// What differs from the form of this version.
+    /// Deviations from the form that this version writes.
     pub(super) deviations: Vec<String>,
 }
 

@@ -455,7 +455,7 @@ fn verdict(
     let agrees = match stated {
         PacketVerdict::Valid | PacketVerdict::SelfConsistentOnly => consistent,
         PacketVerdict::Invalid => !consistent,
-        // Evidence without a receipt has the verdict `error` too.
+        // Evidence without a receipt also has the verdict `error`.
         PacketVerdict::Error => report.verdict == EvidenceVerdict::Error,
         PacketVerdict::NotRun => true,
     };

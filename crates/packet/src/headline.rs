@@ -28,7 +28,7 @@ impl Tone {
     }
 }
 
-/// The first sentence of a page. No text of the run is in it.
+/// The first sentence of a page. It contains no text from the run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Headline {
     pub(super) tone: Tone,

@@ -5,7 +5,7 @@ use super::format::changes::{Change, ChangeOutcome, ChangeReason, ChangeRule, Ch
 
 use super::reasons;
 
-/// Number of changes that are kept.
+/// Maximum number of changes that are kept.
 const KEPT: usize = 100;
 /// The directory that GitHub reads.
 const GITHUB: &str = ".github";
@@ -27,7 +27,7 @@ pub struct HeldBack {
 }
 
 impl HeldBack {
-    /// Returns the changes that were held back, none without `changes.json`.
+    /// Returns the changes that were held back. Without `changes.json`, there are none.
     pub fn of(document: Option<&ChangesDocument>) -> Self {
         let Some(document) = document else {
             return Self::default();
@@ -54,7 +54,7 @@ impl HeldBack {
     }
 }
 
-/// Returns the reason for people. A path below a new `.github` is held back with it, for the same reason.
+/// Returns the reason as text for people. A path below a new `.github` is held back with it, for the same reason.
 pub(super) fn reason(change: &Change) -> &str {
     match &change.reason {
         Some(ChangeReason::Rule(ChangeRule::HeldBack)) if is_below(change, GITHUB) => {

@@ -15,7 +15,7 @@ use super::denied::{Denied, NOT_RESOLVED};
 
 /// Protocols of the relay's rows about requests to a mediator.
 pub const MEDIATED: [&str; 4] = ["connect", "http", "tls", "websocket"];
-/// Number of hosts in one block.
+/// Maximum number of hosts in one block.
 const MAX_LINES: usize = 100;
 
 const ONLY_TLS_AND_HTTP: &str = "only TLS and HTTP leave the boundary";

@@ -60,7 +60,7 @@ struct Served {
 /// The state of the comparison. The comparison reads the rows one by one.
 #[derive(Debug, Default)]
 pub(super) struct Joined {
-    /// Differences of wall time and the kernel's monotonic time, ns.
+    /// Differences between wall time and the kernel's monotonic time, ns.
     offsets: BTreeSet<i128>,
     made: BTreeMap<(u64, u64), Made>,
     served: Vec<Served>,

@@ -1,6 +1,6 @@
-//! Makes and checks Audit Packets. Every length in a packet is limited.
+//! Builds and checks Audit Packets. Every length in a packet is limited.
 //!
-//! [`build::build`] makes the model of a packet, [`check::check_packet`] checks its bytes, and [`flows`] chains and
+//! [`build::build`] builds the model of a packet, [`check::check_packet`] checks its bytes, and [`flows`] chains and
 //! checks the flow log. The caller reads and writes the files.
 #![forbid(unsafe_code)]
 #![deny(clippy::as_conversions, clippy::arithmetic_side_effects)]

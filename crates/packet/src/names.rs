@@ -21,12 +21,12 @@ pub const CHANGES_FILE: &str = "changes.json";
 pub const CAPSULE_FILE: &str = "posture-capsule.json";
 /// The files of the changes that were not applied.
 pub const CHANGES_ARCHIVE: &str = "workspace-changes.tar";
-/// The run of the packet.
+/// The run that the packet describes.
 pub const IDENTITY_FILE: &str = "identity.json";
 /// The signature over all other files.
 pub const ATTESTATION_FILE: &str = "attestation.json";
 /// The time stamp over the attestation. The attestation does not name this file, because the
-/// attestation is older.
+/// attestation is created first.
 pub const TIMESTAMP_FILE: &str = "timestamp.tsr";
 
 /// All files of a packet. A directory with any other file is not replaced.

@@ -12,7 +12,7 @@ use super::shown::Shown;
 use super::verifier_text::{self, About};
 use super::{html, rules, summary};
 
-/// The version of this program, as in `boundary.json`.
+/// The version of egress, as in `boundary.json`.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The data of the pages.

@@ -1,6 +1,6 @@
 //! The probes, namespaces, and kernel programs that a packet of this version must have.
 
-/// The probes in the order in which they are made.
+/// The probes in the order in which they are run.
 pub const PROBES: [&str; 88] = [
     "raw_socket_ipv4",
     "raw_socket_ipv6",

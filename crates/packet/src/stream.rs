@@ -74,7 +74,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// Makes a stream from bytes in memory, without a limit.
+    /// Creates a stream from bytes in memory, without a limit.
     pub fn of(bytes: &'a [u8]) -> Self {
         Self::new(Cursor::new(bytes), u64::MAX)
     }

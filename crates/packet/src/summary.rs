@@ -14,9 +14,9 @@ use super::listing::{LISTED, allowed_in_order, in_order, place};
 use super::shown::{ANSWERED, ANSWERED_NOTE, HELD_BACK, Shown, bytes, process, what, why};
 
 const MAX_CHARACTERS: usize = 200;
-/// Length of one list, after which further rows are only counted. A job summary of GitHub has at most 1 MiB.
+/// Length of one list, after which further rows are only counted. GitHub limits a job summary to 1 MiB.
 const MAX_BYTES: usize = 64 << 10;
-/// Number of requests.
+/// Maximum number of requests.
 const REQUESTS: usize = 20;
 
 /// Returns the summary as Markdown.
@@ -67,7 +67,7 @@ fn denied(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
     let rows = denied.iter().map(|(row, hint)| {
         let attempt = &row.attempt;
         let settings = hint.settings().as_deref().map(code).unwrap_or_default();
-        // A note is a constant of this program.
+        // A note is a constant of this crate.
         let note = hint.note.unwrap_or_default();
         format!(
             "| {} | {} | {} | {} | {} |",
@@ -104,7 +104,7 @@ fn not_applied(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
         } else {
             &change.path
         };
-        // The text of an error of the machine is not a constant.
+        // The text of an operating system error is not a constant.
         let reason = code(held_back::reason(change));
         format!("| {} | {} | {reason} |", code(path), code(&what(change)))
     });
@@ -235,7 +235,7 @@ fn pairs(out: &mut String, rows: &[(&'static str, String)]) -> std::fmt::Result 
     Ok(())
 }
 
-/// Makes a code span for a table cell. Control characters are made visible, the fence is longer than any run of
+/// Returns a code span for a table cell. Control characters are made visible, the fence is longer than any run of
 /// backticks inside, and cell separators are escaped.
 fn code(text: &str) -> String {
     let mut text = visible(text);

@@ -279,10 +279,10 @@ fn write_version_2(out: &mut String, report: &EvidenceReport) -> std::fmt::Resul
     )
 }
 
-/// Number of reasons that are printed.
+/// Maximum number of reasons that are printed.
 pub const MOST_REASONS: usize = 40;
 
-/// Number of findings that are printed.
+/// Maximum number of findings that are printed.
 pub const MOST_FINDINGS: usize = 100;
 
 const MOST_CHARACTERS: usize = 500;

@@ -12,7 +12,7 @@ const NAME: &str = "pipelock";
 /// Size limit of the binary.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// Returns the first `pipelock` on a search path that is a file.
+/// Returns the first file named `pipelock` in an absolute directory of a search path.
 pub fn on_path(path: Option<&std::ffi::OsStr>) -> Option<PathBuf> {
     std::env::split_paths(path?)
         .filter(|dir| dir.is_absolute())

@@ -41,7 +41,7 @@ pub enum PipelockError {
     /// Pipelock exited before it was ready.
     #[error("Pipelock exited before it was ready{how}; it printed: {words}")]
     Ended {
-        /// How Pipelock ended, in brackets.
+        /// How Pipelock ended, in parentheses.
         how: String,
         /// End of Pipelock's log.
         words: String,

@@ -1,4 +1,4 @@
-//! Makes a GET request on the host's loopback with limits on time and size.
+//! Sends a GET request over the host's loopback with limits on time and size.
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, SocketAddrV4, TcpStream};
 use std::time::{Duration, Instant};
@@ -18,7 +18,7 @@ pub trait Gate: std::fmt::Debug {
     fn note(&mut self, port: u16, may_call: bool) -> io::Result<()>;
 }
 
-/// Makes the request and returns the status and the body of the answer.
+/// Sends the request and returns the status and the body of the answer.
 pub(super) fn get(
     address: SocketAddrV4,
     path: &str,

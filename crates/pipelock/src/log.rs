@@ -13,7 +13,7 @@ use nix::unistd::pipe2;
 const FILE_BYTES: u64 = 4 << 20;
 /// Number of bytes at the end that are kept for error messages.
 const TAIL_BYTES: usize = 4096;
-/// Number of lines in an error message, and of characters in each line.
+/// Maximum number of lines in an error message, and of characters in each line.
 const SHOWN_LINES: usize = 6;
 const SHOWN_LETTERS: usize = 300;
 /// Size of the pipe, for output between two reads.

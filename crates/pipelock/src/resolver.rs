@@ -1,6 +1,6 @@
 //! Writes Pipelock's resolver configuration: the machine's name servers without its search domains.
 //!
-//! With a search domain, the resolver may look up another name than the name that was judged. For example, with
+//! With a search domain, the resolver may look up a name other than the name that was judged. For example, with
 //! `ndots:5`, as Kubernetes sets it, a resolver first looks up `api.example.com` below the search domain. The C
 //! library's resolver reads `LOCALDOMAIN`, but Go's resolver ignores it, so setting `LOCALDOMAIN` does not help.
 use std::io;

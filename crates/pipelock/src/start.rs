@@ -403,7 +403,7 @@ fn write_policy(
     Ok((policy, capsule))
 }
 
-/// Returns how a process ended, in brackets.
+/// Returns how a process ended, in parentheses.
 pub(super) fn how(status: &WaitStatus) -> String {
     if let WaitStatus::Exited(_, code) = status {
         format!(" (exit status {code})")

@@ -6,7 +6,7 @@ use super::host::{Host, HostError};
 
 /// The longest value that an error shows, in characters.
 const MAX_SHOWN: usize = 64;
-/// The longest word for which a similar one is searched.
+/// The longest word, in bytes, for which [`nearest`] searches for a similar name.
 const MAX_WORD: usize = 96;
 
 /// Returns the value of a key that belongs to the policy language, shortened and escaped. The user information and the

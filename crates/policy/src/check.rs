@@ -21,7 +21,7 @@ pub struct Checked {
     pub ip_allowlist: Vec<String>,
     /// Names that may lead to private networks.
     pub trusted_domains: Vec<String>,
-    /// What weakens the policy, or is probably not meant.
+    /// Settings that weaken the policy or are probably unintended.
     pub notices: Vec<Notice>,
 }
 
@@ -39,7 +39,8 @@ pub fn builtin(text: &str) -> Result<Checked, PolicyError> {
     Ok(checked)
 }
 
-/// Checks what egress itself reads of a policy for Pipelock. Pipelock checks everything else when a run starts.
+/// Checks the parts of a policy for Pipelock that egress itself reads. Pipelock checks everything else when a run
+/// starts.
 ///
 /// # Errors
 /// Returns [`PolicyError`] if the text is not one YAML document with a mapping at the top.
@@ -74,8 +75,8 @@ fn of(entries: &[MappingEntry], text: &str) -> Checked {
     }
 }
 
-/// Returns the hosts of a list: entries that this crate can parse in its spelling, and all other entries unchanged,
-/// because only Pipelock interprets those.
+/// Returns the hosts of a list: entries that this crate can parse, in this crate's spelling, and all other entries
+/// unchanged, because only Pipelock interprets those.
 fn listed(node: Option<&Node>) -> Vec<String> {
     let mut list = AllowList::default();
     let mut hosts: Vec<String> = notices::texts(node)

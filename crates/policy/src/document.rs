@@ -191,8 +191,8 @@ fn options() -> serde_saphyr::Options {
     }
 }
 
-/// Reduces the parser's error to a line and a sentence of this crate, because the parser's own text may
-/// quote the document.
+/// Reduces the parser's error to a line number and a sentence from this crate, because the parser's own text may quote
+/// the document.
 fn explain(error: &YamlError, text: &str) -> PolicyError {
     let line = error.location().map_or(0, |location| location.line());
     let mut cause = error.without_snippet();

@@ -130,7 +130,7 @@ fn get<'a>(entries: &'a [MappingEntry], key: &str) -> Option<&'a Node> {
         .map(|entry| &entry.value)
 }
 
-/// Second labels under which the registries of countries sell names, as in `co.uk`.
+/// Second-level labels under which country registries sell names, as in `co.uk`.
 const REGISTRIES: [&str; 12] = [
     "ac", "co", "com", "edu", "go", "gob", "gov", "ne", "net", "or", "org", "gouv",
 ];

@@ -321,7 +321,7 @@ impl<'a> Field<'a> {
         }
     }
 
-    /// Makes the error for this value. `reason` is the requirement, optionally with the cause after `because`. The
+    /// Builds the error for this value. `reason` is the requirement, optionally with the cause after `because`. The
     /// error shows the value after the requirement.
     fn invalid(&self, reason: &'static str) -> PolicyError {
         let found = advice::shown(&self.node.value);

@@ -30,7 +30,7 @@ const LONGEST_TAIL: usize = 64;
 pub struct Key(String);
 
 impl Key {
-    /// Makes a key from this text.
+    /// Creates a key from this text.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }

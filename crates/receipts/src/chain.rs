@@ -210,7 +210,7 @@ impl ActionChain {
     }
 
     /// Makes the receipt's key the key of the chain, and returns `false` if the text is not a usable key. An untrusted
-    /// key is a finding, but is still used, so that one cause makes one finding.
+    /// key is a finding, but is still used, so that one cause produces one finding.
     fn set_signer(
         &mut self,
         receipt: &Receipt<'_, '_>,

@@ -2,8 +2,9 @@
 //! end (evidence protocol, sections 4, 8, and 9).
 //!
 //! Bad evidence does not make the check fail. Each error becomes a finding in the report, and the
-//! check continues until one rule has made enough errors. Each line is read and parsed once. Memory
-//! grows by 16 bytes for each intent, and with the lists of the report: hosts, policies, actors.
+//! check continues until one rule has produced enough errors. Each line is read and parsed once.
+//! Memory grows by 16 bytes for each intent, and with the lists of the report: hosts, policies,
+//! actors.
 use std::io::{self, Read};
 
 use super::chain::Trust;

@@ -10,7 +10,7 @@ enum Progress {
     /// There is no close, or a receipt follows the close.
     #[default]
     Running,
-    /// The session was closed for another reason than a clean stop.
+    /// The session was closed for a reason other than a clean stop.
     ClosedOtherwise,
     /// The session was closed by a clean stop.
     Closed,

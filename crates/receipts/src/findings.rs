@@ -7,7 +7,7 @@ const KEPT_PER_RULE: usize = 10;
 /// Number of errors of one rule after which a check stops, because more errors would not change the
 /// verdict or its cause.
 const ENOUGH: usize = 1000;
-/// Number of characters of an expected or found text that are kept.
+/// Maximum number of characters of an expected or found text that are kept.
 const KEPT_CHARACTERS: usize = 160;
 
 /// The severity of a finding.
@@ -187,8 +187,8 @@ impl Findings {
         self.errors > 0
     }
 
-    /// Whether one rule has made so many errors that the check can stop. A file without an end is therefore not read
-    /// forever.
+    /// Whether one rule has produced so many errors that the check can stop. A file without an end is therefore not
+    /// read forever.
     pub fn is_enough(&self) -> bool {
         self.is_enough
     }

@@ -25,7 +25,7 @@ pub const PRIVATE_HEADER: &str = "pipelock-ed25519-private-v1";
 pub const FORBIDDEN_MODE: u32 = 0o037;
 const MAX_KEY_BYTES: u64 = 64 * 1024;
 
-/// The reason why a key cannot be read or made. No variant holds key material.
+/// The reason why a key cannot be read, generated, or written. No variant holds key material.
 #[derive(Debug, Error)]
 pub enum KeyError {
     /// The file cannot be read or written.
@@ -69,7 +69,7 @@ pub enum KeyError {
     Random(getrandom::Error),
 }
 
-/// Makes a random key.
+/// Generates a random key.
 ///
 /// # Errors
 /// Fails if the operating system returns no random bytes.
@@ -81,7 +81,7 @@ pub fn generate() -> Result<SigningKey, KeyError> {
     Ok(key)
 }
 
-/// Makes a key from a seed of 64 hex digits.
+/// Derives a key from a seed of 64 hex digits.
 ///
 /// # Errors
 /// Fails if the text is not 64 hex digits.

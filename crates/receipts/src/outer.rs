@@ -25,7 +25,7 @@ struct Writer {
 
 impl Outer {
     /// Checks one entry and makes it the head of the chain. The next entry is compared with the
-    /// hash in the file, even if that hash is wrong, so that one edit makes one finding.
+    /// hash in the file, even if that hash is wrong, so that one edit produces one finding.
     pub(crate) fn check(
         &mut self,
         entry: &RecorderEntry<'_>,

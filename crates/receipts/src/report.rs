@@ -165,7 +165,7 @@ fn add(map: &mut BTreeMap<String, u64>, key: &str) {
     }
 }
 
-/// Returns the host of a target URL in lower case, without port, user, and brackets.
+/// Returns the host of a target URL in lower case, without port, user, or brackets.
 pub(crate) fn target_host(target: &str) -> Option<String> {
     let (_, rest) = target.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;

@@ -1,4 +1,4 @@
-//! Checks many signatures in other threads while the caller continues to read. The caller helps when the threads fall
+//! Checks many signatures on other threads while the caller continues to read. The caller helps when the threads fall
 //! behind.
 //!
 //! Each verdict is equal to the verdict of `verify_strict`. Batch verification is not used, because it accepts
@@ -14,11 +14,11 @@ use super::ed25519::{self, Key, Signed};
 use super::findings::{Findings, Place, Rule};
 
 const BATCH: usize = 64;
-/// Size limit of the messages in a batch, because hostile receipts can have a megabyte each.
+/// Size limit of the messages in a batch, because a hostile receipt can be a megabyte long.
 const BATCH_BYTES: usize = 1 << 20;
-/// Number of batches for each thread that may wait before the caller helps.
+/// Maximum number of waiting batches per thread before the caller helps.
 const WAITING: usize = 4;
-/// Limit of threads. The caller does not read fast enough for more threads.
+/// Maximum number of threads. The caller does not read fast enough to keep more threads busy.
 const MAX_THREADS: usize = 7;
 
 #[derive(Debug)]
@@ -126,7 +126,7 @@ struct Pool {
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<PoolState>,
-    /// Signals that a batch waits, or that no more batches will come.
+    /// Signals that a batch is waiting, or that no more batches will come.
     waits: Condvar,
     /// Signals that a batch was checked.
     checked: Condvar,

@@ -48,7 +48,7 @@ impl Evidence {
         }
     }
 
-    /// Makes a session with two heartbeats. No recording is long enough to have two heartbeats.
+    /// Creates a session with two heartbeats, because no recording is long enough to have two.
     fn with_heartbeats() -> Self {
         let key = keys::generate().unwrap();
         let config = SessionConfig {

@@ -6,8 +6,8 @@ pub(super) const SMALL: usize = 8 * 1024;
 /// Size of the buffer that a busy tunnel gets while the bound allows it.
 pub(super) const LARGE: usize = 256 * 1024;
 
-/// Numbers of free buffers that are kept for reuse, because allocating a large buffer costs page
-/// faults.
+/// Maximum numbers of free buffers that are kept for reuse, because allocating a large buffer costs
+/// page faults.
 const KEPT_SMALL: usize = 128;
 const KEPT_LARGE: usize = 16;
 

@@ -1,4 +1,4 @@
-//! Makes the reader of handshakes public, only for `fuzz/`.
+//! Exposes the handshake reader, only for `fuzz/`.
 use super::authority::Host;
 use super::copy::Watch;
 use super::handshake::Handshake;
@@ -21,7 +21,8 @@ pub struct Handshaken {
     pub denied: Option<&'static str>,
 }
 
-/// Carries a conversation in a tunnel to `host`. The first `judged` bytes of the client are its first `ClientHello`.
+/// Carries a conversation through a tunnel to `host`. The first `judged` bytes of the client are its first
+/// `ClientHello`.
 pub fn handshake(host: &Host, judged: usize, pieces: &[Piece<'_>]) -> Handshaken {
     let mut watch = Handshake::of(host, judged);
     let mut sent = Vec::new();

@@ -27,7 +27,7 @@ pub(super) fn for_origin(headers: &mut HeaderMap, host: HeaderValue) {
     headers.insert(HOST, host);
 }
 
-/// The field with the reason for which the relay denied a request.
+/// The field with the reason why the relay denied a request.
 pub(super) const REFUSED: &str = "x-egress-refused";
 
 /// Prepares the fields of an answer for the command. Removes the mediator's secret mark and the

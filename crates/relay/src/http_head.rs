@@ -26,7 +26,7 @@ pub enum HeadError {
     /// LF without CR before it.
     #[error("bare_lf")]
     BareLf,
-    /// CR without LF behind it.
+    /// CR without LF after it.
     #[error("bare_cr")]
     BareCr,
     /// NUL or another control byte.

@@ -5,7 +5,7 @@
 //! - A name in SNI, Host, CONNECT, or absolute form is the name that the client connected to.
 //! - No synthetic address reaches the mediator.
 //! - Of the mediator's own paths, a client reaches only `/fetch` and `/ws`.
-//! - Every request, every tunnel, and every denied connection makes exactly one report.
+//! - Every request, every tunnel, and every denied connection produces exactly one report.
 //!
 //! The relay has no upstream resolver and no TLS keys, and it does not carry raw TCP.
 //!

@@ -30,9 +30,9 @@ pub struct Limits {
     pub response: Duration,
     /// Time without traffic after which a tunnel is closed.
     pub idle: Duration,
-    /// Time for which the relay reads on after a denial, so that the client receives it.
+    /// Time for which the relay continues to read after a denial, so that the client receives it.
     pub linger: Duration,
-    /// Time that open connections have to end when the relay stops.
+    /// Time for open connections to end when the relay stops.
     pub shutdown: Duration,
 }
 

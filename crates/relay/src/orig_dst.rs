@@ -10,7 +10,7 @@ use super::report::{Origin, Reporter};
 /// connections to different listeners can have the same local port at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SlotTable {
-    /// Redirected connections that are IPv4 on the wire, also when the command's socket is `AF_INET6` with a mapped
+    /// Redirected connections that are IPv4 on the wire, even if the command's socket is `AF_INET6` with a mapped
     /// address.
     V4,
     /// Redirected connections that are IPv6 on the wire.
@@ -139,7 +139,7 @@ impl OriginalDestinations {
         is_open: impl FnOnce() -> bool,
     ) -> Result<(Slot, SocketAddr), Discarded> {
         let slot = self.slots.read(table, port);
-        // No kernel program writes a port over 65,535, so a slot with a higher port is invalid.
+        // No kernel program writes a port above 65,535, so a slot with a higher port is invalid.
         let (true, Ok(to_port)) = (slot.kind == kind, u16::try_from(slot.port)) else {
             return discard("no_slot");
         };

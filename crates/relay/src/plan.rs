@@ -20,7 +20,7 @@ pub struct RelayPlan {
     pub uid: u32,
     /// Group id of `pipelock-relay` for this run.
     pub gid: u32,
-    /// Sockets that init made in the boundary's network namespace.
+    /// Sockets that init opened in the boundary's network namespace.
     pub listeners: Listeners,
     /// Descriptor of the array of slots by local port, for connections that are IPv4 on the wire.
     pub slots_v4_fd: i32,

@@ -1,4 +1,4 @@
-//! Makes exactly one report of every request, every tunnel, and every denied connection.
+//! Produces exactly one report for every request, every tunnel, and every denied connection.
 //!
 //! A [`Flow`] is opened before anything is judged, and reports when it is dropped. A task therefore
 //! reports its flow however the task ends, even by an abort. The flow holds a permit until the
@@ -108,8 +108,8 @@ pub(super) struct Passed {
 const REPORTED: u64 = 1 << 63;
 
 impl Passed {
-    /// Counts bytes before they are sent to the mediator. A return value of false means that the
-    /// flow was reported and the bytes must not be sent.
+    /// Counts bytes before they are sent to the mediator. Returns false if the flow was already
+    /// reported. The bytes must then not be sent.
     #[must_use = "bytes of a reported flow must not be sent"]
     pub(super) fn may_pass(&self, count: usize) -> bool {
         self.up.fetch_add(count as u64, Ordering::Relaxed) & REPORTED == 0

@@ -54,7 +54,7 @@ pub(super) enum Opened {
     Answered(Response<Download>),
 }
 
-/// Makes the handshake with the mediator, with the handshake fields of the client.
+/// Performs the handshake with the mediator, with the client's handshake fields.
 pub(super) async fn open(
     relay: &Arc<Relay>,
     request: Request<Incoming>,

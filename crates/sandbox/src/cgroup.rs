@@ -123,8 +123,8 @@ pub(super) fn own_cgroup(root: &Path, text: &str) -> PathBuf {
         .lines()
         .find_map(|line| line.strip_prefix("0::/"))
         .unwrap_or_default()
-        // Remove further slashes, because `join` would replace `root` by a path that begins with a
-        // slash.
+        // Remove further slashes, because `join` would replace `root` with a path that begins with
+        // a slash.
         .trim_start_matches('/');
     // With a path of `/..`, the caller's cgroup is outside its cgroup namespace.
     if own.starts_with("..") {
@@ -202,8 +202,8 @@ pub enum Occupants {
     Spare,
 }
 
-/// Removes a cgroup that no run uses any more, with all cgroups below it. A missing cgroup is not
-/// an error.
+/// Removes a cgroup that is no longer in use, with all cgroups below it. A missing cgroup is not an
+/// error.
 ///
 /// # Errors
 /// Fails if a process survives the kill, if the cgroup contains processes to spare, or if

@@ -1,4 +1,4 @@
-//! Makes the readers of `/proc` public, only for `fuzz/`.
+//! Exposes the readers of `/proc`, only for `fuzz/`.
 use std::path::{Path, PathBuf};
 
 use super::cgroup;

@@ -351,7 +351,7 @@ mod tests {
     /// Claims: cgroup-place
     #[test]
     fn limits_of_cgroup_2_are_the_agents_group_and_its_counters_are_read() {
-        // These tests use plain files instead of the kernel's, because a machine has each controller in only one
+        // These tests use plain files instead of the kernel's files, because a machine has each controller in only one
         // version.
         let dir = tempfile::tempdir().unwrap();
         let agent = dir.path().join("agent");

@@ -251,8 +251,8 @@ fn mappings(process: &Path) -> io::Result<u64> {
     Ok(total)
 }
 
-/// Returns the last number in a file, or `None` if the file does not exist, as outside of the first
-/// network namespace.
+/// Returns the last number in a file, or `None` if the file does not exist, which is the case
+/// outside the first network namespace.
 fn number_if_present(path: &str) -> io::Result<Option<u64>> {
     match last_number(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

@@ -29,9 +29,9 @@ pub struct Opened {
     pub as_owner: bool,
 }
 
-/// Makes a read-only mount of the socket at `path`. Connecting through the mount does not count as
-/// writing. The socket's name and mode on the host cannot be changed through the mount. The ids of
-/// the socket's owner and of the command are exchanged if the file system supports this.
+/// Creates a read-only mount of the socket at `path`. Connecting through the mount does not count
+/// as writing. The socket's name and mode on the host cannot be changed through the mount. The ids
+/// of the socket's owner and of the command are exchanged if the file system supports this.
 ///
 /// # Order
 /// Call this while the process has one thread.

@@ -316,8 +316,8 @@ impl View {
         Ok(())
     }
 
-    /// Creates the command's own command files, empty, in a directory that the command cannot
-    /// change.
+    /// Creates the command's own command files as empty files in a directory that the command
+    /// cannot change.
     ///
     /// # Errors
     /// Returns the error of `mount(2)`, `write(2)` or `chown(2)`, with the path.
@@ -351,8 +351,8 @@ impl View {
     /// replacement is empty and belongs to root with mode 0755.
     ///
     /// # Errors
-    /// Returns the error of `mkdir(2)` or `mount(2)`, with the path, or an error if a component
-    /// is not a directory.
+    /// Returns the error of `mkdir(2)` or `mount(2)`, with the path. Also fails if a component is
+    /// not a directory.
     pub fn skeleton(&self, path: &Path) -> io::Result<PathBuf> {
         let mut at = PathBuf::from("/");
         for component in path.components() {

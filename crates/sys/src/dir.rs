@@ -44,14 +44,14 @@ fn without_links(path: &Path, flags: OFlag) -> io::Result<OwnedFd> {
     Ok(openat2(AT_FDCWD, path, how)?)
 }
 
-/// The maximum memory for the names of one directory, in bytes: enough for millions of short names. A program may
+/// The maximum memory for the names of one directory, in bytes: enough for millions of short names. A command may
 /// create as many names as its file system has room for.
 const LONGEST_LIST: usize = 512 << 20;
 
 /// Lists the names in a directory, sorted by their bytes.
 ///
 /// # Errors
-/// Returns the error of `getdents(2)`, or an error if the names exceed the memory limit.
+/// Returns the error of `getdents(2)`. Also fails if the names exceed the memory limit.
 pub fn list(dir: &impl AsFd) -> io::Result<Vec<OsString>> {
     match names(dir, LONGEST_LIST)? {
         (names, true) => Ok(names),

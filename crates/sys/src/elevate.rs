@@ -1,4 +1,4 @@
-//! Starts this program again as root through `sudo`.
+//! Starts egress again as root through `sudo`.
 use std::ffi::OsStr;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
@@ -6,13 +6,13 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 
 use nix::sys::signal::{SigSet, Signal};
 
-/// Signals that request this process to end.
+/// Termination signals.
 const ENDING: [Signal; 3] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM];
 
 /// Runs `argv`, writes `input` to its standard input, keeps that pipe open, and waits until the
-/// program ends. A signal that requests this process to end closes the pipe. Processes that `sudo`
-/// starts run as root and cannot be signaled, so they must end when the pipe closes. The pipe also
-/// closes when this process is killed.
+/// program ends. A termination signal closes the pipe. Processes that `sudo` starts run as root and
+/// cannot be signaled, so they must end when the pipe closes. The pipe also closes when this
+/// process is killed.
 ///
 /// # Order
 /// Call this while the process has one thread.

@@ -73,7 +73,7 @@ pub(crate) unsafe fn close_others(kept: &impl AsFd) -> io::Result<()> {
     let kept = raw::fd(kept);
     for (first, last) in [(3, kept.saturating_sub(1)), (kept + 1, u32::MAX as usize)] {
         if first <= last {
-            // SAFETY: the caller guarantees that no object uses these descriptors any more.
+            // SAFETY: the caller guarantees that no object uses these descriptors any longer.
             unsafe { raw::call(libc::SYS_close_range, [first, last, 0]) }?;
         }
     }

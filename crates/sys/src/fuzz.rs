@@ -1,4 +1,4 @@
-//! Makes the parsers of the kernel's netlink answers public, only for `fuzz/`.
+//! Exposes the parsers of the kernel's netlink answers, only for `fuzz/`.
 use std::io;
 use std::net::IpAddr;
 

@@ -16,8 +16,8 @@ use serde::de::DeserializeOwned;
 
 /// Takes ownership of an inherited descriptor by its number. This works once for each descriptor.
 ///
-/// This program opens everything with close-on-exec, so a descriptor without that flag was
-/// inherited through `execve`. Taking the descriptor sets the flag.
+/// egress opens everything with close-on-exec, so a descriptor without that flag was inherited
+/// through `execve`. Taking the descriptor sets the flag.
 ///
 /// # Errors
 /// Returns `EBADF` if the descriptor is not open, was not inherited or has already been taken,

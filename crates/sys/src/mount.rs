@@ -8,7 +8,7 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 
 use crate::raw;
 
-/// Makes a detached copy of the mount at the file `at`, without the mounts below it.
+/// Creates a detached copy of the mount at the file `at`, without the mounts below it.
 ///
 /// # Errors
 /// Returns the error of `open_tree(2)`.

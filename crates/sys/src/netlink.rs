@@ -106,7 +106,7 @@ pub(super) enum Answer {
 /// Reads the messages of one datagram, and calls `each` with the body of every entry.
 ///
 /// # Errors
-/// Returns the error that the kernel sent, an error for a truncated answer, or an error of `each`.
+/// Returns the kernel's error, `InvalidData` if the answer is truncated, or an error of `each`.
 pub(super) fn read(
     mut rest: &[u8],
     each: &mut impl FnMut(&[u8]) -> io::Result<()>,

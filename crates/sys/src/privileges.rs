@@ -42,7 +42,7 @@ impl fmt::Display for Enforced {
     }
 }
 
-/// Permanently becomes `uid`:`gid`, without supplementary groups and capabilities, with an empty
+/// Permanently becomes `uid`:`gid`, without supplementary groups or capabilities, with an empty
 /// bounding set and `no_new_privs`. The kernel will kill the process when its parent dies.
 ///
 /// # Order
@@ -119,7 +119,7 @@ pub fn status() -> io::Result<Enforced> {
 
 /// Reads the privileges of another process. Returns `None` if the process no longer exists. If the
 /// file cannot be parsed, the process counts as fully privileged. The file contains the process's
-/// name. A name may contain any bytes.
+/// name, which may contain any bytes.
 pub fn status_of(pid: u32) -> Option<Enforced> {
     let text = match std::fs::read(format!("/proc/{pid}/status")) {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {

@@ -181,8 +181,8 @@ pub fn spawn_self(
     }
 }
 
-/// Makes a socket in a child that is created in `cgroup`, and returns it to this process. A socket
-/// always belongs to the cgroup of the process that created it.
+/// Calls `make` in a child process in `cgroup`, and returns the socket that `make` creates. A
+/// socket always belongs to the cgroup of the process that created it.
 ///
 /// # Errors
 /// Returns the error of `clone3(2)` or of `make`. Also fails if this process has more than one
@@ -233,7 +233,7 @@ fn errno(report: &[u8]) -> Option<io::Error> {
     Some(io::Error::from_raw_os_error(errno))
 }
 
-/// Clones the process like fork. Returns `None` in the child.
+/// Clones the process as `fork(2)` does. Returns `None` in the child.
 fn clone(placement: Placement<'_>) -> io::Result<Option<Child>> {
     /// `CLONE_INTO_CGROUP`, a flag that does not fit into the type of the other flags.
     const INTO_CGROUP: u64 = 1 << 33;
@@ -336,7 +336,7 @@ pub fn exit_now(status: i32) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Replaces standard stream `number` by the open descriptor `fd`.
+/// Replaces standard stream `number` with the open descriptor `fd`.
 ///
 /// # Errors
 /// Returns the error of `dup2(2)`, or `EINVAL` for a number that is not a standard stream.

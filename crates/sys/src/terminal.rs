@@ -7,7 +7,7 @@ use nix::unistd::{Gid, Uid, fchown};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{self, OptionalActions, Termios};
 
-/// Makes a pseudoterminal in the devpts of this mount namespace. Returns the master and the
+/// Opens a new pseudoterminal in the devpts of this mount namespace. Returns the master and the
 /// terminal, which the user `owner` can open again by its path.
 ///
 /// # Errors

@@ -52,7 +52,7 @@ impl Stamp {
     }
 }
 
-/// Makes a request for a token over `attestation`. The token must include the certificates of its
+/// Builds a request for a token over `attestation`. The token must include the certificates of its
 /// signer.
 ///
 /// # Errors

@@ -1,4 +1,4 @@
-//! The rules of the check of a time stamp.
+//! The rules for checking a time stamp.
 
 pipelock_receipts::rules! {
 pub static FORM: Rule = Rule::error(

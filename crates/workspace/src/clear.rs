@@ -1,8 +1,8 @@
-//! Removes a directory with everything that a hostile program created in it.
+//! Removes a directory with everything that a hostile command created in it.
 //!
-//! `std::fs::remove_dir_all` uses a descriptor and a stack frame for each level, and a program can
-//! create a hundred thousand levels in a second. This module moves directories that are not empty
-//! to the top first, so that nothing is deeper than two levels.
+//! `std::fs::remove_dir_all` uses a descriptor and a stack frame for each level, and the command
+//! can create a hundred thousand levels in a second. This module moves directories that are not
+//! empty to the top first, so that nothing is deeper than two levels.
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::OwnedFd;
@@ -59,7 +59,7 @@ fn move_up(dir: &OwnedFd, inner: &OsStr, top: &OwnedFd, moved: &mut u64) -> io::
         let fresh = OsString::from(format!(".removed-{moved}"));
         *moved += 1;
         match rename(dir, inner, top, &fresh, RenameFlags::NOREPLACE) {
-            // The hostile program created an entry with this name.
+            // The hostile command created an entry with this name.
             Err(Errno::EEXIST) => {}
             done => return Ok(done?),
         }

@@ -1,5 +1,5 @@
-//! Replaces files by versions without the credentials in them.
-//! [`git_search`](super::git_search) finds the files to replace.
+//! Replaces files with versions that lack the credentials. [`git_search`](super::git_search) finds
+//! the files to replace.
 //!
 //! Claims: git-tokens
 use std::ffi::OsStr;
@@ -49,7 +49,7 @@ pub struct Shown {
 pub struct Found {
     /// Files with credentials that are hidden.
     pub redactions: Vec<Redaction>,
-    /// Files with credentials that the caller wants to be shown.
+    /// Files with credentials that the caller wants left visible.
     pub shown: Vec<Redaction>,
     /// Whether the search ended at a limit.
     pub cut_short: bool,
@@ -66,7 +66,7 @@ impl Shown {
         fs::set_permissions(path, Permissions::from_mode(self.mode))
     }
 
-    /// Replaces the entry `name` of `dir` by this file. The entry must not be a directory.
+    /// Replaces the entry `name` of `dir` with this file. The entry must not be a directory.
     fn replace(&self, dir: &OwnedFd, name: &OsStr) -> io::Result<()> {
         match unlinkat(dir, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => {}
@@ -155,10 +155,11 @@ pub fn fill_layer(layer: &Path, about: &About, redactions: &[Redaction]) -> io::
 }
 
 /// Puts the replacement files into `copy`, a copy of the workspace. Somebody with write access may
-/// have replaced a file or one of its parent directories by a link before the workspace was copied.
+/// have replaced a file or one of its parent directories with a link before the workspace was
+/// copied.
 ///
 /// # Errors
-/// Returns the error of writing a file, or an error when a directory no longer exists.
+/// Returns the error of writing a file. Also fails if a directory no longer exists.
 pub fn put_into_copy(copy: &OwnedFd, about: &About, redactions: &[Redaction]) -> io::Result<()> {
     for one in redactions {
         if let Ok(below) = one.path.strip_prefix(&about.workspace) {

@@ -1,4 +1,4 @@
-//! Searches files that may contain credentials, and the files that a configuration of git names.
+//! Searches files that may contain credentials, and the files that a git configuration names.
 //!
 //! Claims: git-stores
 use std::collections::{BTreeSet, VecDeque};
@@ -54,7 +54,7 @@ pub enum Treatment {
     Key,
 }
 
-/// The places of files that a configuration names.
+/// The locations of files that a configuration may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bounds {
     /// In the workspace or the caller's home, because a run may have written the configuration.
@@ -136,7 +136,7 @@ impl Files {
     /// Searches the added files, and the files that these files include.
     ///
     /// # Errors
-    /// Fails when a file that the command could read cannot be read.
+    /// Fails if a file that the command could read cannot be read.
     pub fn look(mut self, reach: &Reach) -> io::Result<Found> {
         while let Some(job) = self.jobs.pop_front() {
             let Some(path) = resolved(&job.path) else {

@@ -1,7 +1,7 @@
-//! Finds stored credentials that the command could read. It searches the git directories inside and
-//! above the workspace, and the files that their configuration names. For example, a checkout
-//! action leaves the job's token in a git directory. In the same directories, and in homes,
-//! [`known_search`](super::known_search) finds the files of other tools.
+//! Finds stored credentials that the command could read. This module searches the git directories
+//! inside and above the workspace, and the files that their configuration names. For example, a
+//! checkout action leaves the job's token in a git directory. In the same directories, and in
+//! homes, [`known_search`](super::known_search) finds the files of other tools.
 //!
 //! An earlier run may have written the files that this module reads. The search therefore uses
 //! lists with limits instead of recursion, and opens files through [`Reach`]. A file that a
@@ -42,7 +42,7 @@ const TEXTS: Budget = Budget {
     directories: 5000,
     names: 10_000,
 };
-/// The depth below a workspace to which git directories are searched.
+/// The maximum depth of the search for git directories below a workspace.
 const DEEPEST: usize = 3;
 /// The maximum number of levels in the names of submodules and refs.
 const DEEPEST_NAME: usize = 8;
@@ -81,7 +81,7 @@ pub struct Places<'p> {
     pub tools: &'p [PathBuf],
     /// Paths that are hidden from the command anyway.
     pub masked: &'p [PathBuf],
-    /// Files, and directories with files, that the caller wants to be shown although they are found.
+    /// Files, and directories with files, that the caller wants left visible even if they are found.
     pub wanted: &'p [PathBuf],
     /// The text with which private keys of egress begin.
     pub key: &'static str,
@@ -90,7 +90,7 @@ pub struct Places<'p> {
 /// Searches for credentials.
 ///
 /// # Errors
-/// Fails when a file that may contain credentials cannot be read.
+/// Fails if a file that may contain credentials cannot be read.
 pub fn find(places: &Places<'_>) -> io::Result<Found> {
     let workspace = places.workspace;
     // The root directory is never a home, whatever the variable contains.
@@ -154,7 +154,7 @@ struct Search {
 }
 
 impl Search {
-    /// Searches the homes that the command can read, its directories of programs, and the directories above the
+    /// Searches the homes that the command can read, their directories of programs, and the directories above the
     /// workspace. Links in a home may lead anywhere, unless a command could have made them.
     fn homes(&mut self, places: &Places<'_>, home: Option<&Path>) -> io::Result<()> {
         let workspace = places.workspace;

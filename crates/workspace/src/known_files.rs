@@ -119,7 +119,7 @@ pub const KNOWN: [(&str, Content); 93] = [
 /// Returns what follows a first component that matches `name`, for each known path that begins with such a component.
 pub fn begin_with(name: &OsStr) -> impl Iterator<Item = (&'static str, Content)> + '_ {
     let first = name.as_bytes().first().map(u8::to_ascii_lowercase);
-    // Most names are none of these, which their first letter shows.
+    // The first letter rules out most names.
     let known = KNOWN.iter().filter(move |(path, _)| {
         path.bytes().next().map(|byte| byte.to_ascii_lowercase()) == first
     });
@@ -129,8 +129,8 @@ pub fn begin_with(name: &OsStr) -> impl Iterator<Item = (&'static str, Content)>
     })
 }
 
-/// Whether `name` matches `pattern`, which has at most one `*`. Case does not count, because some of the tools find
-/// their file in any case.
+/// Whether `name` matches `pattern`, which has at most one `*`. Case is ignored, because some of the tools find their
+/// file in any case.
 pub fn matches(pattern: &str, name: &OsStr) -> bool {
     let (pattern, name) = (pattern.as_bytes(), name.as_bytes());
     let Some(star) = pattern.iter().position(|byte| *byte == b'*') else {

@@ -25,7 +25,7 @@ const HOMES: (&str, usize) = ("/home", 100);
 /// The home of root.
 const ROOT_HOME: &str = "/root";
 
-/// The homes of the machine whose directories other users may list: the caller's, root's, and those in `/home`.
+/// Returns the homes of the machine: the caller's, root's, and those in `/home`, up to a limit.
 ///
 /// # Errors
 /// Returns the error of listing `/home`.

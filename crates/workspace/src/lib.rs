@@ -38,7 +38,7 @@ pub enum Access {
     ReadOnly,
 }
 
-/// Makes the detached id-mapped mount of the workspace with `nosuid` and `nodev`. Writes through
+/// Creates the detached id-mapped mount of the workspace with `nosuid` and `nodev`. Writes through
 /// this mount go to the host's files.
 ///
 /// # Order
@@ -63,7 +63,7 @@ pub fn mapped(path: &Path, agent: u32, access: Access) -> io::Result<OwnedFd> {
     Ok(tree)
 }
 
-/// Makes the detached mount of a directory with `nosuid` and `nodev`, without an id map.
+/// Creates the detached mount of a directory with `nosuid` and `nodev`, without an id map.
 ///
 /// # Errors
 /// Returns the error of `open_tree(2)` or `mount_setattr(2)`.

@@ -25,13 +25,13 @@ pub fn mount_overlay(tree: &impl AsFd, lower: &Path, store: &OwnedFd, at: &Path)
 
 /// Mounts the same overlay as [`mount_overlay`] if `store` is inside the workspace, and hides the
 /// store's `name`. The kernel rejects an upper layer that is inside a lower one. The lower layer is
-/// therefore an overlay itself, at `joined`, of the workspace and of `hides`. In `hides`, the name
-/// is a whiteout. `lower`, `hides` and `joined` are empty directories. The kernel records no
+/// therefore itself an overlay of the workspace and `hides`, mounted at `joined`. In `hides`, the
+/// name is a whiteout. `lower`, `hides` and `joined` are empty directories. The kernel records no
 /// origins of files in such an overlay, so applying changes restores a file that the host removed
 /// during the run.
 ///
 /// # Errors
-/// Fails like [`mount_overlay`].
+/// Returns the errors of [`mount_overlay`].
 pub fn mount_overlay_inside(
     tree: &impl AsFd,
     [lower, hides, joined]: [&Path; 3],

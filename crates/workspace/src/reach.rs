@@ -1,9 +1,10 @@
 //! Opens files for root that the command of an earlier run may have created or named.
 //!
-//! Everything in the workspace may be read, because the command can read every file that its owner
-//! can read. Outside of the workspace, only files that any user may read are opened. Directories of
-//! programs in a closed home count as if no directory above them were closed. The command can read
-//! nothing else outside of the workspace. A name that leads to a private file of root is ignored.
+//! Everything in the workspace may be read, because the command can read every file that the
+//! workspace's owner can read. Outside of the workspace, only files that any user may read are
+//! opened. Directories of programs in a closed home count as if no directory above them were
+//! closed. The command can read nothing else outside of the workspace. A name that leads to a
+//! private file of root is ignored.
 //!
 //! Claims: git-includes
 use std::ffi::{OsStr, OsString};
@@ -78,7 +79,7 @@ impl Reach {
             return Ok(None);
         }
         // The file is opened through its `O_PATH` descriptor, because such a descriptor cannot be
-        // read itself. Opening through the descriptor makes no new lookup.
+        // read itself. Opening through the descriptor does not look up the path again.
         let file = File::options()
             .read(true)
             .custom_flags(libc::O_NONBLOCK)

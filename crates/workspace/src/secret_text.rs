@@ -21,7 +21,7 @@ const ENDS: [&str; 16] = [
     "secretkey",
     "token",
 ];
-/// Values that are no secret, whatever the name of the setting is.
+/// Values that are not secret, whatever the name of the setting is.
 const HARMLESS: [&str; 6] = ["true", "false", "null", "none", "yes", "no"];
 /// First lines of files with a private key.
 const KEYS: [&str; 2] = ["PRIVATE KEY", "PuTTY-User-Key-File-"];
@@ -30,7 +30,7 @@ const QUOTES: [char; 2] = ['"', '\''];
 /// The maximum length of a value. A longer value counts as a secret.
 const LONGEST: usize = 4 << 10;
 
-/// Whether the text has a value that looks like a secret. References to variables, such as `${TOKEN}`, are no secrets.
+/// Whether the text has a value that looks like a secret. References to variables, such as `${TOKEN}`, are not secrets.
 pub fn holds_secret(text: &str) -> bool {
     text.contains("<apikeys>")
         || text.split_whitespace().any(redact::is_credential)
@@ -46,7 +46,7 @@ pub fn holds_secret(text: &str) -> bool {
         })
 }
 
-/// Whether the text is a private key of any format except those of egress.
+/// Whether the text is a private key in any format except egress's own.
 pub fn is_private_key(text: &str) -> bool {
     let text = text.trim_start();
     let first = text.lines().next().unwrap_or_default();
@@ -101,7 +101,7 @@ fn names_secret(name: &str) -> bool {
 }
 
 /// Returns the first word of the value that `rest` begins with, or `None` if the word is too long. The value may begin
-/// in the next line, if that line is indented or the value is that of an element.
+/// on the next line, if that line is indented or the value is that of an element.
 fn value(rest: &str, is_element: bool) -> Option<&str> {
     let line = rest.trim_start_matches([' ', '\t']);
     let text = match line

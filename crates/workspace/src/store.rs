@@ -98,7 +98,7 @@ impl Store {
     /// same mount.
     ///
     /// # Errors
-    /// Fails when its parent directory cannot be written or the file system cannot hold an upper
+    /// Fails if its parent directory cannot be written or the file system cannot hold an upper
     /// layer.
     pub fn create(workspace: &Path, id: &str, agent: u32, purpose: Purpose) -> io::Result<Self> {
         let root = hold(workspace)?;
@@ -150,7 +150,7 @@ impl Store {
             xattr::set(&store.dir, MARK, &serde_json::to_vec(&store.about)?)?;
         }
         store.about.workspace = workspace.to_path_buf();
-        // Checks that the workspace was not moved since.
+        // Checks that the workspace has not been moved since.
         store.workspace()?;
         Ok(store)
     }
@@ -158,7 +158,7 @@ impl Store {
     /// Adopts the stores that killed runs of `workspace` left beside it and inside it.
     ///
     /// # Errors
-    /// Fails when a directory cannot be listed or a mark cannot be read.
+    /// Fails if a directory cannot be listed or a mark cannot be read.
     pub fn left_behind(workspace: &Path) -> io::Result<Vec<Self>> {
         let root = hold(workspace)?;
         let inode = fstat(&root)?.st_ino;
@@ -240,7 +240,7 @@ impl Store {
     /// Opens the workspace of the store.
     ///
     /// # Errors
-    /// Fails when the workspace was replaced by another directory.
+    /// Fails if the workspace was replaced by another directory.
     pub fn workspace(&self) -> io::Result<OwnedFd> {
         let workspace = &self.about.workspace;
         let is_inside = self.path.parent() == Some(workspace);

@@ -36,7 +36,7 @@ impl UserLease {
     /// still has one of its ids, because a process that another run left is not trusted.
     ///
     /// # Errors
-    /// Fails when the lock files cannot be created or all slots are taken.
+    /// Fails if the lock files cannot be created or all slots are taken.
     pub fn acquire(state: &Path) -> io::Result<Self> {
         let dir = state.join("users");
         fs::create_dir_all(&dir)?;

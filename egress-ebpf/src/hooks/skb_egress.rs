@@ -13,7 +13,7 @@ use crate::read;
 
 #[cgroup_skb(egress)]
 pub fn agent_skb_egress(ctx: SkBuffContext) -> i32 {
-    // Without valid settings, this is not audit mode and the packet is dropped.
+    // Without valid settings, the mode is not audit, so the packet is dropped.
     let is_audit = config().is_ok_and(|config| config.audit != 0);
     if read::stays(&ctx) || is_audit {
         return PASS;

@@ -119,9 +119,9 @@ fn storage(ctx: &SockOpsContext) -> Result<Place<Slot>, Error> {
     read::stored(&STORAGE, socket, false).ok_or(Error::Storage)
 }
 
-/// Records the traffic of a redirected or proxied connection. Every end of a connection calls this
-/// function: `close(2)`, the end of its process, a reset by either side, `connect(2)` with
-/// `AF_UNSPEC`, and the step to TIME_WAIT.
+/// Records the traffic of a redirected or proxied connection. This function is called however a
+/// connection ends: `close(2)`, the end of its process, a reset by either side, `connect(2)` with
+/// `AF_UNSPEC`, and the transition to TIME_WAIT.
 #[inline(always)]
 fn closes(ctx: &SockOpsContext) -> Result<(), Error> {
     // There is one record for each connect, because the same socket may then listen or connect again.

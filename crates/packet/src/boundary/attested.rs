@@ -17,7 +17,7 @@ pub enum Attestation {
     /// There is no attestation.
     #[default]
     Absent,
-    /// The supervisor makes the attestation after this check.
+    /// The supervisor creates the attestation after this check.
     Pending {
         /// Whether the caller supplied the key that will sign.
         pinned: bool,

@@ -7,9 +7,9 @@ use super::super::activity::Talk;
 use super::super::shown::process;
 use super::markup::{Html, shortened};
 
-/// Number of programs in the drawing.
+/// Maximum number of programs in the drawing.
 pub(super) const PROGRAMS: usize = 16;
-/// Number of characters of a program, and of a destination.
+/// Maximum length of a program's name and of a destination, in characters.
 const CHARACTERS: [usize; 2] = [28, 34];
 const HEIGHT_OF_ROW: usize = 28;
 

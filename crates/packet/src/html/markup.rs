@@ -32,9 +32,9 @@ pub(super) const SHORT: Limit = Limit {
 /// The content of a cell.
 #[derive(Debug, Clone)]
 pub(super) enum Cell {
-    /// Text of this program, or a number.
+    /// Text from egress, or a number.
     Text(String),
-    /// Text of the run.
+    /// Text from the run.
     Code(String),
     /// Several contents, one per line.
     Lines(Vec<Cell>),
@@ -86,7 +86,7 @@ impl Html {
         self.0.push_str(&escaped(text));
     }
 
-    /// Adds text of the run. Its direction cannot change the order of the text around it.
+    /// Adds text from the run. Its direction cannot change the order of the text around it.
     pub(super) fn code(&mut self, text: &str) {
         self.raw("<code>");
         self.text(&shortened(text, MAX_CHARACTERS));
@@ -164,7 +164,7 @@ impl Html {
         left_out
     }
 
-    /// The explicit roles keep the table a table where the style shows rows as blocks.
+    /// Begins a table. Explicit roles preserve its meaning where the style shows rows as blocks.
     fn begin_table(&mut self, caption: &str, head: &[&'static str]) {
         self.raw("<table role=\"table\">\n<caption>");
         self.text(caption);
@@ -216,7 +216,7 @@ impl Html {
         }
     }
 
-    /// Adds a list of texts of the run.
+    /// Adds a list of texts from the run.
     pub(super) fn list(&mut self, items: &[String], limit: Limit) {
         let most = self.len().saturating_add(limit.bytes);
         let mut left_out = 0_u64;

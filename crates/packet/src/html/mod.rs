@@ -1,7 +1,7 @@
 //! `report.html`: the packet for people, in one self-contained page.
 //!
 //! The page has no script, link, or other resource, and the page's content security policy forbids
-//! them. Every text passes through `escaped`, even a text that nobody hostile can influence.
+//! them. Every text passes through `escaped`, even a text that no attacker can influence.
 use std::collections::BTreeMap;
 
 use super::activity::{Activity, Talk, Traffic};
@@ -20,7 +20,7 @@ mod timeline;
 use graph::Graph;
 use markup::{Cell, Html, LONG, SHORT};
 
-/// Number of destinations in the time line and in the graph, denied ones and all.
+/// Maximum number of destinations in the time line and in the graph: denied ones, and all together.
 const LANES: [usize; 2] = [12, 24];
 
 /// Returns the page as HTML text.

@@ -5,9 +5,9 @@ use super::super::activity::Talk;
 use super::super::shown::{Shown, bytes, process};
 use super::markup::{Html, LONG, SHORT};
 
-/// Number of destinations of one program.
+/// Maximum number of destinations per program.
 const DESTINATIONS: usize = 8;
-/// Number of process ids of one program.
+/// Maximum number of process ids per program.
 const PROCESSES: usize = 12;
 
 pub(super) fn write(out: &mut Html, shown: &Shown<'_>) {

@@ -10,7 +10,7 @@ pub enum Disagreement {
     DeniedButAllowed,
     /// The mediator denied a request, or answered that it failed, and signed nothing.
     DenialUnsigned,
-    /// The mediator answered that a request failed, and signed another end than a failure.
+    /// The mediator answered that a request failed, and signed an end other than a failure.
     FailedOtherwise,
     /// The built-in mediator signed one action as allowed and as denied, although it never signs
     /// both.
@@ -24,7 +24,7 @@ pub enum Disagreement {
     OtherBytes,
     /// The mediator signed fewer bytes for a target than the relay carried.
     FewerBytes,
-    /// The mediator signed a denial with another layer than the layer in its answer.
+    /// The mediator signed a denial with a layer other than the layer in its answer.
     OtherLayer,
     /// The mediator signed that a host is not on the allow-list, but the allow-list has the host.
     DeniedThoughListed,
@@ -45,7 +45,7 @@ pub enum Disagreement {
     Repeated,
     /// A verdict is a word that no mediator uses.
     UnknownVerdict,
-    /// An entry of the evidence has another time than the receipt in it.
+    /// The time of an entry in the evidence differs from the time of its receipt.
     EntryTime,
     /// The two versions of a receipt differ.
     TwinsDiffer,

@@ -148,8 +148,8 @@ fn least_bytes(writer: Writer, target: &Target, requests: &Requests, connections
 }
 
 /// Returns the maximum number of bytes that a mediator may have counted. If a request did not end normally, the relay
-/// may not have read all bytes that the mediator sent. A Pipelock answers a fetch with a document that it makes of the
-/// page, and counts the page.
+/// may not have read all bytes that the mediator sent. A Pipelock answers a fetch with a document that it builds from
+/// the page, and counts the bytes of the page.
 fn most_bytes(target: &Target, requests: &Requests, connections: u64) -> u64 {
     let cut = match target.transport.as_str() {
         "fetch" => connections,

@@ -81,7 +81,7 @@ impl OutcomeReceipt {
         ]
     }
 
-    /// Whether the numbers are those of a failure, if the reason is one. Without a connection, no byte was sent.
+    /// Whether the numbers fit the reason, if the reason is a failure. Without a connection, no byte was sent.
     fn has_numbers_of_its_reason(&self) -> bool {
         let mut failures = NOT_REACHED.iter().chain([&NOT_ANSWERED]);
         let has_status = failures

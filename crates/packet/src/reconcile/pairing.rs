@@ -215,7 +215,7 @@ impl Pairing<'_> {
     }
 
     /// Pairs the remaining requests and actions by host and transport, because the mediator signed
-    /// another target than the relay requested.
+    /// a target other than the one that the relay requested.
     fn by_host(&mut self) {
         let mut left: BTreeMap<(&str, &str), u64> = BTreeMap::new();
         for (signed, actions) in &self.actions {
@@ -325,8 +325,8 @@ fn settle(
     paired
 }
 
-/// Removes the rest of one target from both sides, because it does not match. Returns what
-/// contradicts, and how often.
+/// Removes the rest of one target from both sides, because it does not match. Returns the kinds of
+/// disagreement, and the count of each.
 fn contradicted(requests: &mut Requests, actions: &mut Actions) -> [(Disagreement, u64); 3] {
     let both = requests.count().min(actions.count());
     let through = requests.through().min(both);

@@ -1,7 +1,7 @@
 //! Counts by key.
 use std::collections::BTreeMap;
 
-/// Number of different sizes that are kept for one target.
+/// Maximum number of different sizes that are kept for one target.
 const MOST_SIZES: usize = 4096;
 
 pub(super) fn one<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K) {

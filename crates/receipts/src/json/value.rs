@@ -69,7 +69,7 @@ impl<'a> Node<'a> {
         self.member(name).and_then(Node::text).unwrap_or("")
     }
 
-    /// Returns the value of an unsigned integer without sign, fraction, and exponent.
+    /// Returns the value of an unsigned integer without a sign, fraction, or exponent.
     pub fn unsigned(&self) -> Option<u64> {
         match self.value {
             Value::Number if self.raw.bytes().all(|byte| byte.is_ascii_digit()) => {

@@ -270,7 +270,7 @@ fn what_is_no_second_hello_is_refused() {
 fn server_that_asks_again_or_speaks_no_tls_opens_nothing() {
     let host = host();
     let [first, retry, second, answer] = retried();
-    // The server sends two HelloRetryRequests. The first is split over two records.
+    // The server sends two HelloRetryRequests. The first is split across two records.
     let body = &retry[RECORD..RECORD + usize::from(u16::from_be_bytes([retry[3], retry[4]]))];
     let cut = [
         record(HANDSHAKE, &body[..20]),
@@ -284,7 +284,7 @@ fn server_that_asks_again_or_speaks_no_tls_opens_nothing() {
         record(HANDSHAKE, &[0, 0, 0, 0]),
         record(ALERT, &[2, 40]),
         b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(),
-        // The ServerHello does not start at a record.
+        // The ServerHello does not begin at the start of a record.
         [b"x".to_vec(), answer.clone()].concat(),
         record(APPLICATION_DATA, &answer),
         answer[..RECORD + CHOSEN - 1].to_vec(),

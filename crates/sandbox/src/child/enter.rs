@@ -348,7 +348,8 @@ fn run_probes(plan: &StagePlan, scene: Option<Box<Scene>>, control: &Control) ->
     control.send(&FromInit::Probed { found })
 }
 
-/// Starts the command. Returns `None` if the command could not be executed, which the child has then reported.
+/// Starts the command. Returns `None` if the command could not be executed. The child has then already reported the
+/// reason.
 fn start_agent(
     plan: &StagePlan,
     terminal: Option<OwnedFd>,

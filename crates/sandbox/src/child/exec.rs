@@ -66,7 +66,7 @@ impl Staged {
     /// Permanently becomes the command's user and installs the filters.
     ///
     /// # Errors
-    /// Fails if a step fails, or if the kernel reports other values than requested.
+    /// Fails if a step fails, or if the kernel reports values other than those requested.
     pub fn drop_privileges(self, plan: &StagePlan) -> io::Result<Dropped> {
         let Self(()) = self;
         privileges::drop_to(plan.agent, plan.agent, Pid::from_raw(1))?;
@@ -125,9 +125,9 @@ fn lower_all(
 }
 
 /// Limits for resources that the kernel counts per user. The limits also rule out a real-time or
-/// raised priority, with which a process could take a processor from all others. The caller's own
-/// limits may be higher than the limits of a login, or unlimited. Each timer counts as a pending
-/// signal.
+/// raised priority, with which a process could take a processor from all other processes. The
+/// caller's own limits may be higher than the limits of a login, or unlimited. Each timer counts as
+/// a pending signal.
 const FIXED: [(Resource, u64); 5] = [
     (Resource::RLIMIT_SIGPENDING, 16_384),
     (Resource::RLIMIT_MSGQUEUE, 409_600),

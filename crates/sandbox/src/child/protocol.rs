@@ -60,7 +60,7 @@ pub struct StagePlan {
     pub dns: bool,
     /// Port of the explicit proxy.
     pub proxy_port: u16,
-    /// Descriptor numbers for the command's standard streams. Without them, init makes a
+    /// Descriptor numbers for the command's standard streams. Without them, init opens a
     /// pseudoterminal for the command.
     pub stdio: Option<[i32; 3]>,
     /// The command's working directory.

@@ -5,7 +5,7 @@
 //! - every socket family except `AF_UNIX`, `AF_INET`, `AF_INET6` and `NETLINK_ROUTE`;
 //! - new namespaces;
 //! - set-user-id and set-group-id modes;
-//! - calls that use up a table that all users of the machine share without a limit for each user;
+//! - calls that use up a table that all users of the machine share without a per-user limit;
 //! - every call of another ABI (i386, x32);
 //! - every call that is newer than the last reviewed call;
 //! - the calls in `calls`.
@@ -287,7 +287,7 @@ fn reviewed(own: i64, shared: i64, newest: i64) -> BpfProgram {
 /// Computes the digest of the filters.
 ///
 /// # Errors
-/// Fails like [`filters`].
+/// Returns the errors of [`filters`].
 pub fn digest(is_audit: bool) -> Result<String, seccompiler::BackendError> {
     Ok(egress_sys::filter::digest(&filters(is_audit)?))
 }

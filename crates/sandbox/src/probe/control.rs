@@ -32,7 +32,7 @@ use super::{Found, PROBES, PrivilegedPrograms, Probe, run_probes};
 
 /// The time within which a socket must become bindable to a new address.
 const BOUND_WITHIN: Duration = Duration::from_millis(100);
-/// How often binding is retried.
+/// The interval between two calls of `bind(2)`.
 const BOUND_AFTER: Duration = Duration::from_micros(200);
 
 /// The message for which the control process waits before it runs the controls in the host's

@@ -1,5 +1,5 @@
 //! Tests the boundary from inside. A probe runs as the command and tries something that the boundary must deny. The
-//! control of a probe makes the same try from outside, in temporary namespaces, to show that the probe could have
+//! control of a probe tries the same thing from outside, in temporary namespaces, to show that the probe could have
 //! succeeded.
 //!
 //! The results hold for this run only. The same code runs on both sides; only the user and the

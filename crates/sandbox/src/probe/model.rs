@@ -3,17 +3,17 @@
 //! Claims: probe-denied, probe-reachable, probe-not-applicable, probe-control-failed
 use serde::{Deserialize, Serialize};
 
-/// The result of one try, on either side of the boundary.
+/// The result of one probe or control.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Observation {
-    /// The try succeeded; the text names the target that it reached.
+    /// The operation succeeded; the text names the target that it reached.
     Reached(String),
-    /// The try was denied; the text is the error.
+    /// The operation was denied; the text is the error.
     Refused(String),
     /// The target does not exist here.
     Absent(String),
-    /// A TCP connection was made. The source port shows later which listener received the
+    /// A TCP connection was established. The source port shows later which listener received the
     /// connection.
     Connected {
         /// Source port of the connection.
@@ -21,7 +21,7 @@ pub enum Observation {
         /// Destination address of the connection.
         to: String,
     },
-    /// The try itself could not be carried out.
+    /// The operation itself could not be carried out.
     Broken(String),
 }
 
@@ -95,7 +95,7 @@ impl ProbeOutcome {
     }
 }
 
-/// The result of a control: the probe's try, made from outside.
+/// The result of a control: the same operation as the probe, run from outside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Control {

@@ -28,8 +28,8 @@ const OWN: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 77);
 pub(super) const PORTS: [u16; 4] = [22, 53, 443, 853];
 /// Port of the metadata service.
 pub(super) const METADATA_PORT: u16 = 80;
-/// How long to wait for a connection that is not made at once, in milliseconds. Connections on
-/// loopback are made at once.
+/// How long to wait for a connection that is not established at once, in milliseconds. Loopback
+/// connections are established at once.
 const CONNECTED_WITHIN_MS: u16 = 100;
 
 const DCCP: Type = Type::DCCP;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub enum Side {
     /// Inside, as the command.
     Inside,
-    /// Outside, as root, where every try must succeed.
+    /// Outside, as root, where every control must succeed.
     Outside,
 }
 

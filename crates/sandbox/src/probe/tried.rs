@@ -3,11 +3,11 @@ use std::io;
 
 use super::model::Observation;
 
-/// The result of a try, or the error that it received.
+/// The result of a probe function, or the error that the function received.
 pub(super) type Tried = io::Result<Observation>;
 
-/// Errors that count as a denial for a probe. Any other error means that the try failed for another
-/// reason, so the result proves nothing.
+/// Errors that count as a denial for a probe. Any other error means that the probe failed for
+/// another reason, so the result proves nothing.
 pub(super) type Refusals = &'static [i32];
 
 /// A system call that the filter or the kernel denies.
@@ -83,7 +83,7 @@ pub(super) fn reached(what: impl Into<String>) -> Tried {
     Ok(Observation::Reached(what.into()))
 }
 
-/// Returns the result of a try that had no error but did not reach its target.
+/// Returns the result of a probe that received no error but did not reach its target.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "callers return this value as a Tried"

@@ -13,7 +13,7 @@ use super::step::{Step, make, place};
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 
 impl View {
-    /// Makes the private `/dev`, with a `/dev/shm` of at most `scratch` bytes.
+    /// Creates the private `/dev`, with a `/dev/shm` of at most `scratch` bytes.
     pub(super) fn devices(&self, scratch: u64) -> io::Result<()> {
         let dev = self.inside(Path::new("/dev"));
         mount(

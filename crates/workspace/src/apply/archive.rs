@@ -1,5 +1,5 @@
-//! Writes the changes that were not applied to an uncompressed tar, as the command left them. The
-//! tar needs no more space than these changes, because holes are left out and further names of a
+//! Writes an uncompressed tar of the changes that were not applied, as the command left them. The
+//! tar needs no more space than these changes, because holes are left out and additional names of a
 //! file become links to the first name.
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,7 +20,7 @@ use super::tree;
 /// changes.
 ///
 /// # Errors
-/// Fails when an entry cannot be read or the tar cannot be written.
+/// Fails if an entry cannot be read or the tar cannot be written.
 pub fn write(upper: &OwnedFd, plan: &Plan, out: &mut File) -> io::Result<usize> {
     let mut builder = tar::Builder::new(&mut *out);
     let mut entries = 0;

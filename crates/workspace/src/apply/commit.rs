@@ -49,7 +49,7 @@ enum Side {
 /// changes below the same path are refused. The other steps continue.
 ///
 /// # Errors
-/// Fails when the directories cannot be used at all, or when an entry that was taken out of the
+/// Fails if the directories cannot be used at all, or if an entry that was taken out of the
 /// workspace could not be put back. The store must then stay.
 pub fn commit(store: &Store, plan: &mut Plan) -> io::Result<()> {
     let mut places = Places {
@@ -273,7 +273,7 @@ impl Places {
         self.last = [None, None];
         let mut done = rename_new(&dir, &name, &self.moved, &slot);
         if matches!(done, Err(Errno::EACCES | Errno::EPERM)) {
-            // A directory that its owner may not write cannot be moved to another parent.
+            // A directory that its owner may not write to cannot be moved to another parent.
             let mode = Mode::S_IRWXU;
             let opened = fchmodat(&dir, name.as_os_str(), mode, FchmodatFlags::NoFollowSymlink);
             opened.map_err(|errno| reason(&errno.into()))?;

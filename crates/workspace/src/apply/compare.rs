@@ -39,15 +39,15 @@ struct Compare<'a> {
 }
 
 /// Compares the copy in `store` with the workspace. `altered` are files that differ in the copy by
-/// design, until the command changes them. `set_back` is the most by which the clock was set back
-/// during the run. The recorded time of a change may be too early by this much.
+/// design, until the command changes them. `set_back` is the largest amount by which the clock was
+/// set back during the run. The recorded time of a change may be too early by this much.
 ///
 /// An entry is listed if its `ctime` is later than the end of copying and it differs from the
 /// workspace's entry. An entry that is missing from the copy and that the host changed during the
 /// run is not listed.
 ///
 /// # Errors
-/// Fails when the copy or the workspace cannot be read.
+/// Fails if the copy or the workspace cannot be read.
 pub fn compare(store: &Store, altered: &BTreeSet<RelPath>, set_back: Duration) -> io::Result<Plan> {
     let mut compare = Compare {
         copied: tree::earlier(copy::ended(store)?, set_back),

@@ -15,7 +15,7 @@ use super::model::Change;
 use super::tree;
 
 /// The maximum number of bytes that are digested for holes, in total. This number is limited
-/// because a program can create terabytes of holes with one call.
+/// because the command can create terabytes of holes with one call.
 const MOST_HOLES: u64 = 8 << 30;
 
 /// Computes digests of files. In total, the digests cover no more bytes than the file system has
@@ -116,7 +116,7 @@ pub fn user_attributes(dir: &impl AsFd, name: &OsStr) -> io::Result<BTreeMap<CSt
 /// the file was opened for writing and not changed.
 ///
 /// # Errors
-/// Fails when one of the files cannot be read.
+/// Fails if one of the files cannot be read.
 pub fn is_same(
     upper: &impl AsFd,
     lower: &impl AsFd,
@@ -130,7 +130,7 @@ pub fn is_same(
         return Ok(false);
     }
     match tree::kind(fresh) {
-        // A program can reset the modification time, so the content is compared.
+        // The command can reset the modification time, so the content is compared.
         Kind::File => Ok(
             user_attributes(upper, name)? == user_attributes(lower, name)?
                 && change.sha256.is_some()

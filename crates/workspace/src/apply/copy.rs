@@ -27,7 +27,7 @@ const COPIED: &str = "copied";
 /// belong to the command's user.
 ///
 /// # Errors
-/// Fails when an entry cannot be read or the file system is full.
+/// Fails if an entry cannot be read or the file system is full.
 pub fn copy(store: &Store) -> io::Result<()> {
     let (from, to) = (store.workspace()?, store.dir(COPY)?);
     entries(&from, &to, &RelPath::default(), store.about())?;
@@ -45,7 +45,7 @@ pub fn end(store: &Store) -> io::Result<()> {
 /// Returns the time at which copying ended, by the clock of the file system.
 ///
 /// # Errors
-/// Fails when the copy was not completed.
+/// Fails if the copy was not completed.
 pub fn ended(store: &Store) -> io::Result<(i64, i64)> {
     tree::stat(store.held(), OsStr::new(COPIED))?
         .map(|stat| tree::changed_at(&stat))

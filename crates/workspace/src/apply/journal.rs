@@ -32,7 +32,7 @@ pub fn write(store: &OwnedFd, plan: &Plan) -> io::Result<()> {
 /// not started.
 ///
 /// # Errors
-/// Fails when the plan cannot be read or parsed.
+/// Fails if the plan cannot be read or parsed.
 pub fn read(store: &OwnedFd) -> io::Result<Option<Plan>> {
     let mut text = Vec::new();
     match tree::open_file(store, OsStr::new(PLAN)) {

@@ -89,7 +89,7 @@ pub enum Zone {
     /// The directory is a git directory: `.git`, a bare repository, `modules/<name>`,
     /// `worktrees/<name>`.
     Git,
-    /// The directory is the `.git` of a repository that the command made. Its configuration is
+    /// The directory is the `.git` of a repository that the command created. Its configuration is
     /// reduced.
     NewGit,
     /// The directory is `modules`, or a directory between `modules` and the git directories in
@@ -210,8 +210,8 @@ impl Zone {
     }
 }
 
-/// The maximum number of names in a path, and the maximum number of bytes. With relative calls, a
-/// program can create deeper directories than a path can name (4,095 bytes). Reading each level
+/// The maximum number of names in a path, and the maximum number of bytes. With relative calls, the
+/// command can create deeper directories than a path can name (4,095 bytes). Reading each level
 /// takes a descriptor.
 const MOST_LEVELS: usize = 256;
 const LONGEST_PATH: usize = 3072;
@@ -444,7 +444,7 @@ mod tests {
             protected.check(&path(".claude/commands/x.sh"), false),
             refused
         );
-        // The directories on the way may be made, but neither replaced nor be the end of a link.
+        // The directories on the way may be created, but not replaced, and no link may end at them.
         assert_eq!(protected.check(&path(".claude"), true), Ok(()));
         assert_eq!(protected.check(&path(".claude/commands"), true), Ok(()));
         assert_eq!(protected.check(&path(".claude"), false), refused);

@@ -24,7 +24,7 @@ const ORIGIN: &CStr = c"trusted.overlay.origin";
 /// attribute.
 ///
 /// # Errors
-/// Fails when the attributes cannot be read.
+/// Fails if the attributes cannot be read.
 pub fn is_whiteout(dir: &impl AsFd, name: &OsStr, stat: &FileStat) -> io::Result<bool> {
     if stat.st_mode & libc::S_IFMT == libc::S_IFCHR {
         return Ok(stat.st_rdev == 0);
@@ -37,7 +37,7 @@ pub fn is_whiteout(dir: &impl AsFd, name: &OsStr, stat: &FileStat) -> io::Result
 /// Whether the directory `name` of `upper` covers a directory that had another name.
 ///
 /// # Errors
-/// Fails when the attributes cannot be read.
+/// Fails if the attributes cannot be read.
 pub fn is_redirected(upper: &impl AsFd, name: &OsStr) -> io::Result<bool> {
     Ok(xattr::value(upper, name, REDIRECT)?.is_some())
 }
@@ -60,7 +60,7 @@ pub enum Origin {
 /// Finds the original of the entry `name` of `upper`, on the mount of `root`.
 ///
 /// # Errors
-/// Fails when the recorded origin cannot be read, or opening it fails.
+/// Fails if the recorded origin cannot be read, or opening it fails.
 pub fn origin(upper: &impl AsFd, name: &OsStr, root: &impl AsFd) -> io::Result<Origin> {
     // struct ovl_fb in the kernel's fs/overlayfs/overlayfs.h: version, magic, length, flags, type of
     // the handle, UUID of the file system, the handle.
@@ -117,7 +117,7 @@ pub enum Relation {
 /// Relates the directory `name` of `upper` to the layer below. The root of that layer is `root`.
 ///
 /// # Errors
-/// Fails when the attributes cannot be read.
+/// Fails if the attributes cannot be read.
 pub fn relate(
     upper: &impl AsFd,
     name: &OsStr,

@@ -64,11 +64,12 @@ pub struct Concluded {
     pub lost: Option<io::Error>,
 }
 
-/// Judges the command's changes and applies the allowed ones. `set_back` is the most by which the
-/// clock was set back during the run. The recorded time of a change may be too early by this much.
+/// Judges the command's changes and applies the allowed ones. `set_back` is the largest amount by
+/// which the clock was set back during the run. The recorded time of a change may be too early by
+/// this much.
 ///
 /// # Errors
-/// Fails when the changes cannot be read or applying cannot start. After an error, the workspace is
+/// Fails if the changes cannot be read or applying cannot start. After an error, the workspace is
 /// unchanged.
 pub fn conclude(
     store: &Store,
@@ -170,7 +171,7 @@ pub struct Recovered {
 /// of the killed run is removed. Live runs and runs of other workspaces are left alone.
 ///
 /// # Errors
-/// Fails when a store cannot be read or its plan cannot be executed. That store stays.
+/// Fails if a store cannot be read or its plan cannot be executed. That store stays.
 pub fn recover(workspace: &Path) -> io::Result<Vec<Recovered>> {
     let mut done = Vec::new();
     for store in Store::left_behind(workspace)? {

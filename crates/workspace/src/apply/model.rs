@@ -121,8 +121,8 @@ impl Change {
 }
 
 /// The longest list of changes as JSON, in bytes. The list has room for more than a million changes
-/// with ordinary names. A program can create names that need fifty times as much, so the memory for
-/// the list is bounded.
+/// with ordinary names. The command can create names that need fifty times as much, so the memory
+/// for the list is bounded.
 const LONGEST: u64 = 256 << 20;
 
 /// A list of changes with a bounded length.
@@ -146,7 +146,7 @@ impl Changes {
     /// Adds a change to the list.
     ///
     /// # Errors
-    /// Fails when the list is full.
+    /// Fails if the list is full.
     pub fn push(&mut self, change: Change) -> io::Result<()> {
         let mut length = Length(0);
         serde_json::to_writer(&mut length, &change)?;
@@ -185,7 +185,7 @@ pub enum Step {
         path: RelPath,
         /// Number of the entry among the entries that were taken out.
         slot: u64,
-        /// The identity that it must have.
+        /// The identity that the entry must have.
         identity: Identity,
     },
     /// Moves a directory that was taken out to its new place.

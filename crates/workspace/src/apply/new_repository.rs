@@ -1,4 +1,4 @@
-//! Reduces the configuration of a repository that the command made to settings that run nothing.
+//! For a repository that the command created, reduces the configuration to settings that run nothing.
 //!
 //! The configuration is written anew from an allow-list, with one spelling for each setting. No
 //! byte of the command's file is copied, so git cannot read the new file differently than this
@@ -163,7 +163,7 @@ mod tests {
         let reduced = Reduced::of(config);
         assert_eq!(reduced.text, wanted);
         assert_eq!(reduced.hash_length, 20);
-        // Reducing the text once more changes nothing but the repeated header.
+        // Reducing the text again changes only the repeated header.
         assert!(
             Reduced::of(wanted.as_bytes())
                 .text

@@ -37,7 +37,7 @@ const MOST_PASSES: usize = 8;
 /// Judges everything in `upper`, the upper layer over `root`, the workspace.
 ///
 /// # Errors
-/// Fails when a directory cannot be read. After an error, no change may be applied.
+/// Fails if a directory cannot be read. After an error, no change may be applied.
 pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Plan> {
     let ways = Ways::of(rules.workspace, rules.protected, upper, root)?;
     let mut impossible = BTreeSet::new();
@@ -436,7 +436,7 @@ impl Scan<'_> {
         place.zone.entry(entry.name.as_bytes(), kind, merged)
     }
 
-    /// Replaces the content of a changed file by `text`.
+    /// Replaces the content of a changed file with `text`.
     fn rewrite(&mut self, change: &mut Change, text: String) -> io::Result<()> {
         change.reduced = true;
         change.size = u64::try_from(text.len()).ok();

@@ -92,7 +92,7 @@ impl<'a> Ways<'a> {
     /// them.
     ///
     /// # Errors
-    /// Fails when a directory or link cannot be read.
+    /// Fails if a directory or link cannot be read.
     pub fn of(
         workspace: &'a Path,
         protected: &'a Protected,
@@ -148,8 +148,8 @@ impl<'a> Ways<'a> {
         }
     }
 
-    /// Judges the link at `path` as if its parent directory is applied. The host or the command may
-    /// have created the link.
+    /// Judges the link at `path` as if its parent directory were applied. The host or the command
+    /// may have created the link.
     ///
     /// # Errors
     /// Returns the error of reading a directory or link.

@@ -345,7 +345,7 @@ fn a_denied_message_ends_its_websocket() {
     assert_eq!(named(&run, PIPELOCK), Vec::<&str>::new());
     run.receipt(3, "", &message);
     assert_eq!(named(&run, PIPELOCK), ["frames"]);
-    // The message is of a WebSocket that was requested.
+    // The message belongs to a WebSocket that was requested.
     run.drop_action(3);
     run.rewrite(2, &json!({"target": "ws://a.test:4444/never"}));
     assert_eq!(named(&run, PIPELOCK), ["frames"]);

@@ -1,4 +1,4 @@
-//! Targets of which a part is hidden or missing.
+//! Targets with a hidden or missing part.
 use serde_json::json;
 
 use super::pipelock::agree;
@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn a_pipelock_hides_secrets_and_signs_messages() {
     let mut run = Run::new();
-    // A message of an open WebSocket is denied, and then the WebSocket.
+    // A message of an open WebSocket is denied first, and then the WebSocket itself.
     run.receipt(8, "", &json!({"verdict": "block", "transport": "websocket", "method": "WS", "target": "ws://a.test/b", "layer": "ws_protocol"}));
     run.action(
         9,
@@ -54,8 +54,8 @@ fn a_target_with_a_missing_part_is_compared_too() {
         }
         run
     };
-    // A tunnel to no port differs from the tunnel that was requested. A target without a scheme differs from the target
-    // that was requested.
+    // A tunnel without a port differs from the tunnel that was requested. A target without a scheme differs from the
+    // target that was requested.
     let mut tunnel = run(
         "connect",
         "CONNECT",

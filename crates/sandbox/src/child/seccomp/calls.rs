@@ -60,7 +60,7 @@ const fn call(name: &'static str, number: i64, answer: Answer, why: &'static str
     }
 }
 
-/// Makes the row of a call that only x86-64 has.
+/// Builds the row of a call that only x86-64 has.
 const fn x86(name: &'static str, number: i64, answer: Answer, why: &'static str) -> Call {
     let number = if cfg!(target_arch = "x86_64") {
         Some(number)

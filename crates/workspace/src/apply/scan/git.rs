@@ -101,7 +101,7 @@ pub(super) fn reduced(place: &UpperDir<'_>) -> io::Result<Option<Reduced>> {
     Ok(fits.then(|| Reduced::of(&bytes)))
 }
 
-/// Whether the entry is the `.git` of a repository that the command made and may leave. Other
+/// Whether the entry is the `.git` of a repository that the command created and may leave. Other
 /// spellings of the name are refused, because git does not make them.
 pub(super) fn is_new_repository(place: &UpperDir<'_>, entry: &UpperEntry<'_>) -> bool {
     place.zone == Zone::Plain

@@ -19,7 +19,7 @@ use crate::apply::path::RelPath;
 use crate::apply::tree;
 
 /// The maximum memory for cached paths, in bytes. A full cache is emptied. The limit is needed
-/// because a program can create the longest possible paths and lead links through any number of
+/// because the command can create the longest possible paths and lead links through any number of
 /// them.
 const MOST_CACHED: usize = 64 << 20;
 /// The maximum memory for the paths of all links and directories below a directory, in bytes.
@@ -296,7 +296,7 @@ pub(super) struct Found {
 /// changes are applied.
 ///
 /// # Errors
-/// Returns the error of reading a directory, or an error when the paths exceed the memory limit.
+/// Returns the error of reading a directory. Also fails if the paths exceed the memory limit.
 pub(super) fn find(root: &OwnedFd) -> io::Result<Found> {
     let device = fstat(root)?.st_dev;
     let mut seen = Found::default();
