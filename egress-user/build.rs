@@ -47,7 +47,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// Returns the object that an earlier `cargo xtask ebpf` left in the target directory, if no source file is newer.
 fn built_before(out: &Path, name: &str) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
-    // Cargo runs this script in the target directory that the command or the environment names.
+    // Cargo places `OUT_DIR` in the target directory that the command line or the environment names.
     let mut folders = out.ancestors().map(|folder| folder.join("ebpf"));
     let folder = folders.find(|folder| folder.join("built").is_file())?;
     let built = fs::metadata(folder.join("built"))

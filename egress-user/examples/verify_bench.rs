@@ -32,8 +32,8 @@ use pipelock_receipts::recorder::{Moment, Recorder, SessionConfig};
 
 /// Number of receipts in each chain.
 const SIZES: [u64; 3] = [10_000, 100_000, 1_000_000];
-/// The longest chain that the published verifier gets. This verifier keeps the whole chain in memory and needs half a
-/// second for a thousand receipts.
+/// Length of the longest chain that the published verifier checks. This verifier keeps the whole chain in memory and
+/// needs half a second for a thousand receipts.
 const MOST_FOR_REFERENCE: u64 = 100_000;
 /// Duration of the measurement of signature checks alone.
 const BARE: Duration = Duration::from_secs(2);

@@ -3,8 +3,8 @@
 //! xtask bench witness` builds and starts this program.
 //!
 //! A run always attaches all of its programs. This benchmark therefore attaches the programs itself, to cgroups that it
-//! makes, and connects to a listener in its own network namespace. `agent_sockops` also copies the destination for the
-//! relay, so the figure for the command's side is an upper bound.
+//! creates, and connects to a listener in its own network namespace. `agent_sockops` also copies the destination for
+//! the relay, so the figure for the command's side is an upper bound.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::allow_attributes,
@@ -126,7 +126,7 @@ fn bench() -> Result<()> {
 
 /// Runs one round: enters the cgroup, makes the connections, and prints the time of one connection.
 fn work(cgroup: &Path, to: SocketAddrV4) -> Result<()> {
-    // Accepted sockets belong to the cgroup in which the listener was made, so no program runs for them.
+    // Accepted sockets belong to the cgroup in which the listener was created, so no program runs for them.
     let listener = TcpListener::bind(LISTENER)?;
     fs::write(cgroup.join("cgroup.procs"), std::process::id().to_string())?;
     let mut times = Vec::new();
@@ -202,7 +202,7 @@ impl Attached {
         })
     }
 
-    /// Makes one round. Meanwhile, this process reads the records as the supervisor would.
+    /// Runs one round. Meanwhile, this process reads the records as the supervisor would.
     fn round(&mut self) -> Result<()> {
         let mut worker = Command::new(env::current_exe()?)
             .arg("work")

@@ -95,8 +95,8 @@ pub struct LeftOut {
     /// The attempt.
     #[serde(flatten)]
     pub attempt: Attempt,
-    /// The setting that would let the attempt through, or the reason why no setting does. Empty if settings do not
-    /// decide about the attempt.
+    /// The setting that would let the attempt through, or the reason why no setting does. Empty if no setting affects
+    /// the attempt.
     pub hint: String,
     /// Number of uses, and their processes.
     #[serde(flatten)]
@@ -177,9 +177,9 @@ struct Need {
 struct Seen<'s> {
     settings: Settings<'s>,
     is_audit: bool,
-    /// Ports of loopback at which something listened.
+    /// Ports of loopback on which something listened.
     served: BTreeSet<u16>,
-    /// Names by address, from answers of the caller's own name servers.
+    /// Names by address, from answers by the caller's own name servers.
     names: BTreeMap<IpAddr, BTreeSet<String>>,
     servers: BTreeSet<IpAddr>,
     /// Connections in audit mode.

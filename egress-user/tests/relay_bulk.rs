@@ -26,8 +26,8 @@ use world::{PATIENCE, RelayWorld, pattern};
 
 const SIZE: usize = 256 << 20;
 
-/// Limit for the growth of the process while it transfers a quarter of a gigabyte. The process grows because the
-/// client, the mediator, the relay, hyper, and the allocator have buffers.
+/// Limit on the growth of the process while it transfers a quarter of a gigabyte. The process grows because the client,
+/// the mediator, the relay, hyper, and the allocator have buffers.
 const GROWTH_KIB: usize = 24 * 1024;
 
 #[tokio::test]

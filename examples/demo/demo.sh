@@ -2,7 +2,7 @@
 # Runs an example agent behind the boundary, verifies its packet, and shows that `egress verify` rejects a changed copy.
 # Usage, as root: demo.sh EGRESS DIRECTORY
 #
-# Nothing leaves the machine: the demo makes two network namespaces. One is the runner, and the other one contains the
+# Nothing leaves the machine: the demo creates two network namespaces. One is the runner, and the other one contains the
 # servers of internet.py. Both end with this script.
 set -euo pipefail
 

@@ -1,5 +1,5 @@
 //! The check of evidence: if a recording is changed, the check accepts only receipts that are signed at the same place
-//! of the original recording.
+//! in the original recording.
 #![no_main]
 use std::sync::LazyLock;
 

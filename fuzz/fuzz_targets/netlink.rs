@@ -1,4 +1,4 @@
-//! Netlink messages from the kernel: a message of any bytes gives no more destinations than fit into it.
+//! Netlink messages from the kernel: a message yields no more destinations than fit into it, whatever its bytes are.
 #![no_main]
 use egress_sys::fuzz::netlink;
 use libfuzzer_sys::fuzz_target;

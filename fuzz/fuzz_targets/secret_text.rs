@@ -1,4 +1,4 @@
-//! Secrets in settings files: whatever a file contains, a setting with a secret is found beside it.
+//! Secrets in settings files: a setting with a secret is found, whatever else the file contains.
 #![no_main]
 use egress_workspace::secret_text::{holds_secret, is_private_key};
 use libfuzzer_sys::fuzz_target;

@@ -6,7 +6,7 @@ use egress_timestamp::{Roots, Stamp, check, check_times};
 use egress_fuzz::changed;
 use libfuzzer_sys::fuzz_target;
 
-/// A reply over `ATTESTATION`, signed by an authority that was made for this test.
+/// A reply over `ATTESTATION`, signed by an authority that was created for this test.
 const REPLY: &[u8] = include_bytes!("../seeds/timestamp/reply.tsr");
 const ATTESTATION: &[u8] = b"attestation";
 

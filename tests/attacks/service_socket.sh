@@ -14,7 +14,7 @@ os.umask(0)
 s = socket.socket(socket.AF_UNIX); s.bind(f'/run/{case}'); s.listen()
 open('$DIR/ready', 'w').close()
 while True:
-    # Other programs of the runner also connect to these sockets: glibc asks nscd for the name of a user.
+    # Other programs of the runner also connect to these sockets: glibc queries nscd for the name of a user.
     connection = s.accept()[0]
     connection.settimeout(1)
     try: said = connection.recv(64)

@@ -90,7 +90,7 @@ pub fn members(dir: &Path) -> (PathBuf, Vec<Process>) {
     (cgroup.into(), processes)
 }
 
-/// Returns the namespaces that a run made. The namespaces are held open, because the kernel reuses the number of a
+/// Returns the namespaces that a run created. The namespaces are held open, because the kernel reuses the number of a
 /// removed namespace, possibly for a namespace of a test that runs at the same time.
 ///
 /// # Panics
@@ -107,7 +107,7 @@ pub fn own_namespaces(running: &Running) -> BTreeMap<String, File> {
 /// Fails unless these processes end, and their namespaces and mounts disappear.
 ///
 /// # Panics
-/// Panics if a process, a namespace, or a mount stays.
+/// Panics if a process, a namespace, or a mount remains.
 #[track_caller]
 pub fn assert_gone(
     world: &World,

@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The objects on this machine of the kinds that a run makes.
+/// The objects on this machine of the kinds that a run creates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
     /// Cgroups whose name starts with `egress-`.
@@ -36,7 +36,7 @@ impl Census {
             .map(str::to_owned)
             .collect();
         for entry in fs::read_dir(RUN_DIR).into_iter().flatten().flatten() {
-            // Directories that all runs share have a word as their name, and no run id.
+            // Directories that all runs share have a word as their name, not a run id.
             let name = entry.file_name();
             if name.as_encoded_bytes().iter().any(u8::is_ascii_digit) {
                 census.runs.insert(entry.path());

@@ -120,7 +120,7 @@ pub fn listing(dir: &Path) -> Vec<Listed> {
     found
 }
 
-/// Waits until the command of a run in `workdir` has made `name`. Until the end of the run, only root can read the
+/// Waits until the command of a run in `workdir` has created `name`. Until the end of the run, only root can read the
 /// file. Returns the directory with the changes.
 ///
 /// # Panics

@@ -213,10 +213,10 @@ pub const CRATE: [(&str, &str); 3] = [
     ),
 ];
 
-/// Makes the files of the servers: a repository, and packages for npm, pip, and cargo.
+/// Writes the servers' files: a repository, and packages for npm, pip, and cargo.
 ///
 /// # Panics
-/// Panics if a file cannot be made.
+/// Panics if a file cannot be written.
 pub fn publish_packages(world: &World) {
     let made = world.shell(&format!("files={}\n{PUBLISH}", world.files().display()));
     assert!(made.success(), "{made}");
@@ -225,7 +225,7 @@ pub fn publish_packages(world: &World) {
 /// Puts the files for the clients on the servers. The gRPC server runs as long as the returned value exists.
 ///
 /// # Panics
-/// Panics if a file or server cannot be made.
+/// Panics if a file cannot be written, or the server cannot start.
 fn publish(world: &World) -> Running {
     publish_packages(world);
     fs::write(world.dir().join("grpc_server.py"), GRPC_SERVER).expect("write the gRPC server");

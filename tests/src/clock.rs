@@ -26,8 +26,8 @@ int clock_gettime(clockid_t id, struct timespec *to) {
 }
 "#;
 
-/// Returns a run of the binary. The clock of the binary is shifted by `step` seconds, and the shift happens `after`
-/// seconds after the start.
+/// Returns a run of the binary. The binary's clock is shifted by `step` seconds, `after` seconds after the binary first
+/// reads it.
 ///
 /// # Panics
 /// Panics if the library that shifts the clock cannot be built.

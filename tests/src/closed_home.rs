@@ -27,10 +27,10 @@ pub struct ClosedHome<'a> {
 }
 
 impl<'a> ClosedHome<'a> {
-    /// Makes the account with a home of mode 0750, and permits it to run everything with `sudo`.
+    /// Creates the account with a home of mode 0750, and permits it to run everything with `sudo`.
     ///
     /// # Panics
-    /// Panics if `sudo` is missing or a file cannot be made.
+    /// Panics if `sudo` is missing or a file cannot be written.
     pub fn new(world: &'a World) -> Self {
         let parent = tempfile::tempdir_in("/opt").expect("make a directory");
         fs::set_permissions(parent.path(), Permissions::from_mode(0o755)).expect("open it");
@@ -77,11 +77,11 @@ impl<'a> ClosedHome<'a> {
         &self.home
     }
 
-    /// Makes a directory with these files in the home. The directory also has the certificate of the world's authority,
-    /// `authority.pem`.
+    /// Creates a directory with these files in the home. The directory also has the certificate of the world's
+    /// authority, `authority.pem`.
     ///
     /// # Panics
-    /// Panics if a file cannot be made.
+    /// Panics if a file cannot be written.
     pub fn project(&self, name: &str, files: &[(&str, &str)]) -> PathBuf {
         let project = self.home.join(name);
         let authority = fs::read_to_string(self.world.authority()).expect("the certificate");
@@ -94,10 +94,10 @@ impl<'a> ClosedHome<'a> {
         project
     }
 
-    /// Makes a link in the home, and the directories above it.
+    /// Creates a link in the home, and the directories above it.
     ///
     /// # Panics
-    /// Panics if the link cannot be made.
+    /// Panics if the link cannot be created.
     pub fn link(&self, name: &str, target: &Path) {
         let path = self.home.join(name);
         fs::create_dir_all(path.parent().expect("a directory")).expect("make a directory");
@@ -137,7 +137,7 @@ impl<'a> ClosedHome<'a> {
     }
 }
 
-/// Returns the words that start a program as the user, with the environment of a login.
+/// Returns the words that start a program as the user, with the environment of a login shell.
 fn as_user(home: &Path) -> Vec<String> {
     let home = home.display();
     let mut words = format!("setpriv --reuid {UID} --regid {UID} --clear-groups env -i");

@@ -25,7 +25,7 @@ impl World {
     /// that sends datagrams.
     ///
     /// # Panics
-    /// Panics if the attempt succeeds with the boundary, or a network packet leaves the runner meanwhile. Also panics
+    /// Panics if the attempt succeeds with the boundary, or a network packet leaves the runner during it. Also panics
     /// if the attempt fails without the boundary, because it then proves nothing.
     #[track_caller]
     pub fn assert_contained(&self, trace: Trace, attempt: &str) -> RunOutput {

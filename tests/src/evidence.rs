@@ -124,8 +124,8 @@ pub fn public_key_hex(key: &Path) -> String {
     hex::encode(key.expect("a key in base64"))
 }
 
-/// Signs a posture capsule with a key of `egress keygen`. The signature is made by `openssl` and not by code of the
-/// project.
+/// Signs a posture capsule with a key of `egress keygen`. `openssl` creates the signature, so no code of the project is
+/// involved.
 ///
 /// # Panics
 /// Panics if the key cannot be read or `openssl` cannot sign with it.

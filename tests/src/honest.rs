@@ -26,8 +26,8 @@ const ROUNDS_VARIABLE: &str = "EGRESS_HONEST_ROUNDS";
 /// Variable with the only kind of request to send, which helps to find the cause of a fault.
 const ONLY_VARIABLE: &str = "EGRESS_HONEST_ONLY";
 
-/// Seconds from the start of a run to the change of its clock. At this time the record has begun, even on a busy
-/// machine, and the pause of [`command_with_pause`] is not over.
+/// Seconds from the start of a run to the change of its clock. By then, the record has begun, even on a busy machine,
+/// and the pause of [`command_with_pause`] is not over.
 pub const SET_AFTER: u32 = 6;
 
 /// Number of requests in a round that sends only one kind of request.

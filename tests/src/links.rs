@@ -131,7 +131,7 @@ fn next_link(id: u32) -> nix::Result<Option<u32>> {
 
 fn open(id: u32) -> nix::Result<OwnedFd> {
     let fd = bpf(LINK_GET_FD_BY_ID, &mut Attributes::new(id))?;
-    // SAFETY: the kernel made this descriptor for this call, and nothing else uses it.
+    // SAFETY: the kernel created this descriptor for this call, and nothing else uses it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 

@@ -14,7 +14,7 @@ pub(crate) struct Namespaces {
 }
 
 impl Namespaces {
-    /// Makes a network namespace with only a loopback interface, which is down.
+    /// Creates a network namespace with only a loopback interface, which is down.
     pub(crate) fn new_net() -> io::Result<Self> {
         on_a_thread(|| {
             unshare(CloneFlags::CLONE_NEWNET)?;
@@ -25,7 +25,7 @@ impl Namespaces {
         })
     }
 
-    /// Makes a network namespace like [`Self::new_net`], and a mount namespace with a copy of this process's mounts.
+    /// Creates a network namespace like [`Self::new_net`], and a mount namespace with a copy of this process's mounts.
     /// `prepare` then changes the mounts from inside.
     pub(crate) fn new_net_and_mount(
         prepare: impl FnOnce() -> io::Result<()> + Send,

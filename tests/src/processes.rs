@@ -15,11 +15,11 @@ use crate::command::Running;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
     id: i32,
-    /// Clock ticks from the start of the machine to the start of the process.
+    /// Clock ticks from the boot of the machine to the start of the process.
     started: u64,
 }
 
-/// Kinds of namespaces that a run makes.
+/// Kinds of namespaces that a run creates.
 const KINDS: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
 
 /// Waits until `holds` returns true, for at most `limit`.
@@ -90,7 +90,7 @@ impl Process {
         KINDS.iter().filter_map(hold).collect()
     }
 
-    /// Returns every process of the machine.
+    /// Returns every process on the machine.
     ///
     /// # Panics
     /// Panics if there is no /proc.

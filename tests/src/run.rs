@@ -271,11 +271,11 @@ impl World {
         self.start(&mut command).finish(Duration::from_mins(1))
     }
 
-    /// Makes a key pair with `egress keygen`, and returns the path of the private key. The public key has the same path
-    /// with the suffix `.pub`.
+    /// Generates a key pair with `egress keygen`, and returns the path of the private key. The public key has the same
+    /// path with the suffix `.pub`.
     ///
     /// # Panics
-    /// Panics if the key pair cannot be made.
+    /// Panics if the key pair cannot be generated.
     pub fn key(&self, name: &str) -> PathBuf {
         let path = self.dir().join(name);
         let made = self.tool(["keygen".as_ref(), "--out".as_ref(), path.as_os_str()]);

@@ -1,4 +1,4 @@
-//! A terminal of tmux on the runner. A test types into the terminal and reads its screen.
+//! A tmux terminal on the runner. A test types into the terminal and reads its screen.
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ const SOON: Duration = Duration::from_secs(20);
 /// The prompt that the shell prints when it is ready for a command.
 const PROMPT: &str = "caller> ";
 
-/// A terminal with a shell of the caller. Dropping the value ends the processes of the terminal.
+/// A terminal with the caller's shell. Dropping the value ends the processes of the terminal.
 #[derive(Debug)]
 pub struct Screen<'a> {
     world: &'a World,
@@ -64,7 +64,7 @@ impl<'a> Screen<'a> {
         self.tmux(&["capture-pane", "-p"])
     }
 
-    /// Returns a variable of tmux, such as `alternate_on`.
+    /// Returns a tmux variable, such as `alternate_on`.
     pub fn variable(&self, name: &str) -> String {
         let format = format!("#{{{name}}}");
         self.tmux(&["display-message", "-p", &format]).trim().into()

@@ -19,7 +19,7 @@ const WORKERS: usize = 2;
 /// Minimum number of lies that must be detected.
 const AT_LEAST: usize = 20;
 
-/// The requests of the command. Each request prints one line: a status, or the answer of a WebSocket.
+/// The requests of the command. Each request prints one line: a status, or the answer from a WebSocket.
 pub(crate) const MIX: &str = r#"
 page() { curl -sS -m 20 -o /dev/null -w '%{http_code}\n' "$@"; }
 head -c 30000 /dev/zero | tr '\0' a > body
@@ -64,8 +64,8 @@ PROGRAM
 websocket allowed.test hello 1
 "#;
 
-/// Requests that end in other ways than with the answer of an origin. These requests print nothing, because mediators
-/// differ. The last request is a WebSocket with a large message. [`MIX`] defines the function `websocket`.
+/// Requests that do not end with an answer from an origin. These requests print nothing, because mediators differ. The
+/// last request is a WebSocket with a large message. [`MIX`] defines the function `websocket`.
 const ENDS: &str = r#"
 ended() { curl -sS -m 20 -o /dev/null "$@" 2>/dev/null || true; }
 ended http://allowed.test:8082/
@@ -115,8 +115,8 @@ struct Told {
     published: [Option<i32>; 2],
 }
 
-/// Tells every lie that is possible with this mediator, each in a run that `run` makes. Fails unless the packet reports
-/// each lie that can be detected. `best` is the highest grade of this mediator's honest receipts.
+/// Tells every lie that is possible with this mediator, each in a run that `run` prepares. Fails unless the packet
+/// reports each lie that can be detected. `best` is the highest grade of this mediator's honest receipts.
 ///
 /// # Panics
 /// Panics with all lies that were not detected.
@@ -147,7 +147,7 @@ pub fn assert_lies_are_named(
     judge(best, expected, &honest, &results);
 }
 
-/// Makes a run whose mediator tells `lie`.
+/// Executes a run whose mediator tells `lie`.
 fn told<F>(world: &World, lie: &'static Lie, run: &F) -> Told
 where
     F: for<'w> Fn(&'w World, &Lie) -> Run<'w>,

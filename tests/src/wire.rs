@@ -30,7 +30,7 @@ struct Tally {
     last_marker: u64,
 }
 
-/// The number of network packets that had left at a certain time.
+/// The number of network packets that had left by a certain time.
 #[derive(Clone, Copy, Debug)]
 pub struct Snapshot(usize);
 

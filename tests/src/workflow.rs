@@ -74,10 +74,10 @@ impl Default for Runner {
 pub struct Log(Output);
 
 impl Runner {
-    /// Makes a machine with a checkout of the project and of its test workflows.
+    /// Creates a machine with a checkout of the project and of its test workflows.
     ///
     /// # Panics
-    /// Panics if the machine cannot be made.
+    /// Panics if the machine cannot be created.
     pub fn new() -> Self {
         let world = World::new();
         // The world has its own /run, so that the /run of the machine is not changed.
@@ -141,10 +141,10 @@ impl Runner {
         self.world.dir().join(name)
     }
 
-    /// Makes a key pair that the user can read.
+    /// Generates a key pair that the user can read.
     ///
     /// # Panics
-    /// Panics if the key pair cannot be made.
+    /// Panics if the key pair cannot be generated.
     pub fn key(&self, name: &str) -> PathBuf {
         let key = self.world.key(name);
         for path in [key.clone(), key.with_extension("key.pub")] {

@@ -69,10 +69,10 @@ const TRUST_STORE: &str = "/etc/ssl/certs/ca-certificates.crt";
 const LIMIT: Duration = Duration::from_mins(1);
 
 impl World {
-    /// Makes a world with both address families.
+    /// Creates a world with both address families.
     ///
     /// # Panics
-    /// Panics if the world cannot be made, for example without root.
+    /// Panics if the world cannot be created, for example without root.
     pub fn new() -> Self {
         Self::builder().build()
     }
@@ -165,11 +165,11 @@ impl World {
             .unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"))
     }
 
-    /// Makes a certificate for `name`, signed by the world's authority. Returns the file of the certificate and the
+    /// Issues a certificate for `name`, signed by the world's authority. Returns the file of the certificate and the
     /// file of its key, `NAME.pem` and `NAME.key`.
     ///
     /// # Panics
-    /// Panics if the certificate cannot be made.
+    /// Panics if the certificate cannot be issued.
     pub fn certificate(&self, name: &str) -> [PathBuf; 2] {
         let (certificate, key) = self.authority.issue(name).expect("issue a certificate");
         [("pem", certificate), ("key", key)].map(|(kind, text)| {
@@ -248,10 +248,10 @@ impl Builder {
         self
     }
 
-    /// Makes the world.
+    /// Creates the world.
     ///
     /// # Panics
-    /// Panics if the world cannot be made, for example without root.
+    /// Panics if the world cannot be created, for example without root.
     pub fn build(self) -> World {
         assert!(
             Uid::effective().is_root(),
@@ -295,8 +295,7 @@ impl Builder {
         })
     }
 
-    /// Writes the files that replace files of the runner. Returns each file with the path that it replaces on the
-    /// runner.
+    /// Writes the files that replace files on the runner. Returns each file with the path that it replaces.
     fn files(&self, dir: &Path, authority: &str) -> io::Result<Vec<(PathBuf, &'static str)>> {
         let mut hosts = "127.0.0.1 localhost\n::1 localhost\n".to_owned();
         if let Ok(name) = gethostname() {

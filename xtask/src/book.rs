@@ -1,6 +1,6 @@
 //! Checks the book, as a part of `lint`: `docs/` builds, its summary names every page once, and every link in a
-//! Markdown file of the project leads to a file and a heading that exist. The workflow in the README is the one that the
-//! tests run.
+//! Markdown file of the project leads to a file and a heading that exist. The workflow in the README is the one that
+//! the tests run.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -16,8 +16,8 @@ const WORKFLOW: &str = "examples/github/agent.yml";
 
 /// Checks the links and the workflow in the README, then builds the book into `target/book`.
 ///
-/// Fails if the target of a link does not exist, if the summary lacks a page or names it twice, if the README shows another
-/// workflow than the tests run, or if mdBook fails.
+/// Fails if the target of a link does not exist, if the summary lacks a page or names it twice, if the README shows a
+/// workflow other than the one that the tests run, or if mdBook fails.
 pub(crate) fn run(layout: &Layout) -> Result<()> {
     let listed = output(
         program("git")
@@ -167,7 +167,7 @@ fn summary(pages: &BTreeMap<PathBuf, Page>) -> Result<Vec<String>> {
     Ok(wrong.collect())
 }
 
-/// Returns whether a block of YAML on the page is the workflow without its first line. The page has placeholders in the
+/// Returns whether a block of YAML on the page is the workflow without its first line. The page has placeholders in
 /// place of zero commits.
 fn shows_workflow(page: &str, workflow: &str) -> bool {
     let (_, workflow) = workflow.split_once('\n').unwrap_or_default();

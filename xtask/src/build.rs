@@ -59,8 +59,8 @@ pub(crate) fn optimised(layout: &Layout) -> Result<PathBuf> {
     )
 }
 
-/// Builds `egress` as fast as possible, and returns its path. This `egress` is not optimized, and it has no kernel programs
-/// for `egress run --debug`.
+/// Builds `egress` as fast as possible, and returns its path. This `egress` is not optimized, and it has no kernel
+/// programs for `egress run --debug`.
 ///
 /// # Errors
 /// Returns the errors of [`run`].
@@ -75,8 +75,8 @@ pub(crate) fn quick(layout: &Layout) -> Result<PathBuf> {
             .args(["build", "--locked", "--package", "egress-user"]);
         build
     };
-    // The kernel programs are mostly compiled by one thread, so everything else is compiled at the same time. The second
-    // build compiles only the crate that contains the kernel programs.
+    // The kernel programs are mostly compiled by one thread, so everything else is compiled at the same time. The
+    // second build compiles only the crate that contains the kernel programs.
     thread::scope(|scope| {
         let programs = scope.spawn(|| ebpf::without_diagnostics(layout));
         run_program(&mut build())?;

@@ -191,7 +191,7 @@ fn environment(
     let flags = [
         "--cfg".to_owned(),
         format!("bpf_target_arch=\"{}\"", env::consts::ARCH),
-        // BTF is made from the debug information. The kernel needs BTF for map types and SK_STORAGE.
+        // BTF is generated from the debug information. The kernel needs BTF for map types and SK_STORAGE.
         "-Cdebuginfo=2".to_owned(),
         "-Clink-arg=--btf".to_owned(),
         // BTF contains the paths of source files. Without this option, the digest would depend on the path of the

@@ -322,7 +322,7 @@ pub(crate) fn verifiers(layout: &Layout) -> Result<()> {
     let there = succeeds(program(layout.verifier_py()).arg("--version"))
         && succeeds(program(python).args(["-c", "import cryptography"]));
     if !there {
-        // Debian's python3 cannot make virtual environments without this package.
+        // Debian's python3 cannot create virtual environments without this package.
         if !succeeds(program("python3").args(["-c", "import ensurepip, venv"])) {
             apt(&["python3-venv"])?;
         }

@@ -15,8 +15,8 @@ use crate::setup;
 /// The crate of the privileged end-to-end tests.
 const PRIVILEGED: &str = "egress-tests";
 
-/// Tests that set the clock of the binary, and not the clock of the machine. These tests use a library that the dynamic
-/// linker loads into the binary.
+/// Tests that shift the clock of the binary, and not the clock of the machine. These tests use a library that the
+/// dynamic linker loads into the binary.
 const BY_DYNAMIC_LINKER: [&str; 2] = [
     "deadlines_do_not_move_with_the_clock",
     "step_back_overwrites_nothing_and_is_reported",

@@ -11,7 +11,7 @@ use crate::imports;
 use crate::layout::Layout;
 use crate::program::{cargo, output};
 
-/// Limit of lines of code in a file.
+/// Maximum number of lines of code in a file.
 const MOST_LINES: usize = 500;
 
 /// Directories with source files of the project.

@@ -16,7 +16,7 @@ pub enum BpfError {
     /// The descriptor limit could not be changed for the loader.
     #[error("cannot change the descriptor limit")]
     Limit(#[source] Errno),
-    /// The object could not be parsed, or its maps could not be made.
+    /// The object could not be parsed, or its maps could not be created.
     #[error("cannot load the kernel programs")]
     Load(#[source] EbpfError),
     /// The kernel rejected a program, because its verifier rejected the code or because a feature is missing.

@@ -143,7 +143,7 @@ impl TryFrom<abi::UnixEvent> for UnixEvent {
     }
 }
 
-/// One answer of a name server, as unparsed bytes.
+/// One answer from a name server, as unparsed bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsAnswer {
     /// Kernel monotonic time, ns.
@@ -169,7 +169,7 @@ impl From<abi::DnsAnswer> for DnsAnswer {
 /// A record with bytes of variable length, from the second ring.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Text {
-    /// An answer of a name server.
+    /// An answer from a name server.
     Dns(DnsAnswer),
     /// A use of an `AF_UNIX` address.
     Unix(UnixEvent),

@@ -23,7 +23,7 @@ pub struct Link {
 pub(super) fn held() -> io::Result<Vec<Link>> {
     let mut links = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fdinfo")? {
-        // The list also contains the descriptor of this directory. This descriptor may be closed when its entry is
+        // The list also contains the descriptor of the directory itself, which may be closed by the time its entry is
         // read.
         let text = std::fs::read_to_string(entry?.path()).unwrap_or_default();
         links.extend(parse(&text));

@@ -27,14 +27,14 @@ use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use unix::Witnesses;
 
-/// The object that `cargo xtask build` makes. The object is empty after a plain `cargo build`.
+/// The object that `cargo xtask build` builds. The object is empty if a plain `cargo build` finds no current object.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress.bpf.o"));
 
 /// The same programs with diagnostics, for `egress run --debug`.
 static DEBUG_OBJECT: &[u8] =
     aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/egress.bpf.debug.o"));
 
-/// The program that copies answers of name servers. This program is attached in an audit only.
+/// The program that copies answers from name servers. This program is attached only in audit mode.
 const AUDIT_ONLY: &str = "agent_skb_ingress";
 
 /// Receives the diagnostics of the kernel programs.
@@ -299,7 +299,7 @@ impl Gates {
     }
 }
 
-/// Makes a loader without the kernel's BTF.
+/// Creates a loader without the kernel's BTF.
 ///
 /// `EbpfLoader::new` always parses the BTF, which takes 12 ms, longer than everything else in this module, and no
 /// program here needs CO-RE. `RLIMIT_NOFILE` is therefore 0 for that one call, so that opening the file fails.

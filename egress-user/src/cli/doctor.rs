@@ -104,7 +104,7 @@ pub fn run(args: &DoctorArgs) -> u8 {
     output::line(&text).map_or(exit::INVALID, |()| status)
 }
 
-/// Makes the probes of a run in `workdir`. An error is one line of text.
+/// Runs the probes of a run in `workdir`. An error is one line of text.
 fn probe(workdir: &Path) -> Result<Vec<ProbeResult>, String> {
     let plan = super::run::trial(workdir).map_err(|error| format!("{error:#}"))?;
     let prepared = plan.prepare().map_err(|error| error.on_one_line())?;

@@ -1,4 +1,4 @@
-//! `egress keygen`: makes signing keys in Pipelock's format.
+//! `egress keygen`: generates signing keys in Pipelock's format.
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use place::{KeyDir, PlaceError};
 
 mod place;
 
-/// Names of the keys that are made without `--out`.
+/// Names of the keys that are generated without `--out`.
 const NAMES: [&str; 2] = ["signer.key", "boundary.key"];
 
 /// Exit statuses, for `--help`.
@@ -55,7 +55,7 @@ struct Written {
 /// An error, its hint, and its exit status.
 struct Failure(Box<dyn Error>, Option<&'static str>, u8);
 
-/// Makes the keys, prints their public halves, and returns the exit status.
+/// Generates the keys, prints their public halves, and returns the exit status.
 pub fn run(args: &KeygenArgs) -> u8 {
     match make(args) {
         Ok((written, warning)) => print(args, &written, warning.as_deref()),
@@ -79,7 +79,7 @@ fn make(args: &KeygenArgs) -> Result<(Vec<Written>, Option<String>), Failure> {
     Ok((vec![pair(out, replace)?], warning))
 }
 
-/// Makes all keys of a directory, or none of them.
+/// Generates all keys of a directory, or none of them.
 fn pairs(dir: &Path, replace: Replace) -> Result<Vec<Written>, KeyError> {
     let paths = NAMES.map(|name| dir.join(name));
     let exists = |path: &&PathBuf| path.symlink_metadata().is_ok();

@@ -29,7 +29,7 @@ pub(super) fn check_builtin(policy: &CallerPolicy, identity: &str) -> anyhow::Re
     Ok(())
 }
 
-/// Loads the caller's private key, or makes a key for this run only.
+/// Loads the caller's private key, or generates a key for this run only.
 fn key(path: Option<&Path>) -> anyhow::Result<Signer> {
     Ok(match path {
         Some(path) => Signer {

@@ -115,8 +115,8 @@ pub fn main(inherited: Vec<String>) -> u8 {
     }
 }
 
-/// Adds the command that was probably meant to an error about an unknown one. The parser itself recognizes longer words
-/// only, and no exchanged letters.
+/// Adds the most similar command to an error about an unknown command. The parser's own suggestions cover only longer
+/// words, and miss swapped letters.
 fn with_suggestion(mut error: clap::Error) -> clap::Error {
     if error.kind() != ErrorKind::InvalidSubcommand
         || error.get(ContextKind::SuggestedSubcommand).is_some()

@@ -4,7 +4,7 @@ use std::io::{self, ErrorKind, Write};
 /// Writes `text`. A reader that stops early, such as `head`, is not an error.
 ///
 /// # Errors
-/// Fails with any other error of the write, because the result is then lost.
+/// Fails with any other write error, because the result is then lost.
 pub(super) fn write(text: &[u8]) -> io::Result<()> {
     let mut output = io::stdout().lock();
     match output.write_all(text).and_then(|()| output.flush()) {

@@ -201,7 +201,7 @@ pub fn run_result(run: &Emitted, as_json: bool, detail: Detail) {
     eprintln!("egress: packet    {}", run.packet_path.display());
 }
 
-/// Prints why the evidence is not valid or not complete, if that is so.
+/// Prints why the evidence is invalid or incomplete, if it is.
 fn problems(run: &Emitted) {
     if matches!(
         run.outcome(),

@@ -1,7 +1,7 @@
 //! Colors of the output for people: the words at the beginning of a line that show what the line is about.
 //!
 //! The output is colored if its stream is a terminal, unless `NO_COLOR` is set or `TERM` is `dumb`. `CLICOLOR_FORCE`
-//! colors it in any case, and `CLICOLOR=0` in none. No line begins with text of the command, so the command cannot choose
+//! always colors it, and `CLICOLOR=0` never does. No line begins with text of the command, so the command cannot choose
 //! a color.
 use std::io;
 

@@ -26,7 +26,7 @@ const LONGEST_KEY: usize = 80;
 pub(super) struct AgentFds(Vec<(PathBuf, OwnedFd)>);
 
 impl AgentFds {
-    /// Joins paths and descriptors. Returns `None` if there are more of one than of the other.
+    /// Pairs each path with its descriptor. Returns `None` if the numbers of paths and descriptors differ.
     pub(super) fn new(paths: Vec<PathBuf>, fds: Vec<OwnedFd>) -> Option<Self> {
         (paths.len() == fds.len()).then(|| Self(paths.into_iter().zip(fds).collect()))
     }

@@ -18,7 +18,7 @@ use nix::unistd::Pid;
 pub(super) enum AgentSocket {
     /// A socket of a process in the boundary.
     Own,
-    /// A host socket that the caller opened to the command.
+    /// A host socket that the caller opened for the command.
     Allowed,
     /// The command cannot connect at the path, because the path leads to no socket, or to a host socket that is only
     /// visible.

@@ -128,7 +128,7 @@ impl Boundary {
     /// Waits for init, which was killed before, and takes its exit status.
     ///
     /// # Errors
-    /// Fails if the wait for init fails, or init still runs after a second.
+    /// Fails if waiting for init fails, or init still runs after a second.
     pub(super) fn reap_init(&self) -> io::Result<()> {
         match self.init.child.wait_for(1000)? {
             Some(_) => Ok(()),

@@ -1,7 +1,7 @@
 //! The cache of package managers that a caller keeps between runs (`--cache`).
 //!
-//! The directory has a tag and the directory `files`, which alone is mounted for the command. The tag shows that the
-//! directory was made for this purpose, because everything in `files` belongs to commands.
+//! The cache directory contains a tag and the directory `files`. Only `files` is mounted for the command. The tag shows
+//! that the cache directory was created for this purpose, because everything in `files` belongs to commands.
 //!
 //! Claims: cache-apart
 use std::fs::File;
@@ -33,7 +33,7 @@ pub(super) struct Cache {
     _lock: Flock<File>,
 }
 
-/// Locks the cache at `path`, makes its missing directories, and makes its mount for `agent`.
+/// Locks the cache at `path`, creates its missing directories, and creates its mount for `agent`.
 ///
 /// # Order
 /// Call this while the process has a single thread.
@@ -101,7 +101,7 @@ fn tag(held: &OwnedFd) -> io::Result<File> {
     }
 }
 
-/// Opens the directory `name`, which is made if it does not exist.
+/// Opens the directory `name`, and creates it if it does not exist.
 fn directory(within: &OwnedFd, name: &str, (uid, gid): (Uid, Gid)) -> Result<OwnedFd, Errno> {
     let made = mkdirat(within, name, Mode::S_IRWXU);
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;

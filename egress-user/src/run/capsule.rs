@@ -1,4 +1,4 @@
-//! Makes the run's posture capsule: the properties of the closed boundary, signed before the mediator starts, so that
+//! Builds the run's posture capsule: the properties of the closed boundary, signed before the mediator starts, so that
 //! the mediator's first receipt can bind them.
 //!
 //! Claims: boundary-first

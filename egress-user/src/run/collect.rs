@@ -84,8 +84,8 @@ impl Ended {
             &context,
             &mut notes,
         );
-        // The pumps end when no process has the command's streams. An error here concerns the caller's stream, not the
-        // run.
+        // The pumps end when no process has the command's streams open. An error here concerns the caller's stream, not
+        // the run.
         let output = is_gone
             .then(|| notes.loss("pass on the command's output", command.pumps.finish()))
             .flatten()

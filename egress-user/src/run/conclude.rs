@@ -18,7 +18,7 @@ use super::plan::WorkspaceMode;
 /// boundary failed.
 ///
 /// # Errors
-/// Fails if a process of the command may be left, or the changes cannot be read, applied, or archived.
+/// Fails if a process of the command may still be running, or the changes cannot be read, applied, or archived.
 pub(super) fn conclude(
     boundary: &Boundary,
     context: &RunContext,

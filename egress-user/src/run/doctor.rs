@@ -50,7 +50,7 @@ pub enum CheckState {
     Warning,
     /// No run works.
     Missing,
-    /// The check was not made, because an earlier check failed.
+    /// The check was not run, because an earlier check failed.
     Untried,
 }
 
@@ -309,7 +309,7 @@ fn idmap(workdir: &Path) -> Check {
     }
 }
 
-/// Does `work` in a forked child. The namespaces of the child end with the child.
+/// Runs `work` in a forked child. The namespaces of the child end with the child.
 fn in_child<T: Serialize + DeserializeOwned>(work: impl FnOnce() -> T) -> io::Result<T> {
     let (reader, writer) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     let Some(child) = process::fork()? else {

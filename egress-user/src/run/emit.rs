@@ -135,7 +135,7 @@ impl Verified {
     }
 }
 
-/// The parts of a verified run, from which the packet is made.
+/// The parts of a verified run, from which the packet is built.
 struct Emission {
     receipts: Receipts,
     report: EvidenceReport,

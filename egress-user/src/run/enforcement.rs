@@ -16,7 +16,7 @@ use super::state::RunDir;
 /// Prepares the network of the plan's mode. `cgroup` is the mediator's cgroup.
 ///
 /// # Errors
-/// Fails if the mediator's sockets cannot be made, or the policy is invalid.
+/// Fails if the mediator's sockets cannot be created, or the policy is invalid.
 pub(super) fn setup(
     plan: &Plan,
     dir: &RunDir,

@@ -1,4 +1,4 @@
-//! Makes the command's environment from the caller's environment. Removes variables that hold tokens of the runner.
+//! Builds the command's environment from the caller's environment. Removes variables that hold tokens of the runner.
 //! Also removes variables that control shells and the dynamic loader, and adds variables that the boundary needs. The
 //! record contains the names of the variables, and no values.
 //!
@@ -121,7 +121,7 @@ pub(super) fn is_token(name: &str) -> bool {
     name.ends_with("TOKEN") && is_dropped(name)
 }
 
-/// Makes the command's environment from the caller's environment.
+/// Builds the command's environment from the caller's environment.
 pub fn for_agent(
     caller: &[(OsString, OsString)],
     toolchains: Option<&Path>,
@@ -178,9 +178,9 @@ pub fn for_agent(
 }
 
 /// Returns the caller's Rust toolchains, if the command may read them. The command may read toolchains that are among
-/// the shown `tools` of the caller's `home`, and toolchains above which no directory is closed. Without `RUSTUP_HOME`,
-/// rustup would search for toolchains below the command's HOME. Caches that programs write to (`CARGO_HOME`, npm, pip)
-/// are in the command's home.
+/// the shown `tools` of the caller's `home`, and toolchains whose directory and parent directories are all open to
+/// other users. Without `RUSTUP_HOME`, rustup would search for toolchains below the command's HOME. Caches that
+/// programs write to (`CARGO_HOME`, npm, pip) are in the command's home.
 pub(super) fn toolchains(
     caller: &[(OsString, OsString)],
     home: Option<&Path>,

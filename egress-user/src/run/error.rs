@@ -19,7 +19,7 @@ pub enum RunError {
     /// The caller is root without these capabilities, for example in a container.
     #[error("root lacks {} here, which egress run needs for namespaces, cgroups, and kernel programs", .0.join(" and "))]
     Unprivileged(Vec<&'static str>),
-    /// A directory or a lock of the run's state cannot be made.
+    /// A directory or a lock of the run's state cannot be created.
     #[error("cannot prepare {path}")]
     State {
         /// Path of the directory or the lock.
@@ -28,10 +28,10 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
-    /// The cgroups of the run cannot be made.
+    /// The cgroups of the run cannot be created.
     #[error("cannot make the run's cgroups")]
     Cgroup(#[source] io::Error),
-    /// The mount of the workspace cannot be made.
+    /// The mount of the workspace cannot be created.
     #[error("cannot mount the workspace {path} for the command")]
     Workspace {
         /// The workspace.

@@ -39,7 +39,7 @@ const ROWS_IN_FULL: u64 = 20_000;
 const DENIED: usize = 65_536;
 
 impl FlowLog {
-    /// Writes one record of the kernel.
+    /// Writes one record from the kernel.
     ///
     /// # Errors
     /// Fails if the row cannot be written.

@@ -101,7 +101,7 @@ pub(super) fn end_of(child: &Child) -> String {
     }
 }
 
-/// Makes an error from a missing message. If the process ended or timed out, the end of its log is appended.
+/// Turns a missing message into an error. If the process ended or timed out, the end of its log is appended.
 pub(super) fn no_message(process: &'static str, error: &ChannelError, dir: &RunDir) -> RunError {
     let mut text = in_words(error);
     if matches!(error, ChannelError::Ended | ChannelError::Silent(_)) {
@@ -114,8 +114,8 @@ pub(super) fn no_message(process: &'static str, error: &ChannelError, dir: &RunD
 /// inherits its plan, its end of the socket, and `passed`.
 ///
 /// # Errors
-/// Returns [`RunError::System`] if the socket cannot be made. Returns [`RunError::Spawn`] with the name of the process
-/// if the plan cannot be written or the process cannot be started.
+/// Returns [`RunError::System`] if the socket cannot be created. Returns [`RunError::Spawn`] with the name of the
+/// process if the plan cannot be written or the process cannot be started.
 pub(super) fn spawn_process<S, R>(
     process: &'static str,
     stage: &CStr,

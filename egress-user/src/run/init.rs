@@ -32,7 +32,7 @@ pub(super) struct Init {
     sequence: Sequence,
 }
 
-/// The sockets that init made, in the order in which it passed them.
+/// The sockets that init created, in the order in which it passed them.
 pub(super) struct PassedSockets {
     pub(super) fds: Vec<OwnedFd>,
     /// Whether a socket could be bound to `::1`.
@@ -41,13 +41,13 @@ pub(super) struct PassedSockets {
     pub(super) dns: bool,
 }
 
-/// The file view and the sockets that init made.
+/// The file view and the sockets that init created.
 pub(super) struct Entered {
     pub(super) sockets: PassedSockets,
     /// Host mounts that are not in the file view.
     pub(super) left_out: Vec<LeftOut>,
     pub(super) agent_fds: AgentFds,
-    /// The master of the command's terminal, if the plan asked for one.
+    /// The master of the command's terminal, if the plan requested one.
     pub(super) terminal: Option<OwnedFd>,
 }
 
@@ -59,7 +59,7 @@ pub(super) struct Started {
     pub(super) not_executed: Option<NotExecuted>,
 }
 
-/// A message or the end of init while the command runs.
+/// A message from init, or the end of init, while the command runs.
 pub(super) enum InitMessage {
     /// The command has ended, with this status.
     Exited(i32),
@@ -69,7 +69,7 @@ pub(super) enum InitMessage {
     Wrong(String),
 }
 
-/// Makes an error of init from its text.
+/// Turns init's error text into an error.
 pub(super) fn failed(text: String) -> RunError {
     RunError::Helper {
         process: NAME,
@@ -181,7 +181,7 @@ impl Init {
         drop(self.channel.send(&ToInit::Signal { number }));
     }
 
-    /// Returns the next message of init while the command runs, if there is one.
+    /// Returns the next message from init while the command runs, if there is one.
     pub(super) fn next_message(&mut self) -> Option<InitMessage> {
         let gone = |why: String| Some(InitMessage::Gone(format!("{why}{}", end_of(&self.child))));
         let message = match self.channel.try_receive() {

@@ -77,7 +77,7 @@ impl Prepared {
         context.timeline.mark("command executed");
         let pumps = streams.pump(&context.plan);
         let pumps = system("pass on the command's output", pumps)?;
-        // The file of the flow log shows that the run is supervised, so it is made last.
+        // The file of the flow log shows that the run is supervised, so it is created last.
         let flows = FlowLog::create(&context.dir.path().join("flows.jsonl"), Some(agent_root));
         let mut flows = system("start the flow log", flows)?;
         network.begin(&mut flows)?;

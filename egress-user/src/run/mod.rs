@@ -4,11 +4,11 @@
 //! Plan --prepare--> Prepared --launch--> Running --supervise--> Ended --collect--> Collected --verify--> Verified --emit--> Emitted
 //! ```
 //!
-//! Each step consumes the value that the previous step made. Only the previous step can set the fields of this value.
-//! Only [`Emitted`] has an exit status, so success means that every step was taken.
+//! Each step consumes the value that the previous step produced. Only the previous step can set the fields of this
+//! value. Only [`Emitted`] has an exit status, so success means that every step was taken.
 //!
 //! A failure before the command starts leaves only its error and no packet. A later failure ends the command and is a
-//! reason in the packet. If a value is dropped, the command ends and everything that the run made is removed.
+//! reason in the packet. If a value is dropped, the command ends and everything that the run created is removed.
 //!
 //! The whole order compiles:
 //!

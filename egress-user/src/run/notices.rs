@@ -136,7 +136,7 @@ fn unserved(run: &RunFacts) -> Vec<String> {
     lines
 }
 
-/// Returns a notice for each limit that was reached. The limit of the evidence is a reason in `incomplete` instead.
+/// Returns a notice for each limit that was reached. The limit on the evidence is a reason in `incomplete` instead.
 fn limits(run: &RunFacts) -> Vec<String> {
     let mut lines = Vec::new();
     let most = &run.context.plan.limits;

@@ -16,11 +16,11 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2
 use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, geteuid, unlinkat};
 
-/// Reasons why a directory cannot become the packet directory. The program then exits with 64.
+/// Reasons why a directory cannot become the packet directory. `egress run` then exits with 64.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PacketDirError {
-    /// The directory cannot be opened or made.
+    /// The directory cannot be opened or created.
     #[error("cannot use {path} as the packet directory")]
     Io {
         /// The path that the caller gave.
@@ -60,7 +60,7 @@ pub struct PacketDir {
 }
 
 impl PacketDir {
-    /// Opens or makes the directory `path`, whose parent must exist.
+    /// Opens or creates the directory `path`, whose parent must exist.
     ///
     /// # Errors
     /// Fails if the path is a link, is not a directory, cannot be written, or holds files that do not belong to a
@@ -142,7 +142,7 @@ impl PacketDir {
         self.attached = Some((name, file));
     }
 
-    /// Writes all files to a new directory, makes them durable, and puts the directory in the place of the old one.
+    /// Writes all files to a new directory, makes them durable, and puts the directory in place of the old one.
     ///
     /// # Errors
     /// Fails if a system call fails. The old directory is then unchanged, and the new directory is removed.
@@ -241,8 +241,8 @@ impl PacketDir {
         Ok(format!(".{}.{what}-{}", self.name, hex::encode(random)))
     }
 
-    /// Removes a directory that this module made, if it exists. Only files of a packet are removed from the directory,
-    /// because the owner of the parent directory may have put another directory in its place.
+    /// Removes a directory that this module created, if it exists. Only files of a packet are removed from the
+    /// directory, because the owner of the parent directory may have put another directory in its place.
     fn remove(&self, name: &str) -> io::Result<()> {
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = match openat(&self.parent, name, flags, Mode::empty()) {
@@ -262,8 +262,8 @@ impl PacketDir {
 
 impl Drop for PacketDir {
     fn drop(&mut self) {
-        // A directory that was made for a packet which was never written is removed. If the directory is not empty, the
-        // removal fails and the directory stays.
+        // A directory that was created for a packet that was never written is removed. If the directory is not empty,
+        // the removal fails and the directory remains.
         if self.created && !self.written {
             let flags = UnlinkatFlags::RemoveDir;
             let removed = unlinkat(&self.parent, self.name.as_str(), flags);

@@ -1,6 +1,6 @@
-//! `Plan → Prepared`: makes the users, the cgroups, the boundary's init with its file view and sockets, and attaches
-//! the kernel programs. At the end the boundary is closed, the probes have been denied, and no code of the command has
-//! run.
+//! `Plan → Prepared`: leases the user ids, creates the cgroups, starts the boundary's init with its file view and
+//! sockets, and attaches the kernel programs. At the end the boundary is closed, the probes have been denied, and no
+//! code of the command has run.
 //!
 //! `--mode audit` takes the same steps, with the exceptions in `run/enforcement/audit.rs`.
 use std::net::SocketAddr;
@@ -82,8 +82,8 @@ impl Plan {
     /// Call this while the process has a single thread.
     ///
     /// # Errors
-    /// Fails if a part of the boundary cannot be made, or a probe shows that the boundary is open. Everything that was
-    /// made is removed.
+    /// Fails if a part of the boundary cannot be set up, or a probe shows that the boundary is open. Everything that
+    /// was created is removed.
     pub fn prepare(self) -> Result<Prepared, RunError> {
         let mut timeline = Timeline::start(self.progress);
         privileged()?;

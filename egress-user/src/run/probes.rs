@@ -30,7 +30,7 @@ use crate::bpf::events::Events;
 const CONTROLS: &str = "controls of the probes";
 /// Time that the controls may take for one step.
 const CONTROLS_WITHIN: Duration = Duration::from_secs(30);
-/// Limit for the paths of host sockets that are probed, in bytes, so that they fit into one message.
+/// Limit in bytes on the paths of host sockets that are probed, so that the paths fit into one message.
 const HOST_SOCKET_BYTES: usize = 16 << 10;
 
 /// Returns the names of all probes.
@@ -47,7 +47,7 @@ pub struct Probed {
     pub seen_by_hooks: usize,
 }
 
-/// The process that makes the controls while the boundary is set up.
+/// The process that runs the controls while the boundary is set up.
 #[derive(Debug)]
 pub(super) struct Controls {
     channel: Option<Channel<GatesAttached, FromControls>>,
@@ -116,7 +116,7 @@ impl Controls {
 
     /// Makes the process end. Dropping this value waits until the process has ended.
     fn dismiss(&mut self) {
-        // When the channel closes, the process removes everything that it made, and ends.
+        // When the channel closes, the process removes everything that it created, and ends.
         drop(self.channel.take());
     }
 

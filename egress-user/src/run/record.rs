@@ -1,4 +1,4 @@
-//! Makes `changes.json` and `boundary.json`. `boundary.json` states the measured properties of the boundary, and the
+//! Builds `changes.json` and `boundary.json`. `boundary.json` states the measured properties of the boundary, and the
 //! digests of the parts that enforced it.
 use std::ffi::OsStr;
 use std::io;

@@ -1,4 +1,4 @@
-//! Makes the plan of the boundary's init: the contents of the file view, and the command.
+//! Builds the plan of the boundary's init: the contents of the file view, and the command.
 use std::fs;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
@@ -26,10 +26,10 @@ const RUN_BYTES: u64 = 64 << 20;
 /// directory that is private in the file view.
 const NETWORK_FILES: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
 
-/// Makes the mounts of the host sockets that the caller opened.
+/// Creates the mounts of the host sockets that the caller opened.
 ///
 /// # Errors
-/// Fails if a socket is missing by now, or cannot be mounted.
+/// Fails if a socket no longer exists, or cannot be mounted.
 pub(super) fn open_sockets(plan: &Plan, agent: u32) -> Result<Vec<Opened>, RunError> {
     let paths = plan.allowed_sockets.iter();
     let opened = paths.map(|path| sockets::open(path, agent)).collect();
@@ -59,10 +59,10 @@ pub(super) struct Parts<'a> {
     pub(super) keeps_host_network: bool,
 }
 
-/// Makes the plan of the boundary's init.
+/// Builds the plan of the boundary's init.
 ///
 /// # Errors
-/// Fails if the host's name or a file of the caller's network cannot be read.
+/// Fails if the host's name, or one of the [`NETWORK_FILES`], cannot be read.
 pub(super) fn stage_plan(plan: &Plan, parts: Parts<'_>) -> Result<StagePlan, RunError> {
     let Parts {
         dir,

@@ -1,5 +1,5 @@
 //! Finds and removes what killed runs left behind. This module never touches a run whose lock is held, or anything that
-//! was not made by a run of this state directory.
+//! was not created by a run of this state directory.
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub enum StaleKind {
     Run,
     /// A directory with the name of a run, but without its lock. Such a directory is never touched.
     Unknown,
-    /// A directory that was being made or removed.
+    /// A directory that was being created or removed.
     Unfinished,
 }
 
@@ -96,7 +96,7 @@ pub fn sweep(reach: SweepReach) -> Result<Swept, RunError> {
     })
 }
 
-/// Does `work` under the lock of the state directory. If the directory does not exist, no run has left anything.
+/// Runs `work` under the lock of the state directory. If the directory does not exist, no run has left anything.
 fn locked<T: Default>(
     state: &Path,
     work: impl FnOnce(&StateLock) -> io::Result<T>,

@@ -3,8 +3,8 @@
 //!
 //! A run is alive as long as its supervisor holds the lock on `/run/egress/<run>/lock`, which the kernel releases when
 //! the process ends. A directory gets its name after the lock was taken, and loses its name before anything in it is
-//! removed: `.<run>` is a directory that is being made or removed. Names change only under the lock of the whole state,
-//! `/run/egress/lock`.
+//! removed: `.<run>` is a directory that is being created or removed. Names change only under the lock of the whole
+//! state, `/run/egress/lock`.
 //!
 //! `/run` is in memory on most machines, so the evidence in it does not survive a power failure. The packet survives a
 //! power failure, because `packet_dir` writes the packet through to the disk.
@@ -108,7 +108,7 @@ pub(super) enum Owner {
     Alive,
     /// No process. The value holds the lock, so that no other process removes the directory.
     Dead(Flock<File>),
-    /// The directory has no lock, so no run of this version made it.
+    /// The directory has no lock, so no run of this version created it.
     Unknown,
 }
 
@@ -135,10 +135,10 @@ impl Owner {
 }
 
 impl RunDir {
-    /// Makes the directory of a new run, and in it the mount point of the file view.
+    /// Creates the directory of a new run, and in it the mount point of the file view.
     ///
     /// # Errors
-    /// Fails if the state directory cannot be made, or users other than root can write to it.
+    /// Fails if the state directory cannot be created, or users other than root can write to it.
     pub(super) fn create() -> Result<Self, RunError> {
         let state = Path::new(STATE_DIR);
         Self::create_below(state).map_err(|source| RunError::State {
@@ -165,7 +165,7 @@ impl RunDir {
             Ok(alive)
         })();
         if made.is_err() {
-            // On a full file system, nothing can be made but everything can be removed.
+            // On a full file system, nothing can be created, but everything can be removed.
             drop(fs::remove_dir_all(&unnamed));
         }
         drop(lock);
@@ -176,7 +176,7 @@ impl RunDir {
         })
     }
 
-    /// Makes the run's cgroups. The path of the cgroups is noted first, so that the cgroups are found if this process
+    /// Creates the run's cgroups. The path of the cgroups is noted first, so that the cgroups are found if this process
     /// is killed.
     ///
     /// # Errors
@@ -197,7 +197,7 @@ impl RunDir {
     /// Sets the command's limits. The cgroups for the limits are noted first.
     ///
     /// # Errors
-    /// Fails if a cgroup cannot be made, or the kernel rejects a limit.
+    /// Fails if a cgroup cannot be created, or the kernel rejects a limit.
     pub(super) fn make_limits(
         &self,
         limits: &Limits,
@@ -219,7 +219,7 @@ impl RunDir {
     /// Moves the evidence to `/run/egress/kept`. Returns `None` if there is no evidence.
     ///
     /// # Errors
-    /// Fails if a directory cannot be made, or a file cannot be moved.
+    /// Fails if a directory cannot be created, or a file cannot be moved.
     pub(super) fn keep(&self) -> io::Result<Option<PathBuf>> {
         keep(Path::new(STATE_DIR), &self.path, &self.id)
     }
@@ -239,10 +239,10 @@ impl RunDir {
         self.path.join("stage")
     }
 
-    /// Makes the mediator's evidence directory.
+    /// Creates the mediator's evidence directory.
     ///
     /// # Errors
-    /// Fails if the directory cannot be made or given to the user `owner`.
+    /// Fails if the directory cannot be created or given to the user `owner`.
     pub(super) fn make_evidence(&self, owner: u32) -> io::Result<PathBuf> {
         let path = self.evidence();
         DirBuilder::new().mode(0o750).create(&path)?;
@@ -255,10 +255,10 @@ impl RunDir {
         self.path.join("evidence")
     }
 
-    /// Makes a log file for the standard error of a process.
+    /// Creates a log file for the standard error of a process.
     ///
     /// # Errors
-    /// Fails if the file cannot be made.
+    /// Fails if the file cannot be created.
     pub(super) fn log(&self, process: &str) -> io::Result<File> {
         File::create(self.path.join(format!("{process}.log")))
     }
@@ -291,7 +291,7 @@ fn tail(path: &Path) -> String {
 
 impl Drop for RunDir {
     fn drop(&mut self) {
-        // If the cgroup still exists, the directory stays, so that `egress doctor` and the next run find the cgroup.
+        // If the cgroup still exists, the directory remains, so that `egress doctor` and the next run find the cgroup.
         // Both also report the paths that could not be removed.
         let cgroup_stays = cgroup_of(&self.path).is_some_and(|path| path.exists());
         if !cgroup_stays && std::env::var_os("EGRESS_KEEP").is_none() {
@@ -366,7 +366,7 @@ pub(super) fn clear(path: &Path) -> io::Result<()> {
 /// Moves the record of a run to `<state>/kept/<id>`, which only root can read. Returns `None` if there is no record.
 ///
 /// # Errors
-/// Fails if a directory cannot be made, or a file cannot be moved.
+/// Fails if a directory cannot be created, or a file cannot be moved.
 pub(super) fn keep(state: &Path, run: &Path, id: &str) -> io::Result<Option<PathBuf>> {
     if EVIDENCE.iter().all(|name| is_void(&run.join(name))) {
         return Ok(None);
@@ -414,7 +414,7 @@ fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
 /// Returns random hex digits, two for each byte.
 ///
 /// # Errors
-/// Fails if the kernel has no random bytes.
+/// Fails if the kernel provides no random bytes.
 pub(super) fn random_hex<const BYTES: usize>() -> io::Result<String> {
     let mut bytes = [0; BYTES];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;

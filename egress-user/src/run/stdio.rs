@@ -67,11 +67,11 @@ impl Stream {
 }
 
 impl Pipes {
-    /// Makes the pipes. The user `agent` owns the command's ends, because otherwise the command could not reopen
+    /// Creates the pipes. The user `agent` owns the command's ends, because otherwise the command could not reopen
     /// `/dev/stderr`.
     ///
     /// # Errors
-    /// Fails if a pipe cannot be made or given to the user.
+    /// Fails if a pipe cannot be created or given to the user.
     pub(super) fn new(agent: u32) -> io::Result<Self> {
         let (stdin, feed) = pipe2(OFlag::O_CLOEXEC)?;
         let (out, stdout) = pipe2(OFlag::O_CLOEXEC)?;
@@ -97,7 +97,7 @@ impl Pipes {
     /// Call this after the last fork of this process.
     ///
     /// # Errors
-    /// Fails if the kernel has no random bytes for the word.
+    /// Fails if the kernel provides no random bytes for the word.
     pub(super) fn pump(self, obeyed: Obeyed, input: Input) -> io::Result<PipePumps> {
         let [feed, out, err] = self.ours;
         drop(self.agents);

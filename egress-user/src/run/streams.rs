@@ -15,7 +15,7 @@ use crate::ci_commands::Obeyed;
 pub(super) enum Streams {
     /// Three pipes.
     Pipes(Pipes),
-    /// A terminal, which init makes.
+    /// A terminal, which init creates.
     Terminal(Option<Terminal>),
 }
 
@@ -26,15 +26,15 @@ pub(super) enum Pumps {
     Pipes(PipePumps),
     /// Threads for a terminal.
     Terminal(TerminalPumps),
-    /// The result of a terminal that was left.
+    /// The result of a terminal's threads that have already finished.
     Left(io::Result<Output>),
 }
 
 impl Streams {
-    /// Makes the pipes, unless the command gets a terminal.
+    /// Creates the pipes, unless the command gets a terminal.
     ///
     /// # Errors
-    /// Fails if a pipe cannot be made.
+    /// Fails if a pipe cannot be created.
     pub(super) fn new(plan: &Plan, agent: u32) -> io::Result<Self> {
         if plan.terminal {
             Ok(Self::Terminal(None))
@@ -51,10 +51,10 @@ impl Streams {
         }
     }
 
-    /// Takes the master of the terminal that init made.
+    /// Takes the master of the terminal that init created.
     ///
     /// # Errors
-    /// Fails if the window size cannot be passed on, or init made no terminal.
+    /// Fails if the window size cannot be passed on, or init created no terminal.
     pub(super) fn take_master(&mut self, master: Option<OwnedFd>) -> Result<(), RunError> {
         if let Self::Terminal(terminal) = self {
             let missing = || io::Error::other("the boundary's init made no terminal");
@@ -93,7 +93,7 @@ impl Pumps {
         }
     }
 
-    /// Restores the caller's terminal, so that lines of egress can be printed.
+    /// Restores the caller's terminal, so that egress can print its lines.
     pub(super) fn leave_terminal(self) -> Self {
         match self {
             Self::Terminal(pumps) => Self::Left(pumps.finish()),

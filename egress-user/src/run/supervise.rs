@@ -207,7 +207,7 @@ impl Supervisor {
         })
     }
 
-    /// Reads one message of init. Returns the ending if the command or init has ended.
+    /// Reads one message from init. Returns the ending if the command or init has ended.
     fn read_init(&mut self) -> Option<Ending> {
         match self.live.boundary.init.next_message()? {
             InitMessage::Exited(_) if self.timed_out => Some(Ending::TimedOut),

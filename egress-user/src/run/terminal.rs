@@ -30,7 +30,7 @@ const RESET: &[u8] = b"\x18\x1b\\\x1b[?1047l\x1b[!p\x1b[0m\x1b(B\x0f\x1b[2l\x1b[
     \x1b[?25h\x1b[0 q\x1b[?9l\x1b[?1000l\x1b[?1001l\x1b[?1002l\x1b[?1003l\x1b[?1004l\x1b[?1005l\x1b[?1006l\x1b[?1015l\
     \x1b[?1016l\x1b[?2004l\x1b[?2026l\x1b[>4;0m\x1b[=0u\x1b]104\x1b\\\x1b]110\x1b\\\x1b]111\x1b\\\x1b]112\x1b\\";
 
-/// How long the terminal must send nothing until its answers to the command's queries count as received.
+/// How long the terminal must send nothing before its answers to the command's queries count as complete.
 const QUIET_MS: u16 = 100;
 /// Time limit for these answers.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ impl Written {
     fn add(&mut self, text: &[u8]) {
         self.bytes += text.len() as u64;
         self.is_torn = text.last().map_or(self.is_torn, |last| *last != b'\n');
-        // These bytes are ESC, ENQ, the shifts of the character set, and the control characters of eight bits.
+        // These bytes are ESC, ENQ, the shifts of the character set, and the 8-bit control characters.
         let controls = |byte: &u8| matches!(byte, 0x05 | 0x0e | 0x0f | 0x1b | 0x80..=0x9f);
         self.is_controlling |= text.iter().any(controls);
     }

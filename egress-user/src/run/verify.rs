@@ -18,8 +18,8 @@ pub struct Verified {
 }
 
 impl Collected {
-    /// Checks the evidence. Only a key that the caller supplied is trusted. A key that was made for this run proves
-    /// nothing to anyone else.
+    /// Checks the evidence. Only a key that the caller supplied is trusted. A key that was generated for this run
+    /// proves nothing to anyone else.
     pub fn verify(self) -> Verified {
         let run = self.into_facts();
         let signer = &run.context.plan.signer;

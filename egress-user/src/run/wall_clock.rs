@@ -1,9 +1,9 @@
 //! Detects whether the system clock is set during a run, by comparison with the monotonic clock, which no program can
 //! set.
 //!
-//! Deadlines use the monotonic clock. Records and files have times of the system clock. A step of the system clock is
-//! reported, and the run records how far the clock was set back, because a file may look that much older than it
-//! is.
+//! Deadlines use the monotonic clock. Times in records and of files come from the system clock. A step of the system
+//! clock is reported, and the run records how far the clock was set back, because a file may look that much older than
+//! it is.
 use std::time::Duration;
 
 use nix::sys::time::TimeValLike;
@@ -91,7 +91,7 @@ impl WallClock {
     }
 
     /// Returns the distance between the clock's earliest and latest settings. Two times of one run may differ by this
-    /// much although they were taken at once.
+    /// much even if they were taken at the same moment.
     pub(super) fn set_by(&self) -> Duration {
         let apart = self.most.saturating_sub(self.least);
         Duration::from_nanos(u64::try_from(apart).unwrap_or(0))

@@ -1,4 +1,4 @@
-//! Prepares the workspace at the start of a run: finds stored credentials, and makes the mount of the workspace.
+//! Prepares the workspace at the start of a run: finds stored credentials, and creates the mount of the workspace.
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -27,13 +27,13 @@ pub(super) struct MountedWorkspace {
     pub(super) tree: OwnedFd,
 }
 
-/// Completes or undoes the changes of killed runs, hides credentials, and makes the mount.
+/// Completes or undoes the changes of killed runs, hides credentials, and creates the mount.
 ///
 /// # Order
 /// Call this while the process has a single thread.
 ///
 /// # Errors
-/// Fails if the search for credentials fails, a credential cannot be hidden, or the mount cannot be made.
+/// Fails if the search for credentials fails, a credential cannot be hidden, or the mount cannot be created.
 pub(super) fn mount(plan: &Plan, run: &str, agent: u32) -> Result<MountedWorkspace, RunError> {
     let recovered = system(
         "complete or undo the changes that a killed run left beside the workspace",
@@ -87,7 +87,7 @@ fn covered(
         .collect())
 }
 
-/// Makes the mount, and the store of the changes if they are stored separately.
+/// Creates the mount, and the store of the changes if they are stored separately.
 fn mounted(
     plan: &Plan,
     run: &str,

@@ -112,7 +112,7 @@ fn audit_names_all_that_an_address_may_stand_for() {
 #[test]
 fn attempts_that_no_list_allows_are_comments_and_not_rows() {
     let found = suggested(&[
-        // Only answers of the caller's own name servers count.
+        // Only answers from the caller's own name servers count.
         answer("liar.test", &["198.51.100.20"], false),
         connect("198.51.100.20", 2222, "agent"),
         deny("198.51.100.77", 4433, "udp", "udp"),
@@ -266,7 +266,7 @@ fn loopback_of_the_host_is_out_of_reach() {
         local(3000, ""),
     ]);
     let hint = "psql (1): the command has its own loopback; --allow-unix opens";
-    // An enforced run leaves out the port at which nothing ever listened. An audit leaves out the port at which a
+    // An enforced run leaves out the port on which nothing ever listened. An audit leaves out the port on which a
     // service of the host listened.
     for (is_audit, port) in [(false, 5432), (true, 3000)] {
         let found = suggest(rows.as_slice(), NO_POLICY, is_audit).unwrap();

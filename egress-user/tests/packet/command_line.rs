@@ -43,7 +43,7 @@ fn completions_and_manual_pages_know_every_command() {
     assert!(!out.join("egress-action.1").exists());
 }
 
-/// If the reader of the output stops early, this is not an error of the packet. The control is the same command with a
+/// A reader of the output that stops early does not make the packet invalid. The control is the same command with a
 /// reader that reads everything.
 #[test]
 fn a_closed_pipe_does_not_change_the_exit_status() {
@@ -119,7 +119,7 @@ fn a_directory_above_the_packet_is_recognised() {
     let said = text(&output.stdout);
     let hint = format!("egress verify {}", below.display());
     assert!(said.contains(&hint), "{said}");
-    // There are two packets, so the program proposes no packet.
+    // There are two packets, so `egress verify` suggests neither.
     fs::create_dir(directory.path().join("other")).expect("make a directory");
     write_packet(&directory.path().join("other"), &chain);
     let output = egress(&["verify", &above, "--key", &chain.key_hex()]);

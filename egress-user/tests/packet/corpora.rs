@@ -212,7 +212,7 @@ fn check(path: &Path, keys: &[String], unpinned: bool) -> (u8, Option<VerifyOutc
     }
 }
 
-/// Returns the rule and the place of the first findings, for a message of a failed test.
+/// Returns the rule and the place of the first findings, for the message of a failed test.
 fn told(outcome: Option<&VerifyOutcome>) -> String {
     outcome.map_or_else(String::new, |outcome| {
         let findings = outcome.findings.iter().take(3);

@@ -1,5 +1,5 @@
 //! Recomputes every value in `docs/format/vectors.md`, and compares the lists on the neighboring pages with those in
-//! the program. No page can therefore state a wrong value.
+//! the code. No page can therefore state a wrong value.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose page cannot be read has failed"

@@ -322,7 +322,7 @@ fn every_single_dropped_line_is_found_or_leaves_the_end_unproven() {
 /// Claims: end-proven*
 #[test]
 fn every_cut_leaves_a_prefix_or_a_torn_line() {
-    // A cut after a checkpoint in the middle has a signed checkpoint as its last line.
+    // A chain that is cut after a checkpoint in its middle ends with a signed checkpoint.
     let chain = chain(3, 4);
     let bytes = chain.bytes();
     let mut starts = vec![0];

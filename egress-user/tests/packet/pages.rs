@@ -23,7 +23,7 @@ use serde_json::json;
 
 use super::support::{chain, packet_for};
 
-/// A name that tries everything.
+/// A name with markup, character references, and control and format characters.
 pub(crate) const HOSTILE: &str = "</td><script src=//evil.test/x>alert(1)</script><img src=x onerror=alert(1)>\
     \"'`&lt;&#x3c;</style>{{x}}\u{202e}\u{200b}\u{0}\u{1b}[2J\n<!--";
 

@@ -40,7 +40,7 @@ fn tags(page: &str) -> Vec<&str> {
 #[test]
 fn hostile_names_are_text_wherever_they_stand() {
     let page = PageRun::new(3, HOSTILE).report();
-    // Like the hostile name, this is no host name, so no hint names it.
+    // Like the hostile name, this is not a host name, so no hint names it.
     let plain = PageRun::new(3, "a test").report();
     // The tags do not depend on the names, and none of them contains a URL or an event handler.
     assert_eq!(tags(&page), tags(&plain));

@@ -1,5 +1,5 @@
-//! Every rule of the program has a row in `docs/rules.md`, and every row has a rule. Every kind of disagreement between
-//! the recorders has a formula in the documentation and a name in the schema of the output.
+//! Every rule of the verifier has a row in `docs/rules.md`, and every row has a rule. Every kind of disagreement
+//! between the recorders has a formula in the documentation and a name in the schema of the output.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be read has failed"

@@ -1,4 +1,4 @@
-//! Chains for the tests, signed with a key made at run time.
+//! Chains for the tests, signed with a key that is generated at run time.
 #![allow(
     clippy::allow_attributes,
     clippy::expect_used,

@@ -19,7 +19,7 @@ const ATTESTATION: &[u8] = b"{\"payload\":\"\"}\n";
 const NONCE: &[u8] = &[0x7b, 2, 3, 4, 5, 6, 7, 8];
 const CADES: [&str; 3] = ["-cades", "-md", "sha256"];
 
-/// Makes an authority in a temporary directory. Returns the authority and the directory.
+/// Creates an authority in a temporary directory. Returns the authority and the directory.
 fn authority() -> (Authority, tempfile::TempDir) {
     let dir = tempfile::tempdir().unwrap();
     (Authority::new(dir.path()), dir)

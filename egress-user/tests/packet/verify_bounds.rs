@@ -36,7 +36,7 @@ struct Packet {
 }
 
 impl Packet {
-    /// Makes a packet with or without file sizes in its attestation.
+    /// Builds a packet with or without file sizes in its attestation.
     fn new(with_sizes: bool) -> Self {
         let packet = Self {
             directory: tempfile::tempdir().unwrap(),

@@ -115,7 +115,7 @@ $(cat)" "$@"
 /// because the run with all layers already has the same control.
 ///
 /// # Panics
-/// Panics if the world cannot be made.
+/// Panics if the world cannot be created.
 pub fn run(technique: &Technique, without: Option<Layer>) -> Result {
     let world = World::new();
     let place = tempfile::Builder::new()
@@ -343,7 +343,7 @@ impl Scene<'_> {
             .replace("$CANARY", &self.canary)
     }
 
-    /// Makes a program that calls `wrap` and then executes the binary under test.
+    /// Writes a program that calls `wrap` and then executes the binary under test.
     fn wrapper(&self) -> PathBuf {
         let path = self.world.dir().join("wrapper");
         let text = format!(
@@ -373,7 +373,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 
 /// Derives the expected verdict from the layers in the script. If the only layer of a technique is left out, the
 /// technique succeeds. If one of several layers is left out, the technique is still stopped. Without the kernel
-/// programs, the rows of the kernel are missing.
+/// programs, the kernel's rows are missing.
 fn expected(technique: &Technique, without: Option<Layer>) -> Verdict {
     let Some(layer) = without else {
         return Verdict::Contained;

@@ -4,7 +4,7 @@
 //! judged:
 //!
 //! ```text
-//! # ICMP by a raw socket.
+//! # ICMP through a raw socket.
 //! # stops: privileges ebpf netns
 //! # seen: hook=sock_create
 //! # oracle: wire

@@ -1,8 +1,8 @@
 //! Runs a real Pipelock, and rewrites its receipts after it has ended.
 //!
-//! `egress-liar PIPELOCK LIE ARGUMENTS…` starts `PIPELOCK ARGUMENTS…`. If Pipelock mediates a run, the program waits
-//! until Pipelock has ended and then applies the lie to the evidence. The program signs the result with the key in
-//! Pipelock's configuration. The program does not change anything else.
+//! `egress-liar PIPELOCK LIE ARGUMENTS…` starts `PIPELOCK ARGUMENTS…`. If Pipelock mediates a run, `egress-liar` waits
+//! until Pipelock has ended and then applies the lie to the evidence. `egress-liar` signs the result with the key in
+//! Pipelock's configuration, and changes nothing else.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::disallowed_methods,

@@ -56,7 +56,7 @@ pub(super) async fn answer(
         .unwrap_or_else(|| status(StatusCode::INTERNAL_SERVER_ERROR))
 }
 
-/// Parses the answer of a CGI program (RFC 3875, section 6).
+/// Parses the answer from a CGI program (RFC 3875, section 6).
 fn parse(output: &[u8]) -> Option<Response<Content>> {
     const END: &[u8] = b"\r\n\r\n";
     let end = output.windows(END.len()).position(|bytes| bytes == END)?;

@@ -89,8 +89,8 @@ impl Body for Content {
     }
 }
 
-/// Makes bytes in which any lost, repeated, or moved byte can be detected. Each block of 64 KiB begins with its number.
-/// The noise after the number is the same in all blocks.
+/// Generates bytes in which any lost, repeated, or moved byte can be detected. Each block of 64 KiB begins with its
+/// number. The noise after the number is the same in all blocks.
 #[derive(Debug)]
 struct Pattern {
     left: u64,

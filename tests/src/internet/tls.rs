@@ -28,7 +28,7 @@ pub(crate) struct Authority {
 }
 
 impl Authority {
-    /// Makes a new authority.
+    /// Creates a new authority.
     pub(crate) fn new() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::default();
@@ -65,7 +65,7 @@ impl Authority {
     }
 }
 
-/// Makes a certificate for each name that clients request, and keeps it.
+/// Issues a certificate for each name that clients request, and keeps it.
 struct Certificates {
     issuer: Issuer<'static, KeyPair>,
     made: Mutex<BTreeMap<String, Arc<CertifiedKey>>>,

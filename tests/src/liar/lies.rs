@@ -43,17 +43,17 @@ const WITHIN_THE_RUN: Expected = Unknowable(
     "a receipt has the time at which its action ended, and no other record has this time to the millisecond",
 );
 
-/// Makes a lie that is possible with every mediator and always detected.
+/// Defines a lie that is possible with every mediator and always detected.
 const fn lie(name: &'static str, tell: fn(&mut Testimony)) -> Lie {
     of(name, tell, [Named, Named, Named])
 }
 
-/// Makes a lie about intents and outcomes, which only some mediators sign.
+/// Defines a lie about intents and outcomes, which only some mediators sign.
 const fn of_outcomes(name: &'static str, tell: fn(&mut Testimony)) -> Lie {
     of(name, tell, [Named, Named, NO_OUTCOMES])
 }
 
-/// Makes a lie about version 2 receipts, which only some mediators sign.
+/// Defines a lie about version 2 receipts, which only some mediators sign.
 const fn of_twins(name: &'static str, tell: fn(&mut Testimony)) -> Lie {
     of(name, tell, [Senseless, Named, Senseless])
 }
@@ -208,7 +208,7 @@ pub static LIES: &[Lie] = &[
     lie("allowed_forgotten", tales::allowed_forgotten),
     lie("later_by_days", tales::later_by_days),
     lie("before_the_run", tales::before_the_run),
-    // An honest mediator signs the same if the clock is set back.
+    // An honest mediator signs the same receipts if the clock is set back.
     of("clock_set_back", tales::clock_set_back, [Senseless; 3]),
     of("clock_set_ahead", tales::clock_set_ahead, [Senseless; 3]),
     of("at_one_instant", tales::at_one_instant, [WITHIN_THE_RUN; 3]),

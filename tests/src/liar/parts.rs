@@ -117,7 +117,7 @@ pub(super) fn not_answered_as_not_dialled(testimony: &mut Testimony) {
     outcomes(testimony, "forward", "fetch_failed", pattern);
 }
 
-/// Signs another status for each request without an answer of its origin.
+/// Signs another status for each request without an answer from its origin.
 pub(super) fn failures_of_another_status(testimony: &mut Testimony) {
     failures(testimony, |pattern| {
         pattern.replace("status=502", "status=500")
@@ -132,7 +132,7 @@ pub(super) fn failures_with_bytes(testimony: &mut Testimony) {
     });
 }
 
-/// Signs that each request without an answer of its origin was cut before the mediator could answer.
+/// Signs that each request without an answer from its origin was cut before the mediator could answer.
 pub(super) fn failures_as_cut(testimony: &mut Testimony) {
     failures(testimony, |_| {
         String::from("status=0 bytes=0 reason=client_cancelled")
@@ -160,7 +160,7 @@ pub(super) fn cut_as_not_begun(testimony: &mut Testimony) {
     outcomes(testimony, "forward", "response_read_error", pattern);
 }
 
-/// Signs that the origin sent no answer in place of each answer that it cut.
+/// For each answer that the origin cut, signs that the origin sent no answer.
 pub(super) fn cut_as_not_answered(testimony: &mut Testimony) {
     let pattern = "status=502 bytes=0 reason=fetch_failed";
     outcomes(testimony, "forward", "response_read_error", pattern);

@@ -72,7 +72,7 @@ fn refuse(testimony: &mut Testimony, action: &str) {
     });
 }
 
-/// Makes the receipts of an action that never took place. These receipts are copies of the receipts of the action
+/// Builds the receipts of an action that never took place. These receipts are copies of the receipts of the action
 /// `like`, so that they have the form of this mediator. The number and the host `name` are new.
 fn invented(testimony: &Testimony, like: &str, number: u64, name: &str) -> Vec<Receipt> {
     let theirs = testimony
@@ -385,7 +385,7 @@ pub(super) fn clock_set_ahead(testimony: &mut Testimony) {
     set_clock(testimony, Duration::hours(1));
 }
 
-/// Changes the times as if the clock was set by `by` two seconds after the first receipt.
+/// Changes the times as if the clock had been shifted by `by` two seconds after the first receipt.
 fn set_clock(testimony: &mut Testimony, by: Duration) {
     let first = testimony.receipts().next();
     let first = first.map_or_else(String::new, |receipt| receipt.text("timestamp"));

@@ -172,7 +172,7 @@ impl Testimony {
                     .ok_or("a receipt of version 2 has no receipt of version 1 about the same decision")?
                     .twin = Some(twin);
             }
-            // The old checkpoint is dropped, and a new one is made at the end.
+            // The old checkpoint is dropped, and a new one is written at the end.
             "checkpoint" if self.is_closed() => self.items.push(Item::Other(entry)),
             "checkpoint" => {}
             _ => self.items.push(Item::Other(entry)),

@@ -11,7 +11,7 @@ pub(crate) enum Tree {
     Object(Vec<(String, Tree)>),
 }
 
-/// The members that a lie may add to an action record. Each is inserted behind the first member of its list that the
+/// The members that a lie may add to an action record. Each is inserted after the first member of its list that the
 /// record has (evidence protocol, section 2.2).
 const BEHIND: [(&str, &[&str]); 3] = [
     ("decision_phase", &["verdict"]),

@@ -51,7 +51,7 @@ impl Attacker {
     }
 }
 
-/// The keys that an attacker without the real keys makes.
+/// The keys that an attacker without the real keys generates.
 #[derive(Debug)]
 pub(super) struct Keys {
     pub(super) key: SigningKey,
@@ -145,7 +145,7 @@ impl HonestPacket {
     }
 }
 
-/// Makes the `packet.json` that an honest supervisor would make for this evidence.
+/// Builds the `packet.json` that an honest supervisor would write for this evidence.
 pub(super) fn rebuild_packet(files: &mut Files, key: &SigningKey) {
     let (Some(bytes), Some(evidence)) = (files.get(PACKET), files.get(EVIDENCE)) else {
         return;

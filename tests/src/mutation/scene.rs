@@ -1,4 +1,4 @@
-//! Makes the honest runs whose packets are changed.
+//! Executes the honest runs whose packets are changed.
 use std::fs;
 use std::path::PathBuf;
 
@@ -33,7 +33,7 @@ echo 'on: push' > .github/workflows/new.yml
 echo text > file.txt
 "#;
 
-/// Makes two runs with the same keys, `key` and `boundary` in the world's directory, and returns their packets.
+/// Executes two runs with the same keys, `key` and `boundary` in the world's directory, and returns their packets.
 ///
 /// # Panics
 /// Panics if a run does not end as expected.

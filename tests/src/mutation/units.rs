@@ -421,7 +421,7 @@ fn row_kinds(rows: &[Json]) -> Vec<String> {
         ];
         let mut words: Vec<String> = words.map(|name| row.member_text(name)).into();
         words.retain(|word| !word.is_empty());
-        // A name may be missing from a row of the kernel, so the rows with a name are a kind of their own.
+        // A name may be missing from a row of the kernel, so the rows with a name are a separate kind.
         if row.member_text("source") == "kernel" && !row.member_text("name").is_empty() {
             words.push(String::from("named"));
         }

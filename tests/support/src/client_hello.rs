@@ -1,4 +1,4 @@
-//! Makes the bytes that a TLS client sends: its first flight, and records of application data.
+//! Produces the bytes that a TLS client sends: its first flight, and records of application data.
 use std::sync::Arc;
 
 use rustls::pki_types::ServerName;

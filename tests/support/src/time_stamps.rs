@@ -1,4 +1,4 @@
-//! A time stamp authority: OpenSSL, with keys and certificates that each test makes.
+//! A time stamp authority: OpenSSL, with keys and certificates that each test creates.
 #![expect(
     clippy::disallowed_methods,
     reason = "test tools may start programs directly"
@@ -40,7 +40,7 @@ pub fn request(stream: &mut impl Read) -> io::Result<(String, Vec<u8>)> {
 pub struct Authority(PathBuf);
 
 impl Authority {
-    /// Makes the certificate `root` of the authority and the certificate `signer`, both with P-256 keys.
+    /// Creates the certificate `root` of the authority and the certificate `signer`, both with P-256 keys.
     pub fn new(dir: &Path) -> Self {
         fs::create_dir_all(dir).unwrap();
         let authority = Self(dir.to_owned());
@@ -58,12 +58,12 @@ impl Authority {
         self.0.join(format!("{name}.key"))
     }
 
-    /// Makes a key (`P-256`, `P-384` or `RSA`) and its certificate, which is valid for ten days.
+    /// Generates a key (`P-256`, `P-384` or `RSA`) and its certificate, which is valid for ten days.
     pub fn certificate(&self, name: &str, kind: &str, extensions: &str, issuer: Option<&str>) {
         self.certificate_for("10", name, kind, extensions, issuer);
     }
 
-    /// Makes a key and its certificate, which is valid for `days` days.
+    /// Generates a key and its certificate, which is valid for `days` days.
     pub fn certificate_for(
         &self,
         days: &str,

@@ -20,7 +20,7 @@ runs:
       run: cp -r "${{ inputs.path }}" "$WORLD/home/${{ inputs.name }}"
 "#;
 
-/// Returns the workflow with the actions of the checkout in the place of the published ones.
+/// Returns the workflow with the actions of the checkout in place of the published ones.
 fn workflow() -> String {
     let text = fs::read_to_string(project().join("examples/github/agent.yml")).unwrap();
     let mut replaced = 0;
@@ -75,7 +75,7 @@ fn public(runner: &Runner, name: &str) -> String {
     egress_tests::evidence::public_key_hex(&runner.path(name))
 }
 
-/// Runs the workflow. The job knows the public half of `boundary` as the key of the boundary.
+/// Runs the workflow. The job uses the public half of `boundary` as the boundary's key.
 fn run(runner: &Runner, boundary: &str) -> Output {
     let dir = runner.world.dir().display();
     let signer = public(runner, "signer.key");

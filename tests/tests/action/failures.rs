@@ -1,4 +1,4 @@
-//! Faults that make a step fail. Each fault must give one clear error, and no fault may lead to weaker protection.
+//! Faults that make a step fail. Each fault must cause one clear error, and no fault may lead to weaker protection.
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 

@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use egress_tests::World;
 use tempfile::TempDir;
 
-/// Makes a directory that is removed at the end of the test.
+/// Creates a directory that is removed at the end of the test.
 fn directory(parent: &str, mode: u32, owner: u32) -> TempDir {
     let dir = tempfile::Builder::new()
         .prefix("egress-test-")
@@ -65,7 +65,7 @@ fn workspaces_where_the_agent_could_not_go() {
             ),
             "{parent}: {run}"
         );
-        // The owner of the workspace owns the file that the command made.
+        // The owner of the workspace owns the file that the command created.
         let made = work.join("out/file").metadata().unwrap();
         assert_eq!((made.uid(), made.gid()), (owner, owner), "{parent}");
         assert!(!work.join("input").exists());

@@ -222,7 +222,7 @@ fn caller_shows_a_file_by_name_and_nothing_else() {
     );
     assert!(shown.stderr.contains(&unused), "{shown}");
     assert_eq!(outcome(&shown, ".npmrc").0, "applied", "{shown}");
-    // The key of the run stays hidden, although the whole workspace is named.
+    // The key of the run stays hidden, even though the option names the whole workspace.
     let everything = run(&["--show-credential", "."]);
     assert!(marks(&everything).len() >= 10, "{everything}");
     let secret = fs::read_to_string(everything.workdir.join("boundary.key")).unwrap();
@@ -241,7 +241,7 @@ fn caller_shows_a_file_by_name_and_nothing_else() {
     );
 }
 
-/// Makes a key in a workspace.
+/// Generates a key in a workspace.
 fn world_key(world: &World, work: &Path) -> PathBuf {
     let made = world.key("made.key");
     let path = work.join("boundary.key");
@@ -335,7 +335,7 @@ fn credentials_of_an_open_home_and_beside_programs_are_hidden() {
     assert_eq!(marks(&control).len(), 12 + 4, "{control}");
     assert!(control.stdout.contains(secret), "{control}");
     let open = run(&[]);
-    // Names without a place are only searched at the top of a home.
+    // Files with no fixed directory are searched for only at the top of a home.
     let visible = [
         "mk06x", "mk07x", "mk08x", "vis1x", "vis2x", "vis3x", "vis9x",
     ];

@@ -21,7 +21,7 @@ struct ByShell {
 }
 
 impl ByShell {
-    /// Makes a run of `script` that allows `allowed.test`.
+    /// Prepares a run of `script` that allows `allowed.test`.
     fn new(world: &World, script: &str) -> Self {
         let run = world
             .egress()
@@ -106,8 +106,8 @@ fn runner_without_ipv6() {
     assert_eq!(run.stdout, "hello from allowed.test\n".repeat(2), "{run}");
 }
 
-/// Starts a program that cannot set an option of IPv6 sockets and therefore cannot make the listener on `::1`. For this
-/// program, the machine has no IPv6.
+/// Starts a program that cannot set an option of IPv6 sockets and therefore cannot create the listener on `::1`. For
+/// this program, the machine has no IPv6.
 const WITHOUT_IPV6_LISTENER: &str = r"
 import ctypes, os, platform, struct, sys
 setsockopt = {'x86_64': 54, 'aarch64': 208}[platform.machine()]
@@ -342,7 +342,7 @@ fn files_and_network_of_the_host_are_as_before() {
     );
     assert_eq!(paths.map(state), before);
     assert_eq!(network(), network_before);
-    // The control: a change of each kind shows.
+    // The control: a change of each kind is detected.
     let changed = world.shell("ip link add dummy7 type dummy; ip link set lo mtu 65000");
     assert!(changed.success(), "{changed}");
     assert_ne!(network(), network_before);
@@ -371,7 +371,7 @@ for way in [lambda: os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)), 
     );
 }
 
-/// With a limit of 0, the kernel still starts the program of the host that `core_pattern` names.
+/// With a limit of 0, the kernel still starts the host program that `core_pattern` names.
 ///
 /// Claims: core-dump*, denied-calls
 #[test]

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 /// Time limit for anything that should happen at once, even on a busy machine.
 const LONG: Duration = Duration::from_secs(10);
 
-/// Makes a directory that every user may enter and write, at a place that the file view contains.
+/// Creates a directory that every user may enter and write to, at a place that the file view contains.
 fn open_directory() -> TempDir {
     let dir = tempfile::Builder::new()
         .prefix("egress-test-")
@@ -283,7 +283,7 @@ fn list_of_mounts_names_no_directory_of_the_run() {
             .script("cat /proc/self/mountinfo")
             .run();
         assert!(run.stdout.contains("lowerdir="), "{mode}: {run}");
-        // The name of every directory that a run makes on the host contains the run's id.
+        // The name of every directory that a run creates on the host contains the run's id.
         let id = run.boundary("/run_id");
         let id = id.as_str().unwrap();
         let names = run.stdout.matches(id).count();

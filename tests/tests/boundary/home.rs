@@ -13,7 +13,7 @@ use egress_tests::aftermath::until_ready;
 use egress_tests::{RunOutput, World};
 use tempfile::TempDir;
 
-/// Makes a home with a program, a key, and stored credentials that every user could read.
+/// Creates a home with a program, a key, and stored credentials that every user could read.
 fn home() -> (TempDir, PathBuf) {
     let dir = tempfile::tempdir_in("/opt").expect("make a directory");
     fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).expect("open it");
@@ -169,7 +169,7 @@ fn cache_is_kept_and_gives_nothing_else() {
     // On the host, the files belong to the owner of the cache.
     let file = cache.join("files/npm/file").metadata().expect("the file");
     assert_eq!((file.uid(), file.gid()), (4242, 4242));
-    // Links and other files in place of a directory lead root nowhere.
+    // Root neither follows a link nor opens another file in place of a directory.
     let target = world.dir().join("target");
     fs::create_dir(&target).expect("make a directory");
     let hostile = run(&format!(

@@ -10,7 +10,7 @@ fn python(program: &str) -> String {
     format!("python3 - <<'EOF'\nimport ctypes, os, socket, struct, sys\n{program}\nEOF")
 }
 
-/// Tries every way to make a set-user-id file, and prints the ways that worked.
+/// Tries every way to create a set-user-id file, and prints the ways that worked.
 const GIVERS: &str = r"
 libc = ctypes.CDLL(None, use_errno=True)
 def made(name):

@@ -73,7 +73,7 @@ fn mediator_serves_the_relay_alone() {
     let as_relay = format!("echo $$ > {}/cgroup.procs && {call}", relay.display());
     let control = world.shell(&as_relay);
     assert_eq!(control.stdout, "THROUGH\n", "{control}");
-    // The listener answers neither a process of root nor one of any other user.
+    // The listener answers neither a root process nor a process of any other user.
     for caller in [
         call.clone(),
         format!("setpriv --reuid 65534 --regid 65534 --clear-groups sh -c '{call}'"),

@@ -246,7 +246,7 @@ fn holes_in_a_command_file_take_no_memory_of_the_supervisor() {
     assert!(row.get("sha256").is_none(), "{row}");
 }
 
-/// Makes a repository that belongs to an ordinary user. The configuration of the repository contains the token that a
+/// Creates a repository that belongs to an ordinary user. The configuration of the repository contains the token that a
 /// checkout leaves. `{}` is a directory outside the repository that every user can see.
 const CHECKOUT: &str = r#"set -e
 cd "$WORK"; git init -q; git config user.name n; git config user.email e@example.test

@@ -1,4 +1,4 @@
-//! The probes that every run makes before it starts the command, and the error if one of them succeeds.
+//! The probes that run before the command starts, and the error if one of them succeeds.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -247,7 +247,7 @@ fn doctor_makes_the_probes_of_a_run() {
         "{table}"
     );
 
-    // Without root, no probe can be run, and the program reports that.
+    // Without root, no probe can be run, and egress reports that.
     let binary = world.dir().join("egress");
     fs::copy(egress_tests::binary(), &binary).unwrap();
     fs::set_permissions(world.dir(), fs::Permissions::from_mode(0o755)).unwrap();

@@ -362,7 +362,7 @@ fn address_that_the_machine_gets_during_the_run_is_its_own() {
     let run = world.egress().allow(&["allowed.test"]);
     let waiting = Waiting::start_and_end_with(run, request);
     let cgroup = waiting.cgroup();
-    // Until this point, the address belongs to a host outside the machine, on which nothing listens at this port.
+    // Until this point, the address belongs to a host outside the machine, where nothing listens on this port.
     let before = calls(&world, Some(&cgroup), "tcp", &at(&[LATER], 6099));
     assert!(before.stderr.contains("refused"), "{before}");
     // The supervisor has not read the machine's addresses again at this point. Only the loopback interface shows that

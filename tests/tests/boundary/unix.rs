@@ -156,7 +156,7 @@ assert client.recv(5) == b'hello'
 EOF
 ";
 
-/// Makes a directory in `parent` with this mode.
+/// Creates a directory in `parent` with this mode.
 fn directory(parent: &str, mode: u32) -> TempDir {
     let dir = tempfile::Builder::new()
         .prefix("egress-test-")

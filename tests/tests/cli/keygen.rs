@@ -43,7 +43,7 @@ fn keys_are_made_in_the_home_of_the_caller() {
     );
     assert!(made.stdout.contains(own[0].to_str().unwrap()), "{made}");
     assert_eq!(fs::read_dir(&work).unwrap().count(), 0);
-    // Nothing is replaced, and no second key is made if one exists.
+    // Nothing is replaced, and no second key is generated if one exists.
     fs::remove_file(&own[0]).unwrap();
     fs::remove_file(&own[1]).unwrap();
     let again = egress(&format!("HOME={}", home.display()));
@@ -62,7 +62,8 @@ fn keys_are_made_in_the_home_of_the_caller() {
     let none = egress("-u HOME XDG_CONFIG_HOME=relative HOME=relative");
     assert_eq!(none.status, Some(64), "{none}");
 
-    // Under sudo, the keys belong to the user who called it, and that user's links lead nowhere.
+    // Under sudo, the keys belong to the user who called it, and a link of that user gives no access to directories of
+    // root.
     let accounts = fs::read_to_string("/etc/passwd").unwrap();
     let account = format!(
         "egress-test:x:4242:4243::{}:/bin/sh\n",
@@ -70,7 +71,7 @@ fn keys_are_made_in_the_home_of_the_caller() {
     );
     let passwd = world.dir().join("passwd");
     fs::write(&passwd, accounts + &account).unwrap();
-    // Only in the mount namespace of this world.
+    // The mount exists only in the mount namespace of this world.
     let mounted = world.runner(["mount", "--bind", passwd.to_str().unwrap(), "/etc/passwd"]);
     assert!(mounted.success(), "{mounted}");
     let user = home.join("user");

@@ -9,7 +9,7 @@ use egress_tests::changes::apply;
 use egress_tests::clock::stepped;
 use egress_tests::{Run, World};
 
-/// Makes a run whose command changes a file that the host wrote before the run.
+/// Prepares a run whose command changes a file that the host wrote before the run.
 fn workspace(world: &World) -> Run<'_> {
     apply(world)
         .file("file", "host")

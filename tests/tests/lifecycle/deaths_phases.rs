@@ -16,7 +16,7 @@ use egress_tests::aftermath::{
 use egress_tests::{Nursery, Output, Process, Running, Snapshot, World, binary, wait_until};
 use nix::sys::signal::Signal;
 
-/// Makes a file in the workspace and sends a request.
+/// Creates a file in the workspace and sends a request.
 const AGENT: &str = "touch ran; curl -s --noproxy '*' -o /dev/null http://allowed.test/";
 
 /// A run that waits because one of its processes is stopped.

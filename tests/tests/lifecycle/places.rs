@@ -16,7 +16,7 @@ use egress_tests::{Process, World};
 
 const AGENT: &str = "touch ready; until [ -e done ]; do sleep 0.05; done";
 
-/// Returns the 32 bytes from which a private key is made.
+/// Returns the 32 bytes from which a private key is derived.
 fn seed(key: &Path) -> Vec<u8> {
     let text = fs::read_to_string(key).unwrap();
     let bytes = STANDARD.decode(text.lines().nth(1).unwrap()).unwrap();

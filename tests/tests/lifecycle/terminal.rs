@@ -91,7 +91,7 @@ fn interrupt_of_the_callers_terminal_ends_the_command_alone() {
     screen.press(&["C-c"]);
     screen.expect("status=130");
     caller.assert_best();
-    // A command that handles the signal decides about its status.
+    // A command that handles the signal chooses its own exit status.
     caller.write(
         "trap.sh",
         "trap 'echo caught; exit 8' INT; echo trapped; while :; do sleep 0.1; done",
@@ -263,7 +263,7 @@ fn terminal_is_restored_whatever_the_command_left() {
     let world = World::new();
     let caller = Caller::new(&world);
     caller.write("rude.sh", RUDE);
-    // Without egress, the modes stay, and the shell reads the answer as typed text.
+    // Without egress, the changed modes remain, and the shell reads the answer as typed text.
     let control = Screen::open(&world, &caller.workdir);
     assert_eq!(
         FLAGS.map(|name| control.variable(name)),

@@ -429,7 +429,7 @@ print('done')
         let limited = run().arg("--max-memory").arg("64M");
         let limited = limited.command(["python3", "-c", TAKES, kind]).run();
         assert_eq!(limited.stdout, "", "{kind}: {limited}");
-        // Memory that no process gives back may end init as well.
+        // If the end of a process does not free the memory, init may be killed as well.
         assert!(
             matches!(limited.status, Some(125 | 137)),
             "{kind}: {limited}"

@@ -57,7 +57,7 @@ fn nothing_stays_behind() {
     }
     assert_nothing_left(&before);
 
-    // Nothing stays behind either if the command does not exist, the time limit ends it, or the policy is rejected.
+    // Nothing is left behind either if the command does not exist, the time limit ends it, or the policy is rejected.
     let run = world.egress().allow(&[]).command(["/nowhere/agent"]).run();
     assert_eq!(run.status, Some(127), "{run}");
     assert_nothing_left(&before);

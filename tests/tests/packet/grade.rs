@@ -18,7 +18,7 @@ use egress_tests::{Output, RunOutput, World};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-/// A run that is signed with two keys. Both keys were made before the run.
+/// A run that is signed with two keys. Both keys were generated before the run.
 struct Signed {
     run: RunOutput,
     key: PathBuf,
@@ -211,7 +211,7 @@ fn receipts_sign_the_capsule_that_was_measured() {
     let text = fs::read_to_string(signed.run.packet.join("posture-capsule.json")).unwrap();
     let digest = hex::encode(Sha256::digest(text.trim_end()));
     assert_eq!(open["posture_capsule_sha256"], digest);
-    // The capsule was made first, then the receipt that signs its hash, and then the first connection.
+    // The capsule comes first, then the receipt that signs its hash, and then the first connection.
     let connections = signed.run.flows(&[("verdict", "redirected")]);
     let time = |value: &Value| value.as_str().expect("a time").to_owned();
     let times = [

@@ -12,7 +12,7 @@ use egress_tests::evidence::verify;
 use egress_tests::mutation::{By, HonestPacket, Receipts, assert_seen, not_rejected, scene};
 use egress_tests::{Output, World};
 
-/// Makes an honest packet, and the packet of another run.
+/// Produces an honest packet, and the packet of another run.
 fn honest(world: &World) -> HonestPacket {
     let [packet, other] = scene::runs(world, |run| run);
     let [key, boundary] = ["key", "boundary"].map(|name| world.dir().join(name));
@@ -45,8 +45,8 @@ fn boundary_that_contradicts_another_file_is_rejected_even_when_signed() {
     }
 }
 
-/// An attacker without the pinned keys can make a packet in which no file contradicts another. The identity in a packet
-/// therefore counts only if a pinned key signed the identity.
+/// An attacker without the pinned keys can write a packet in which no file contradicts another. The identity in a
+/// packet therefore counts only if a pinned key signed the identity.
 #[test]
 fn forged_identity_meets_no_expectation() {
     let world = World::new();

@@ -1,4 +1,4 @@
-//! The pages for people, made by a real run and laid out by a real browser.
+//! The pages for people, written by a real run and laid out by a real browser.
 #![expect(
     clippy::panic,
     clippy::unwrap_used,
@@ -24,7 +24,7 @@ const AGENT: &str = "mkdir -p .github/workflows; echo 1 >.github/workflows/x.yml
 const WIDTHS: [u32; 3] = [390, 820, 1280];
 
 /// Returns the width of the window and of the page. A copy of the page with a script that measures it is in a frame of
-/// this width, because windows have a smallest width.
+/// this width, because windows have a minimum width.
 fn laid_out(world: &World, page: &Path, width: u32) -> (u32, u32) {
     let text = fs::read_to_string(page).unwrap();
     let (_, policy) = text.split_once("<meta http-equiv=").unwrap();

@@ -66,7 +66,8 @@ impl Found {
         self.verdict == other.verdict && self.grade == other.grade
     }
 
-    /// Returns whether each error is of a rule that the second verifier does not check, or follows from such an error.
+    /// Returns whether each error concerns a rule that the second verifier does not check, or follows from such an
+    /// error.
     fn is_beyond(&self) -> bool {
         let causes: Vec<&str> = self
             .rules
@@ -132,7 +133,7 @@ fn second_verifier_agrees_with_egress_verify() {
     }
 }
 
-/// Makes honest packets, changed packets, and packets of a mediator that lies.
+/// Produces honest packets, changed packets, and packets of a mediator that lies.
 fn packets(world: &World) -> Vec<Sampled> {
     let [mixed, other] = scene::runs(world, |run| run);
     let [key, boundary] = ["key", "boundary"].map(|name| world.dir().join(name));
@@ -160,7 +161,8 @@ fn packets(world: &World) -> Vec<Sampled> {
     all
 }
 
-/// Makes packets of kinds other than `mixed`. All packets except the packet without keys are signed with the same keys.
+/// Produces packets of kinds other than `mixed`. All packets except the packet without keys are signed with the same
+/// keys.
 fn shapes(world: &World, key: &Path, boundary: &Path) -> [(&'static str, PathBuf); 4] {
     let packet = |run: Run<'_>| {
         let output = run.run();

@@ -34,8 +34,8 @@ time.sleep(0.3)
 os._exit(0)
 "#;
 
-/// Makes three runs that end while Pipelock scans `count` texts of at least `size` bytes. Fails unless each run has a
-/// receipt for the denial of each text.
+/// Executes three runs that end while Pipelock scans `count` texts of at least `size` bytes. Fails unless each run has
+/// a receipt for the denial of each text.
 #[track_caller]
 fn assert_all_are_signed(kind: &str, count: usize, size: usize) {
     let world = World::new();

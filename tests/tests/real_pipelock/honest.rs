@@ -39,7 +39,7 @@ fn usual() -> (&'static str, &'static [&'static str], String) {
     }
 }
 
-/// Makes a run by calling `run`, and returns the faults in its record.
+/// Executes the run that `run` prepares, and returns the faults in its record.
 fn round(
     best: &str,
     usual: &[&str],

@@ -15,7 +15,7 @@ fn secret() -> String {
     format!("AKIA{}", "Z7Q2M4X8K1P5R9T3")
 }
 
-/// Returns the layer of each receipt of a denial.
+/// Returns the layer of each receipt for a denial.
 fn layers(run: &RunOutput) -> Vec<String> {
     receipts(run)
         .iter()

@@ -33,8 +33,8 @@ pub(crate) fn lying<'w>(world: &'w World, lie: &str) -> Run<'w> {
     by(world, &wrapped(world.dir(), lie))
 }
 
-/// Makes a program that behaves like Pipelock and tells `lie` at its end. The program and everything that it starts are
-/// in the world's directory, so that the mediator's user can execute them.
+/// Writes a program that behaves like Pipelock and tells `lie` at its end. The program and everything that it starts
+/// are in the world's directory, so that the mediator's user can execute them.
 fn wrapped(dir: &Path, lie: &str) -> PathBuf {
     let [liar, real] = [("egress-liar", LIAR.into()), ("pipelock", pipelock())].map(
         |(name, from): (_, PathBuf)| {

@@ -1,7 +1,7 @@
 //! The tests with a real Pipelock of any version. `PIPELOCK_BIN` names the binary.
 //!
-//! `cargo xtask test --real-pipelock` runs these tests. A test reads the abilities of this version from the packet:
-//! `left_out` in `boundary.json` lists the keys that this version does not know.
+//! `cargo xtask test --real-pipelock` runs these tests. A test reads from the packet what this version supports:
+//! `left_out` in `boundary.json` lists the keys that it does not support.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::panic,

@@ -1,4 +1,4 @@
-//! Makes runs with the Pipelock under test, and runs verifiers on their packets.
+//! Prepares runs with the Pipelock under test, and runs verifiers on their packets.
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;

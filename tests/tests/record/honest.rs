@@ -21,8 +21,8 @@ const ROUND: Round = Round {
     body: 100_000,
 };
 
-/// Makes a round in its own world, and returns the faults in its record. `clock` is the number of seconds by which the
-/// clock is shifted during the run, with the expected reasons for a lower grade.
+/// Executes a round in its own world, and returns the faults in its record. `clock` is the number of seconds by which
+/// the clock is shifted during the run, with the expected reasons for a lower grade.
 fn round(round: &Round, clock: Option<(i64, &[&str])>) -> Vec<String> {
     let world = World::new();
     let [key, boundary] = ["key", "boundary"].map(|name| world.key(name));
@@ -44,8 +44,8 @@ fn round(round: &Round, clock: Option<(i64, &[&str])>) -> Vec<String> {
     faults(&world, &output, &judged, &received, best, usual)
 }
 
-/// Returns a run whose clock is shifted by `step` seconds. A preloaded library changes the supervisor's clock. The mediator
-/// starts without environment variables, so the times in its receipts are changed separately.
+/// Returns a run whose clock is shifted by `step` seconds. A preloaded library changes the supervisor's clock. The
+/// mediator starts without environment variables, so the times in its receipts are changed separately.
 fn set<'w>(world: &'w World, run: Run<'w>, step: i64) -> Run<'w> {
     let mediator = std::env::var_os("EGRESS_LYING_MEDIATOR_BIN").map(PathBuf::from);
     let mediator = mediator.expect("EGRESS_LYING_MEDIATOR_BIN: use cargo xtask test");
@@ -76,7 +76,8 @@ fn clock_that_is_set_is_the_only_fault() {
     assert_faultless(&all);
 }
 
-/// An answer that is longer than `max_response_mb` is cut, or not passed on at all. Both kinds are recorded as they were.
+/// An answer that is longer than `max_response_mb` is cut, or not passed on at all. Both cases are recorded as they
+/// happened.
 #[test]
 fn answers_over_the_limit_keep_the_grade() {
     let world = World::new();

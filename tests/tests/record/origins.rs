@@ -23,8 +23,7 @@ while True:
     stream.close()
 ";
 
-/// An answer: its name, an option of curl, the header fields, the body, and the output of curl in the command (body and
-/// status).
+/// An answer: its name, a curl option, the header fields, the body, and curl's output in the command (body and status).
 type Answer = (
     &'static str,
     &'static str,

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 /// Number of bytes of each upload.
 const UPLOAD: u64 = 2 << 20;
-/// An upper limit for the bytes of a request head in these tests, with the SYN and the FIN.
+/// Upper limit on the bytes of a request head in these tests, with the SYN and the FIN.
 const HEAD: u64 = 1 << 10;
 /// The port of the origin that counts received bytes.
 const COUNTER: &str = "7100";
@@ -308,7 +308,7 @@ while True:
     let (is_established, is_closed) = (&open[0]["established"], &open[0]["closed"]);
     assert_eq!((is_established, is_closed), (&true.into(), &false.into()));
     assert!(bytes(&open[0])[0] > HEAD, "{open:#?}");
-    // Nothing listens at this port. Each address that the mediator tried has a row.
+    // Nothing listens on this port. Each address that the mediator tried has a row.
     let refused = of_mediator(&run, "7101");
     assert!(!refused.is_empty(), "{run}");
     for row in &refused {

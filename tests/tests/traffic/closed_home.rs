@@ -1,4 +1,4 @@
-//! Clients of a user whose home has the mode 0750 and who starts egress with `sudo`. Each client works without the
+//! Clients of a user whose home has mode 0750 and who starts egress with `sudo`. Each client works without the
 //! boundary, and then behind it as `docs/clients.md` states.
 #![expect(
     clippy::expect_used,
@@ -68,7 +68,7 @@ impl Client<'_> {
     }
 }
 
-/// Allows the world's server of packages.
+/// Allows the world's package server.
 fn packages(run: Run<'_>) -> Run<'_> {
     run.allow(&["allowed.test"])
 }
@@ -218,7 +218,7 @@ fn cargo_builds_with_the_toolchain_of_the_home() {
     assert_eq!(shown, [bin, home.path().join(".rustup")]);
 }
 
-/// Makes a module and the files of a proxy (`go help goproxy`).
+/// Creates a module and the files of a proxy (`go help goproxy`).
 const MODULE: &str = r#"
 import json, os, sys, zipfile
 at = os.path.join(sys.argv[1], "goproxy/hello.test/greet/@v")
@@ -288,8 +288,8 @@ fn chromium_runs_the_script_of_a_page() {
     .check(&home, packages);
 }
 
-/// Makes a repository with a dependency and a plugin. The plugin copies the file in the dependency, which Maven has to
-/// resolve first. Maven 3.8 adds the named library of the Plexus project to every plugin.
+/// Creates a repository with a dependency and a plugin. The plugin copies the file in the dependency, which Maven has
+/// to resolve first. Maven 3.8 adds the named library of the Plexus project to every plugin.
 const REPOSITORY: &str = r#"set -e
 publish() {
     at=$files/maven/$(echo "$1" | tr . /)/$2/$3 && mkdir -p "$at" && cp "$5" "$at/$2-$3.jar"

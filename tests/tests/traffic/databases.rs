@@ -83,7 +83,7 @@ impl Servers {
     }
 }
 
-/// Returns the directory of the newest `PostgreSQL` server of Debian's packages.
+/// Returns the directory of the newest `PostgreSQL` server from Debian's packages.
 fn postgres() -> PathBuf {
     let versions = fs::read_dir("/usr/lib/postgresql").expect("postgresql is required");
     let versions = versions.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
@@ -92,7 +92,7 @@ fn postgres() -> PathBuf {
     Path::new("/usr/lib/postgresql").join(newest).join("bin")
 }
 
-/// Returns a script that uses both servers, stores a value, and prints the answers of the servers that it can reach.
+/// Returns a script that uses both servers, stores a value, and prints the answers from the servers that it can reach.
 fn queries([postgres, redis]: &[PathBuf; 2], password: &str, value: &str) -> String {
     let dir = postgres.parent().expect("a directory").display();
     let redis = redis.display();

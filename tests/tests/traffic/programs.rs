@@ -65,7 +65,7 @@ fn assert_judged(world: &World, run: Run<'_>, get: &str) -> RunOutput {
     );
     world.wire().assert_left(start, to_denied);
     world.wait_for_quiet();
-    // The control made this file, and the command could not replace it.
+    // The control created this file, and the command could not replace it.
     fs::remove_file(directory.join("page")).unwrap();
 
     let start = world.wire().snapshot();

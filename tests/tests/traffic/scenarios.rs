@@ -9,7 +9,7 @@ use egress_tests::agents::{NO_PROXY, requests, tunnels, twice};
 use egress_tests::evidence::{Reference, public_key_hex, verify};
 use egress_tests::{INTERNET, Packet, RunOutput, World};
 
-/// Makes one run of this script.
+/// Runs this script once behind the boundary.
 fn run(world: &World, names: &[&str], agent: &str) -> RunOutput {
     world
         .egress()

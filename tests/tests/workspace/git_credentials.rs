@@ -224,7 +224,7 @@ fn contents(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
 /// Host files that every program needs. The forged configuration includes these files.
 const HOST: &str = "/etc/ssl/certs/ca-certificates.crt /usr/bin/git /lib64/ld-linux-x86-64.so.2 /lib/ld-linux-aarch64.so.1";
 
-/// Returns a script that makes a directory with the file `HEAD`, so that it looks like a git directory.
+/// Returns a script that creates a directory with the file `HEAD`, so that it looks like a git directory.
 fn forgery() -> String {
     format!(
         r"mkdir x && cd x && echo 'ref: refs/heads/main' > HEAD
@@ -246,8 +246,8 @@ fn files_that_a_run_leaves_hide_nothing_from_the_next() {
     assert_ran(&first);
     assert_eq!(outcome(&first, "x").0, "applied", "{first}");
     assert!(first.workdir.join("x/config").exists() && first.workdir.join("x/c0").exists());
-    // The test itself makes the rest of the chain of includes. A run could make this part too, but that would take half
-    // a minute.
+    // The test itself writes the rest of the chain of includes. A run could write this part too, but that would take
+    // half a minute.
     for number in 1..25_000 {
         let text = format!("[include] path = c{}\n", number + 1);
         fs::write(first.workdir.join(format!("x/c{number}")), text).unwrap();
@@ -268,7 +268,7 @@ fn files_that_a_run_leaves_hide_nothing_from_the_next() {
             .collect::<Vec<_>>()
     };
     assert_eq!(again("a forgery"), Vec::<String>::new());
-    // The same includes are now in a real git directory, which a run cannot make. The workspace files that these
+    // The same includes are now in a real git directory, which a run cannot create. The workspace files that these
     // includes name are hidden.
     let made = world.shell(&format!(
         "cd {} && git init -q . && sed 's#path = c0#path = ../x/c0#' x/config >> .git/config && printf '[include] path = ../token\n' >> .git/config &&

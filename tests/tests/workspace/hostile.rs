@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 /// Time limit of a run whose command does nothing. A run that waits for a FIFO exceeds this limit.
 const SOON: Duration = Duration::from_secs(20);
 
-/// Makes nested directories. The arguments are the number of directories and the length of their names.
+/// Creates nested directories. The arguments are the number of directories and the length of their names.
 const NEST: &str = "python3 -c '
 import os, sys
 for _ in range(int(sys.argv[1])):

@@ -7,7 +7,7 @@ use std::path::Path;
 use egress_tests::World;
 use egress_tests::changes::{apply, assert_ran, changes, outcome};
 
-/// Makes the files of the host. `sub` is a link that the host made, and a later run may move `deep/er`.
+/// Creates the files of the host. `sub` is a link that the host created, and a later run may move `deep/er`.
 const LAY: &str =
     "mkdir -p .github/workflows keep dir deep/er && echo 'mode: strict' >policy.yaml &&
     echo host >keep/file && git init -q --bare vendor.git && ln -s . sub &&
@@ -80,14 +80,14 @@ fn cases() -> Vec<Case> {
             reaches: "vendor.git/config",
             refused: ("log", "git_directory"),
         },
-        // The chain uses a link that the host made.
+        // The chain uses a link that the host created.
         Case {
             runs: &["ln -s sub/sub/.github/workflows/ci.yml log"],
             write: "log",
             reaches: CI,
             refused: ("log", "github"),
         },
-        // Another run makes the last link of the chain.
+        // Another run creates the last link of the chain.
         Case {
             runs: &["ln -s d/.github/workflows/ci.yml log", "ln -s . d"],
             write: "log",
@@ -195,8 +195,8 @@ fn no_chain_of_links_leads_to_a_protected_file() {
 
 #[test]
 fn links_of_ordinary_programs_are_applied() {
-    // npm makes links of this kind in workspaces, Python makes them in virtual environments, and build tools make a
-    // link to their newest result.
+    // npm creates such links in workspaces, Python creates them in virtual environments, and build tools link to their
+    // newest result.
     const MADE: &str = "mkdir -p node_modules/.bin lib out/1; ln -s ../packages/p node_modules/p
         ln -s ../p/cli.js node_modules/.bin/p; ln -s lib lib64; ln -s 1 out/latest
         ln -s out/latest/file newest; ln -s missing dangling; ln -s \"$PWD/out\" here; ln -s loop loop; echo DONE";

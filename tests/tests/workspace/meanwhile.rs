@@ -193,7 +193,7 @@ fn links_are_not_followed() {
         fs::read_to_string(outside.join("file")).unwrap(),
         "precious"
     );
-    // The command's own link is not applied, and the directory that it would have replaced stays.
+    // The command's own link is not applied, and the directory that it would have replaced remains.
     assert_eq!(
         fs::read_to_string(work.join("linked/file")).unwrap(),
         "before"
@@ -257,7 +257,7 @@ for f in range({FILES}): open(f\"d/f{{f}}\", \"w\").write(str(f))'"
 /// Claims: read-stores*, store-mark*
 #[test]
 fn killed_run_inside_a_mount_point_is_completed_and_a_forged_one_is_not() {
-    // Makes the store that a run leaves behind if it is killed while it applies changes. With `marked`, the store has
+    // Creates the store that a run leaves behind if it is killed while it applies changes. With `marked`, the store has
     // the attribute that only root can set.
     const LEAVE: &str = r"
 import json, os, sys

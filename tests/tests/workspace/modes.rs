@@ -303,7 +303,7 @@ fn large_files_and_larger_holes_take_no_time() {
     assert!(run.stdout.starts_with(&digest("full").unwrap()), "{run}");
     assert!(digest("large").is_some(), "{all:#?}");
     assert_eq!(digest("hollow"), None);
-    // These are the same files that the command made, not copies.
+    // These are the same files that the command wrote, not copies.
     for (name, inode) in ["large", "hollow", "full"]
         .iter()
         .zip(run.stdout.lines().skip(1))

@@ -1,4 +1,4 @@
-//! Repositories that the command makes in the workspace: they arrive usable, with a configuration that runs nothing.
+//! Repositories that the command creates in the workspace: they arrive usable, with a configuration that runs nothing.
 //! `rules.rs` has the attempts to plant code in them.
 
 use std::fs;
@@ -9,7 +9,7 @@ use egress_tests::World;
 use egress_tests::changes::{apply, assert_ran, changes, outcome};
 use sha2::{Digest as _, Sha256};
 
-/// Makes a repository, a clone of it with another commit, and a repository with longer object ids.
+/// Creates a repository, a clone of it with another commit, and a repository with longer object ids.
 const MADE: &str = "set -e
     export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@example.test GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@example.test
     git init -q -b main made; cd made; echo 1 >file; git add file; git commit -qm one; cd ..
@@ -44,7 +44,7 @@ fn cloned_and_created_repositories_arrive_usable() {
             format!("{subject}{remote}"),
             "{name}: {look}\n{run}"
         );
-        // The owner of the workspace works on in the repository.
+        // The owner of the workspace continues to work in the repository.
         let on = world.shell(&as_owner(&format!(
             "cd {} && echo 4 >>file && git -c user.name=a -c user.email=a@example.test commit -qam more &&
              git log -1 --format=%s",
@@ -87,7 +87,7 @@ fn cloned_and_created_repositories_arrive_usable() {
     assert!(verified.success(), "{verified}\n{run}");
 }
 
-/// Runs a script as the owner of the workspace, whom git trusts with it.
+/// Runs a script as the owner of the workspace, because git trusts a repository only if the user owns it.
 fn as_owner(script: &str) -> String {
     format!(
         "setpriv --reuid=1000 --regid=1000 --clear-groups env HOME=/nonexistent bash -c '{script}'"

@@ -140,7 +140,7 @@ const REPOSITORY: &str = "export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=protocol.fi
 /// Claims: git-directories
 #[test]
 fn nothing_planted_runs_on_the_next_git_status() {
-    // MARK is the file that the planted code makes. The last member is the directory in which `git status` runs.
+    // MARK is the file that the planted code creates. The last member is the directory in which `git status` runs.
     const FSMONITOR: &str = "[core]\\n fsmonitor = \"touch MARK; :\"\\n";
     let attempts: Vec<(&str, String, &str)> = vec![
         (

@@ -18,7 +18,7 @@ enum Form {
     Switch,
 }
 
-/// The inputs. The option of each one is its name after two dashes.
+/// The inputs. The option for each input is its name after two dashes.
 const INPUTS: [(&str, Form); 19] = [
     ("accept-risk", Form::Lines),
     ("allow-change", Form::Lines),
@@ -129,7 +129,7 @@ mod tests {
             read_one("allow-port", " 8443\n\n9443\n"),
             Ok(ports.to_vec())
         );
-        // A value is never an option.
+        // A value is never parsed as an option.
         assert_eq!(
             read_one("protect", "--json"),
             Ok(vec!["--protect=--json".into()])

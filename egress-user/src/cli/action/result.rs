@@ -114,8 +114,8 @@ impl StepResult {
         }
     }
 
-    /// Whether the evidence is valid. Without a key of the caller, nobody can pin the signer, so consistent evidence is
-    /// the best that the step can have.
+    /// Whether the evidence is valid. Without a key from the caller, nobody can pin the signer, so consistent evidence
+    /// is the best that the step can have.
     fn is_valid(&self, inputs: &Inputs) -> bool {
         let is_keyless = inputs.private_key.is_none();
         self.tampered.is_none()
@@ -125,7 +125,7 @@ impl StepResult {
                 || is_keyless && self.verdict() == EvidenceVerdict::SelfConsistentOnly.as_str())
     }
 
-    /// Returns the notice of a step whose signer nobody can pin.
+    /// Returns the notice for a step whose signer nobody can pin.
     pub(super) fn keyless(&self, inputs: &Inputs) -> Option<&'static str> {
         let is_keyless = inputs.private_key.is_none() && inputs.mode == Mode::Enforce;
         (is_keyless && self.packet().is_some()).then_some(KEYLESS)

@@ -6,16 +6,16 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-/// The directory of egress in a directory of configuration.
+/// Name of egress's directory in a configuration directory.
 const OWN: &str = "egress";
 
 /// Why a place for a key is not used.
 #[derive(Debug, Error)]
 pub(super) enum PlaceError {
-    /// The caller has no directory of configuration.
+    /// The caller has no configuration directory.
     #[error("neither XDG_CONFIG_HOME nor HOME names a directory for the keys")]
     NoHome,
-    /// The directory cannot be made.
+    /// The directory cannot be created.
     #[error("cannot create {}", path.display())]
     Create {
         /// Path of the directory.
@@ -35,7 +35,7 @@ pub(super) enum PlaceError {
     },
 }
 
-/// The caller's directory of keys.
+/// The caller's key directory.
 #[derive(Debug)]
 pub(super) struct KeyDir {
     path: PathBuf,
@@ -45,7 +45,7 @@ pub(super) struct KeyDir {
 }
 
 impl KeyDir {
-    /// Finds the directory in the home of the user who called `sudo`, or in the caller's directory of configuration.
+    /// Finds the directory in the home of the user who called `sudo`, or in the caller's configuration directory.
     pub(super) fn find() -> Result<Self, PlaceError> {
         #[cfg(target_os = "linux")]
         if let Some((home, owner)) = sudo_caller() {
@@ -68,7 +68,8 @@ impl KeyDir {
         })
     }
 
-    /// Makes the directory unless it exists, and calls `work` with its path. Both happen as the user who called `sudo`.
+    /// Creates the directory if it does not exist, and calls `work` with its path. Both happen as the user who called
+    /// `sudo`.
     pub(super) fn with<T: Send>(
         &self,
         work: impl FnOnce(&Path) -> T + Send,
@@ -89,7 +90,7 @@ impl KeyDir {
     }
 }
 
-/// Makes a directory that only its owner can enter, and the directories above it.
+/// Creates a directory that only its owner can enter, and the directories above it.
 fn make_private(path: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     builder.recursive(true);
@@ -110,8 +111,8 @@ fn sudo_caller() -> Option<(PathBuf, (u32, u32))> {
     Some((user.dir, (uid, user.gid.as_raw())))
 }
 
-/// Checks a place that the caller chose. Returns a warning if a run in the current directory would show the place to its
-/// command.
+/// Checks a place that the caller chose. Returns a warning if a run in the current directory would show the place to
+/// its command.
 pub(super) fn check(out: &Path, in_workspace: bool) -> Result<Option<String>, PlaceError> {
     let parent = out.parent().filter(|path| !path.as_os_str().is_empty());
     // If the directory does not exist, writing the key fails with a better error.

@@ -58,7 +58,7 @@ const TOOLS: [&str; 41] = [
     "miniforge3",
 ];
 
-/// Directories below a home that a login of its user has in PATH.
+/// Directories below a home that a login shell of its user has in PATH.
 const PROGRAMS: [&str; 9] = [
     ".local/bin",
     "bin",
@@ -102,10 +102,10 @@ impl HomeArgs {
         CallerHome::find(environment, workdir, !self.no_home_tools)
     }
 
-    /// Checks the directory of `--cache`, and makes it if it does not exist.
+    /// Checks the directory of `--cache`, and creates it if it does not exist.
     ///
     /// # Errors
-    /// Fails if the directory cannot be made, contains the working directory, or is in the working directory.
+    /// Fails if the directory cannot be created, contains the working directory, or is in the working directory.
     pub(super) fn cache(
         &self,
         workdir: &Path,
@@ -164,7 +164,7 @@ fn sudo_user(environment: &[(OsString, OsString)]) -> Option<(u32, u32)> {
     Some((number("SUDO_UID")?, number("SUDO_GID")?))
 }
 
-/// Checks the directory of `--cache`, and makes it for `owner` if it does not exist.
+/// Checks the directory of `--cache`, and creates it for `owner` if it does not exist.
 fn cache(workdir: &Path, path: &Path, owner: Option<(u32, u32)>) -> anyhow::Result<PathBuf> {
     let shown = path.display();
     if let Err(error) = std::fs::create_dir(path) {

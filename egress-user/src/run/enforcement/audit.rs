@@ -93,7 +93,7 @@ impl NetworkSetup for Audit {
 }
 
 impl RunningNetwork for Audit {
-    /// Only answers of the caller's own name servers connect an address with a name.
+    /// Only answers from the caller's own name servers map an address to a name.
     fn begin(&self, flows: &mut FlowLog) -> Result<(), RunError> {
         flows.trust_name_servers(system("read the caller's name servers", name_servers())?);
         Ok(())

@@ -146,8 +146,8 @@ impl NetworkSetup for Enforce {
         })?;
         context.timeline.mark("relay ready");
         check_running(mediator.as_mut(), &relay, boundary, &context.dir)?;
-        // The controls have ended by now. Dropping the controls removes everything that they made, before the command
-        // starts.
+        // The controls have ended by now. Dropping the controls removes everything that they created, before the
+        // command starts.
         drop(controls);
         Ok(Box::new(Enforced {
             relay,
@@ -158,7 +158,7 @@ impl NetworkSetup for Enforce {
     }
 }
 
-/// Starts the relay with the sockets that init made.
+/// Starts the relay with the sockets that init created.
 fn start_relay(
     launch: &Launch<'_>,
     sockets: &Sockets<OwnedFd>,
@@ -326,7 +326,7 @@ impl RunningNetwork for Enforced {
     }
 }
 
-/// Returns the limit of the evidence that is read. This limit is higher than the limit of the run, because a run is
+/// Returns the limit on the evidence that is read. This limit is higher than the limit of the run, because a run is
 /// ended some time after its evidence reaches its limit.
 const fn most_evidence(limit: u64) -> u64 {
     limit.saturating_mul(2).saturating_add(ENDING_BYTES)

@@ -38,7 +38,7 @@ pub(in crate::run) trait NetworkSetup: Debug {
     /// Fails if a trust store of the host cannot be read.
     fn trust(&self, plan: &Plan) -> io::Result<Trust>;
 
-    /// Starts the process that makes the controls of the probes, while init builds the boundary.
+    /// Starts the process that runs the controls of the probes, while init builds the boundary.
     ///
     /// # Order
     /// Call this while the process has a single thread.
@@ -56,7 +56,7 @@ pub(in crate::run) trait NetworkSetup: Debug {
     /// Notifies the controls that the kernel programs are attached, because some controls wait for the programs.
     fn gates_are_attached(&self);
 
-    /// Makes the probes in the closed boundary, in which init has made `sockets`.
+    /// Runs the probes in the closed boundary, in which init has created `sockets`.
     ///
     /// # Errors
     /// Fails if the number of sockets is wrong, or init or the controls fail.

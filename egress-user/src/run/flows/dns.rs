@@ -1,4 +1,4 @@
-//! Writes the rows about answers of name servers in audit mode. Such a row connects an address with the name that the
+//! Writes the rows about answers from name servers in audit mode. Such a row maps an address to the name that the
 //! command looked up. The bytes of an answer come from the network and are not trusted.
 use std::io;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ const ADDRESSES: usize = 64;
 const NAME_BYTES: usize = 253;
 
 impl FlowLog {
-    /// Writes one answer of a name server.
+    /// Writes one answer from a name server.
     ///
     /// # Errors
     /// Fails if the row cannot be written.

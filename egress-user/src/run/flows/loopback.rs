@@ -11,7 +11,7 @@ use crate::bpf::events::Event;
 /// Kinds of refused connections that are counted. The command chooses ports and process names.
 const KINDS: usize = 1024;
 
-/// The refused connections, and the ports at which something listened.
+/// The refused connections, and the ports on which something listened.
 #[derive(Debug, Default)]
 pub(super) struct Loopback {
     refused: BTreeMap<Denied, u64>,
@@ -37,7 +37,7 @@ impl Loopback {
         }
     }
 
-    /// Returns the refused connections with their counts. Connections to a port at which something listened at another
+    /// Returns the refused connections with their counts. Connections to a port on which something listened at another
     /// time are left out, because the command started its server late, or only for the other address family.
     pub(super) fn unserved(&self) -> impl Iterator<Item = (Denied, u64)> {
         let refused = self.refused.iter();

@@ -73,7 +73,7 @@ pub(super) struct UnixKey {
     pub(super) comm: [u8; 16],
 }
 
-/// Answers of name servers.
+/// Answers from name servers.
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     /// The caller's own name servers, whose answers are trusted.

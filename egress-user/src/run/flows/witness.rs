@@ -16,7 +16,7 @@ use crate::bpf::traffic::{Connection, Traffic};
 const WRITTEN_AT_ONCE: usize = 64;
 
 impl FlowLog {
-    /// Writes one record of a socket.
+    /// Writes one record about a socket.
     ///
     /// # Errors
     /// Fails if the row cannot be written.

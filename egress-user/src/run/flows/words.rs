@@ -1,4 +1,4 @@
-//! Words of the kernel's records that all rows share.
+//! Names in the kernel's records, in the form that all rows use.
 /// Returns the process name in a `comm`, without the NUL bytes after it.
 pub(super) fn process_name(comm: &[u8; 16]) -> String {
     let end = comm

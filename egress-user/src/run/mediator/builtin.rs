@@ -31,10 +31,10 @@ pub(super) struct BuiltinSetup {
 }
 
 impl BuiltinSetup {
-    /// Makes the listening socket, in the mediator's `cgroup`.
+    /// Creates the listening socket, in the mediator's `cgroup`.
     ///
     /// # Errors
-    /// Fails if the socket cannot be made, or the policy cannot be built.
+    /// Fails if the socket cannot be created, or the policy cannot be built.
     pub(super) fn new(plan: &Plan, dir: &RunDir, cgroup: BorrowedFd<'_>) -> Result<Self, RunError> {
         let listener = system("listen on the host's loopback", listener(cgroup))?;
         let address = system("read the mediator's address", listener.local_addr())?;
@@ -173,10 +173,10 @@ pub(super) fn policy_in_force(policy: RuntimePolicy) -> PolicyInForce {
     }
 }
 
-/// Makes the mediator's listening socket on the host's loopback, at a port that the kernel selects.
+/// Creates the mediator's listening socket on the host's loopback, on a port that the kernel selects.
 ///
-/// The socket is made in the mediator's cgroup, because the kernel program that checks callers is attached there. The
-/// backlog is larger than the library's default of 128, which would lose SYNs in a burst of connections.
+/// The socket is created in the mediator's cgroup, because the kernel program that checks callers is attached there.
+/// The backlog is larger than the library's default of 128, which would lose SYNs in a burst of connections.
 fn listener(cgroup: BorrowedFd<'_>) -> io::Result<TcpListener> {
     let socket = Socket::from(made_in_cgroup(cgroup, || {
         Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP)).map(Into::into)

@@ -87,7 +87,7 @@ pub(in crate::run) struct RelayOptions {
     pub(in crate::run) plain_http: PlainHttp,
     /// Length at which the mediator may truncate the body of an answer without notice.
     pub(in crate::run) answer_cut: Option<u64>,
-    /// Mark of the mediator on its own answers.
+    /// Mark that the mediator puts on its own answers.
     pub(in crate::run) mark: Option<String>,
 }
 

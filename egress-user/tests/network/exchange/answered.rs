@@ -1,4 +1,4 @@
-//! Tests how the relay distinguishes answers of the mediator from answers of an origin.
+//! Tests how the relay distinguishes the mediator's answers from an origin's answers.
 use tokio::io::AsyncWriteExt;
 
 use super::origin::Run;

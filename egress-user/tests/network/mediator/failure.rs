@@ -165,7 +165,7 @@ struct SmallDisk {
 }
 
 impl SmallDisk {
-    /// Makes the file system. Returns `None` without root, because mounting needs root.
+    /// Creates the file system. Returns `None` without root, because mounting needs root.
     fn new() -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
             assert!(

@@ -409,7 +409,7 @@ async fn literal_destinations_are_judged_as_literals() {
             "GET http://[2001:db8::7]:8080/ HTTP/1.1"
         ]
     );
-    // A synthetic address in place of a host name means the host name.
+    // A synthetic address in place of a host name stands for the host name.
     let ip = world.resolve("a.test").await;
     let mut client = world.connect_to(SocketAddr::new(ip, 80)).await;
     client

@@ -57,7 +57,7 @@ pub(crate) fn bench() -> Result<()> {
     curls(&world)
 }
 
-/// Measures 200 runs of curl, because a user notices their time.
+/// Measures 200 runs of curl, because a user notices how long they take.
 fn curls(world: &World) -> Result<()> {
     const SCRIPT: &str = "for i in {1..200}; do curl -sS --noproxy '*' -o /dev/null http://allowed.test/ || exit; done";
     let mut inside = Vec::new();

@@ -1,6 +1,6 @@
 //! A stand-in for Pipelock with faults that a real Pipelock cannot be made to produce.
 //!
-//! The stand-in has the commands, the ports, the evidence, and the stop of a real Pipelock. The stand-in forwards
+//! The stand-in has the commands, the ports, the evidence, and the shutdown of a real Pipelock. The stand-in forwards
 //! nothing and answers every request itself. `double: FAULT` in its configuration selects the fault ([`Fault`]).
 //! Pipelock does not have this key.
 #![forbid(unsafe_code)]
@@ -56,7 +56,7 @@ pub(crate) enum Fault {
     CrashAtRequest,
     /// The stand-in writes a receipt 300 ms after the answer.
     LateReceipts,
-    /// The stand-in writes no receipts of allowed requests.
+    /// The stand-in writes no receipts for allowed requests.
     NoReceipts,
     /// The stand-in reports that a receipt could not be written.
     EmitFailures,
@@ -186,7 +186,7 @@ fn run(config: &Config) -> Result<(), String> {
     if config.fault == Fault::Talkative {
         thread::spawn(|| {
             let line = "x".repeat(1000);
-            // This output fills any unread pipe, and it is longer than the limit of the log.
+            // This output fills any unread pipe, and it exceeds the size limit of the log.
             for _ in 0..6_000 {
                 println!("{line}");
             }

@@ -81,7 +81,7 @@ pub(super) const PIPELOCK: &[By] = &[By::Pipelock];
 pub(super) const OLD_PIPELOCK: &[By] = &[By::OldPipelock];
 pub(super) const PIPELOCKS: &[By] = &[By::Pipelock, By::OldPipelock];
 
-/// Makes an entry for a statement that only the boundary makes.
+/// Returns an entry for a statement that only the boundary makes.
 pub(super) const fn boundary(
     file: &'static str,
     path: &'static str,
@@ -98,7 +98,7 @@ pub(super) const fn boundary(
     }
 }
 
-/// Makes an entry for a statement that only the boundary makes, limited to runs with these mediators.
+/// Returns an entry for a statement that only the boundary makes, limited to runs with these mediators.
 pub(super) const fn boundary_with(
     with: &'static [By],
     file: &'static str,
@@ -112,7 +112,7 @@ pub(super) const fn boundary_with(
     }
 }
 
-/// Makes an entry for a statement that only these mediators make.
+/// Returns an entry for a statement that only these mediators make.
 pub(super) const fn mediator(
     with: &'static [By],
     file: &'static str,
@@ -130,7 +130,7 @@ pub(super) const fn mediator(
     }
 }
 
-/// Makes an entry for a text that an attacker without a key can change.
+/// Returns an entry for a text that an attacker without a key can change.
 pub(super) const fn keyless(
     file: &'static str,
     path: &'static str,
