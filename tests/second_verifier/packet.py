@@ -176,7 +176,7 @@ def compare_with_receipts(
         findings.error("packet.root", "the packet states another last receipt than the evidence has")
     key = verifier.get("signer_key", "").lower()
     if key and (key not in evidence.signers or (pinned and key not in pinned)):
-        findings.error("packet.signer", "the packet names another signer than the receipts, or one that is not pinned")
+        findings.error("packet.signer", "the signer in packet.json is not the signer of the receipts, or is not pinned")
     _check_verdict(verifier["verdict"], evidence.verdict, findings)
     _check_inline(packet.get("receipts", []), receipts, findings)
     _check_display(packet, receipts, findings)

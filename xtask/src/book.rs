@@ -122,16 +122,16 @@ fn resolves(
         _ => joined(from.parent().unwrap_or(Path::new("")), path),
     };
     if !layout.root.join(&target).exists() {
-        return Err("leads to a file that does not exist");
+        return Err("points to a file that does not exist");
     }
     // A link from the book to another file works only in the repository.
     let is_in_book = |path: &Path| path.starts_with("docs");
     if is_in_book(from) && !is_in_book(&target) {
-        return Err("leads out of the book");
+        return Err("points outside the book");
     }
     match pages.get(&target) {
         Some(page) if !anchor.is_empty() && !page.anchors.contains(anchor) => {
-            Err("leads to a heading that does not exist")
+            Err("points to a heading that does not exist")
         }
         _ => Ok(()),
     }

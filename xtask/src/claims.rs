@@ -226,7 +226,7 @@ fn rows<'text>(document: &str, text: &'text str) -> Result<Vec<(String, &'text s
         let is_line = first.chars().all(|character| "-: ".contains(character));
         if matches!(name.as_str(), "id" | "rule") && !is_line {
             let id = first.strip_prefix('`').and_then(|id| id.strip_suffix('`'));
-            let id = id.with_context(|| format!("{document}: `{first}` is no identifier"))?;
+            let id = id.with_context(|| format!("{document}: `{first}` is not an identifier"))?;
             found.push((id.to_owned(), line));
         }
     }

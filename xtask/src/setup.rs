@@ -254,8 +254,8 @@ fn cargo_for_everyone() -> Result<()> {
     if !is_for_everyone()? {
         let [major, minor] = OLDEST_CARGO;
         bail!(
-            "the tests need cargo {major}.{minor} or newer and its rustc in {SYSTEM_PATH}, which every \
-             account can run with no other variable than PATH; check with: \
+            "the tests need cargo {major}.{minor} or newer and its rustc in {SYSTEM_PATH}, which every account \
+             can run with PATH as the only variable; check with: \
              setpriv --reuid {NOBODY} --clear-groups env -i PATH={SYSTEM_PATH} cargo --version"
         );
     }

@@ -64,7 +64,7 @@ enum ProcessError {
     Runtime(io::Error),
     #[error("cannot get random numbers: {0}")]
     Random(getrandom::Error),
-    #[error("cannot watch for the supervisor's stop: {0}")]
+    #[error("cannot watch for the supervisor's stop request: {0}")]
     Control(io::Error),
     #[error("{0}; free space on the file system of the evidence directory")]
     Evidence(#[from] EvidenceError),

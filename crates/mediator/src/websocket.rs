@@ -95,7 +95,7 @@ pub(super) async fn open(
     };
     let Some(handshake) = handshake(&request, &url) else {
         intent.finish(StatusCode::BAD_REQUEST.as_u16(), "fetch_failed");
-        return bad_request("the handshake cannot be sent on");
+        return bad_request("the handshake cannot be forwarded");
     };
     let mut answer = match send(&mediator, origin, handshake).await {
         Ok(answer) => answer,

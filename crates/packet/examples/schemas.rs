@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 const INTRODUCTION: &str = "\
 # Members: every document and row of the supervisor
 
-This page is for an engineer who writes a second verifier. At its end you know every member of `packet.json`, `identity.json`,
+This page is for an engineer who writes a second verifier. By the end, you know every member of `packet.json`, `identity.json`,
 `posture-capsule.json`, `attestation.json`, `boundary.json`, `changes.json`, and of each row of `flows.jsonl`, and the values that
 each member may have. `cargo xtask schemas` writes this page and the JSON Schemas in [docs/schema](../schema) from the types with
 which egress writes the files. [Rows](rows.md#closed-forms) states how a verifier treats a deviation.

@@ -119,7 +119,7 @@ impl Continuity {
                 if passed < 0 {
                     let back = passed.unsigned_abs();
                     self.note(format!(
-                        "the clock was set back: a heartbeat lies {back} s before the last one"
+                        "the clock was set back: a heartbeat is {back} s earlier than the previous one"
                     ));
                 } else if passed > most && is_prompt {
                     self.note(format!("no heartbeat for {passed} s"));
@@ -156,7 +156,7 @@ impl Continuity {
             ),
             (
                 row.relay_denied,
-                "calls of the relay that its own kernel programs denied",
+                "calls by the relay that its own kernel programs denied",
             ),
         ] {
             self.none(count, what);
@@ -171,7 +171,7 @@ impl Continuity {
 
     fn nobody(&mut self, row: &BeatRow) {
         if row.processes > 0 {
-            self.note("a process of the command was left after its end");
+            self.note("a process of the command was still running after the command ended");
         }
     }
 
@@ -298,7 +298,7 @@ mod tests {
             (late(4), "no heartbeat for 4 s"),
             (
                 with(1, "ts", json!("2026-11-24T09:00:00Z")),
-                "a heartbeat lies 3600 s before the last one",
+                "a heartbeat is 3600 s earlier than the previous one",
             ),
             (with(1, "ts", json!("yesterday")), "has no valid time"),
             (

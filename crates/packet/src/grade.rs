@@ -102,11 +102,11 @@ impl Caps {
         for (pinned, reason) in [
             (
                 pins.boundary,
-                "the signer of the boundary is not pinned by a --boundary-key, so anybody may have signed for it",
+                "the signer of the boundary is not pinned with --boundary-key, so anybody may have signed the measurements",
             ),
             (
                 pins.receipts,
-                "the signer of the receipts is not pinned by a --key, so anybody may have signed them",
+                "the signer of the receipts is not pinned with --key, so anybody may have signed them",
             ),
         ] {
             if !pinned {

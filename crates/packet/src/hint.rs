@@ -84,14 +84,14 @@ impl Hint {
             }
             "ssrf:ssrf_own_address" => match range() {
                 Self { range: None, .. } => note(
-                    "the name leads to this machine's own address; ssrf.ip_allowlist with that address allows it",
+                    "the name resolves to this machine's own address; add that address to ssrf.ip_allowlist to allow it",
                 ),
                 hint => hint,
             },
             "ssrf:ssrf_internal_address" => Self::of_private(denied, settings),
             // Pipelock has one reason for a private address and for a name that does not resolve.
             reason if reason.starts_with("ssrf:") => note(
-                "the name does not resolve, or leads to a private address, which trusted_domains or ssrf.ip_allowlist allows",
+                "the name does not resolve, or resolves to a private address, which trusted_domains or ssrf.ip_allowlist allows",
             ),
             _ => Self::default(),
         }
@@ -125,7 +125,7 @@ impl Hint {
         Self {
             trusted: spelled(&denied.destination),
             note: Some(
-                "if the name leads to a private network; any other address needs ssrf.ip_allowlist",
+                "if the name resolves to a private network; any other address needs ssrf.ip_allowlist",
             ),
             ..list
         }

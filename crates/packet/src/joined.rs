@@ -359,7 +359,7 @@ impl Joined {
         let is_there = !self.proxies.iter().any(is_elsewhere);
         self.require(
             is_there,
-            "an attempt to the explicit proxy has another port",
+            "an attempt to reach the explicit proxy has another port",
         );
         let is_one = self.offsets.len() <= 1;
         self.require(is_one, "the times of kernel rows follow different clocks");
@@ -377,14 +377,14 @@ impl Joined {
             .any(|uid| *uid != boundary_document.agent.uid);
         self.require(
             !others,
-            "attempts were made by another user than the command's",
+            "attempts were made by a user other than the command's",
         );
         for (name, address) in std::mem::take(&mut self.named) {
             let numbers = self.names.get(&name);
             let is_given = numbers.is_some_and(|numbers| numbers.contains(&number_of(address)));
             self.require(
                 is_given,
-                format!("the stub resolver did not give {name} the address of an attempt"),
+                format!("the stub resolver did not assign the address of an attempt to {name}"),
             );
         }
         for (alike, first) in std::mem::take(&mut self.repeats) {
@@ -392,7 +392,10 @@ impl Joined {
                 .first_of
                 .get(&alike)
                 .is_some_and(|times| times.contains(&first));
-            self.require(is_there, "a repeated attempt has no row of its first one");
+            self.require(
+                is_there,
+                "a repeated attempt has no row for the first attempt",
+            );
         }
         for served in std::mem::take(&mut self.served) {
             let Some(made) = self.made.get(&served.connection).cloned() else {
@@ -401,14 +404,14 @@ impl Joined {
             let dst = made.dst.filter(|_| !made.is_proxy);
             self.require(
                 served.orig_dst == dst,
-                "a row of the relay has another destination than its connection",
+                "a row of the relay has a destination other than that of its connection",
             );
             // The relay's row may be written before the kernel's record is read.
             let is_caller = served.caller.pid.is_none() || served.caller == made.caller;
             let is_nobody = served.caller.pid.is_some() || served.caller == Caller::default();
             self.require(
                 is_caller && is_nobody,
-                "a row of the relay has another process than its connection",
+                "a row of the relay has a process other than that of its connection",
             );
             let slack = RECORDED_WITHIN.saturating_add(self.clock_set);
             let is_later = served.start >= made.at.saturating_sub(slack);

@@ -8,13 +8,13 @@ pub(super) fn of_denial(denied: &Denied) -> Option<&'static str> {
     Some(match reason {
         "udp" => "UDP does not leave the boundary",
         "dns_to_other_resolver" => {
-            "The boundary answers names itself, so other name servers are denied"
+            "The boundary resolves names itself, so other name servers are denied"
         }
         "protocol" => "The protocol cannot leave the boundary",
         "socket_type" => "Sockets of this type cannot leave the boundary",
         "control_port" => "The port belongs to the relay",
         "ipv6_unavailable" => "This machine has no IPv6 for the boundary",
-        "not_loopback" => "The network packet would have left past the relay",
+        "not_loopback" => "The network packet would have bypassed the relay",
         "nothing_listens" => "Nothing listens there on the command's own loopback",
         "internal" => "The kernel program could not read data that it needs, so it denied the call",
         "not_in_the_boundary" => "The socket does not exist inside the boundary",
@@ -28,7 +28,7 @@ pub(super) fn of_denial(denied: &Denied) -> Option<&'static str> {
         "client_hello" | "client_hello_timeout" => "The relay could not read the TLS handshake",
         "encrypted_client_hello" => "The TLS handshake hides the name of the server",
         "name_mismatch" | "sni_mismatch" => {
-            "The request or the TLS handshake names another host than the connection"
+            "The request or the TLS handshake names a host other than that of the connection"
         }
         "client_closed" => "The command closed the connection before it sent a whole request",
         "h2c" => "HTTP/2 without TLS cannot be judged",
@@ -36,7 +36,7 @@ pub(super) fn of_denial(denied: &Denied) -> Option<&'static str> {
             "The kernel has no record of this connection"
         }
         "not_a_proxy_request" | "connect_not_to_proxy" => {
-            "The request does not fit the port at which it arrived"
+            "The request does not fit the port on which it arrived"
         }
         "scheme_not_allowed" => "The mediator does not carry this scheme",
         "parse_error" | "allowlist:parse_error" => "The mediator could not read the host name",
@@ -85,8 +85,8 @@ fn of_family(reason: &str) -> Option<&'static str> {
     Some(match layer {
         "allowlist" => "The allow-list does not contain the host",
         "ssrf_metadata" => "The address belongs to a service of the cloud platform",
-        "ssrf" => "The name does not resolve, or leads to a private address",
-        "dlp" => "The request contains data that the policy keeps inside",
+        "ssrf" => "The name does not resolve, or resolves to a private address",
+        "dlp" => "The request contains data that the policy does not let out",
         "blocklist" => "The policy denies the host",
         "rate_limit" | "ratelimit" => "The limit of requests was reached",
         "response_scan" => "The answer contains text that the policy denies",
@@ -106,7 +106,7 @@ pub fn of_change(reason: &ChangeReason) -> &str {
 pub(super) fn of_rule(rule: &ChangeRule) -> &str {
     match rule {
         ChangeRule::ChangedMeanwhile => "a host process changed it during the run",
-        ChangeRule::Configuration => "configuration that makes later code run",
+        ChangeRule::Configuration => "configuration that can run code later",
         ChangeRule::Device => "device node",
         ChangeRule::Fifo => "named pipe",
         ChangeRule::GitDirectory => "not repository data",
@@ -115,7 +115,7 @@ pub(super) fn of_rule(rule: &ChangeRule) -> &str {
         }
         ChangeRule::Github => "GitHub runs files in .github",
         ChangeRule::HeldBack => "a directory above or below it was not applied",
-        ChangeRule::LooksLikeGitDirectory => "it would make its directory a git repository",
+        ChangeRule::LooksLikeGitDirectory => "it would turn its directory into a git repository",
         ChangeRule::NewGitDirectory => {
             "new git directory that would hide a repository, or new file that names one"
         }

@@ -71,7 +71,7 @@ pub struct Residual {
     /// Number of names that the stub resolver answered. The stub resolver answers inside the boundary and sends no name
     /// outside.
     pub(super) names: u64,
-    /// Sum of the lengths of these names.
+    /// Sum of the lengths of the names that the stub resolver answered, bytes.
     pub(super) name_bytes: u64,
 }
 

@@ -26,7 +26,7 @@ pub static EVIDENCE: Rule =
 pub static SIGNER: Rule = Rule::error(
     "packet.signer",
     75,
-    "the packet names another signer than the receipts",
+    "the signer in packet.json is not the signer of the receipts",
     "trust the key that you pinned, not the packet's",
 );
 pub static VERDICT: Rule = Rule::error(
@@ -38,13 +38,13 @@ pub static VERDICT: Rule = Rule::error(
 pub static COUNT: Rule = Rule::error(
     "packet.count",
     77,
-    "the packet counts other receipts than the evidence holds",
+    "the counts in packet.json do not match the receipts in the evidence",
     "",
 );
 pub static ROOT: Rule = Rule::error(
     "packet.root",
     78,
-    "the packet states another end of the chain than the evidence",
+    "the end of the chain in packet.json is not its end in the evidence",
     "",
 );
 pub static POLICY: Rule = Rule::error(
@@ -68,7 +68,7 @@ pub static ATTESTATION_FORM: Rule = Rule::error(
 pub static ATTESTATION_SIGNATURE: Rule = Rule::error(
     "attestation.signature",
     91,
-    "no signature of the attestation is valid for the boundary's key",
+    "no signature of the attestation is valid under the boundary's key",
     "check that the boundary key belongs to this run",
 );
 pub static ATTESTATION_DIGEST: Rule = Rule::error(
@@ -98,7 +98,7 @@ pub static ATTESTATION_NONE: Rule = Rule::error(
 pub static ATTESTATION_SIGNER: Rule = Rule::error(
     "attestation.signer",
     89,
-    "the attestation is signed by another key than the one that the receipts bind",
+    "the key that signed the attestation is not the key that the receipts bind",
     "somebody without the boundary's key signed these files again",
 );
 pub static BOUNDARY_FORM: Rule =
@@ -112,19 +112,19 @@ pub static BOUNDARY_FLOWS: Rule = Rule::error(
 pub static BOUNDARY_RULES: Rule = Rule::error(
     "boundary.rules",
     98,
-    "the kernel programs of boundary.json are not those that the posture capsule was signed for",
-    "one of the two was changed after the run, or the capsule is of another run",
+    "the kernel programs in boundary.json are not those in the signed posture capsule",
+    "one of the two was changed after the run, or the capsule is from another run",
 );
 pub static STATEMENT: Rule = Rule::error(
     "packet.statement",
     99,
-    "two files of the packet state different things",
+    "two files of the packet state different values",
     "one of them was changed after the run, or the program that wrote them has a bug",
 );
 pub static PREDICATE: Rule = Rule::error(
     "attestation.predicate",
     100,
-    "the attestation states another verdict or grade than this check finds",
+    "the verdict or the grade in the attestation differs from the result of this check",
     "the signer claims more or less than the packet shows",
 );
 pub static IDENTITY_FORM: Rule =
@@ -133,13 +133,13 @@ pub static IDENTITY_BOUND: Rule = Rule::error(
     "identity.bound",
     102,
     "identity.json is not the file that the posture capsule binds",
-    "the file was changed after the run, or the capsule is of another run",
+    "the file was changed after the run, or the capsule is from another run",
 );
 pub static IDENTITY_EXPECTED: Rule = Rule::error(
     "identity.expected",
     67,
-    "the packet is not of the expected run",
-    "get the packet of that run; this one may be older, or of another repository",
+    "the packet is not from the expected run",
+    "get the packet of that run; this one may be older, or from another repository",
 );
 pub static IDENTITY_UNSIGNED: Rule = Rule::error(
     "identity.unsigned",
@@ -162,7 +162,7 @@ pub static FUTURE: Rule = Rule::warning(
 pub static AUDIT: Rule = Rule::error(
     "packet.audit_mode",
     69,
-    "the packet is of --mode audit, so nothing was enforced and there are no receipts",
+    "the packet is from a run with --mode audit, so nothing was enforced and there are no receipts",
     "run again without --mode audit for a packet that proves something",
 );
 pub static DISPLAY: Rule = Rule::error(
@@ -174,7 +174,7 @@ pub static DISPLAY: Rule = Rule::error(
 pub static TIME: Rule = Rule::error(
     "packet.time",
     82,
-    "a time of packet.json is impossible",
+    "a time in packet.json is impossible",
     "compare it with the times of the receipts",
 );
 pub static IDENTITY: Rule = Rule::error(

@@ -93,15 +93,15 @@ impl<'a> Shown<'a> {
         let (options, fill_in) = match (has_signer, has_boundary) {
             (true, true) => (
                 "--key RECEIPT_KEY --boundary-key BOUNDARY_KEY",
-                "Replace RECEIPT_KEY and BOUNDARY_KEY by the public keys that you keep yourself. Keys from the packet prove nothing.",
+                "Replace RECEIPT_KEY and BOUNDARY_KEY with the public keys that you keep yourself. Keys from the packet prove nothing.",
             ),
             (true, false) => (
                 "--key RECEIPT_KEY",
-                "Replace RECEIPT_KEY by the public key that you keep yourself. A key from the packet proves nothing.",
+                "Replace RECEIPT_KEY with the public key that you keep yourself. A key from the packet proves nothing.",
             ),
             (false, true) => (
                 "--boundary-key BOUNDARY_KEY --allow-unpinned",
-                "Replace BOUNDARY_KEY by the public key that you keep yourself. A key from the packet proves nothing.",
+                "Replace BOUNDARY_KEY with the public key that you keep yourself. A key from the packet proves nothing.",
             ),
             (false, false) => (
                 "--allow-unpinned",

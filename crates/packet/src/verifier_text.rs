@@ -273,8 +273,8 @@ fn write_version_2(out: &mut String, report: &EvidenceReport) -> std::fmt::Resul
     writeln!(
         out,
         "version 2:   {} receipts, final seq {seq}, root hash {root}\n  \
-         a separate chain: one receipt for each decision, none for session records. The packet \
-         counts version 1 where there is one; some verifiers show these numbers instead.",
+         a separate chain: one receipt for each decision, none for session records. The packet counts \
+         the version 1 chain if there is one; some verifiers show these numbers instead.",
         report.evidence_receipts
     )
 }

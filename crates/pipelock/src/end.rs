@@ -168,7 +168,7 @@ impl Pipelock {
             let end = if killed {
                 "killed before it closed its session"
             } else {
-                "told to end"
+                "stopped"
             };
             incomplete.extend(undone.map(|undone| match undone {
                 Undone::Missing(text) => text,
@@ -176,7 +176,7 @@ impl Pipelock {
                     let state = match (is_at_work, count) {
                         (true, 0) => String::from("at work"),
                         (true, count) => format!("at work on {count} requests"),
-                        (false, count) => format!("waiting with {count} requests"),
+                        (false, count) => format!("waiting on {count} requests"),
                     };
                     format!("Pipelock was still {state}, and was {end}")
                 }
@@ -357,11 +357,11 @@ impl Pipelock {
 fn still_due(open: io::Result<u64>, due: u64, intents: u64, twins: u64) -> String {
     match (open, due, intents) {
         (Err(error), _, _) => format!("cannot read Pipelock's open tunnels: {error}"),
-        (Ok(0), 0, 0) => format!("{twins} decisions have no receipt of version 2"),
+        (Ok(0), 0, 0) => format!("{twins} decisions have no version 2 receipt"),
         (Ok(0), 0, intents) => format!("{intents} intents have no outcome"),
         (Ok(0), due, _) => format!("{due} allowed actions have no receipt"),
         (Ok(open), due, _) => format!(
-            "{open} tunnels were open and {due} allowed actions without receipt when Pipelock was \
+            "{open} tunnels were open and {due} allowed actions had no receipt when Pipelock was \
              stopped"
         ),
     }

@@ -179,7 +179,7 @@ fn international(text: &str) -> Option<String> {
 pub(super) fn not_a_section(line: u64, key: &str, value: &Value) -> PolicyError {
     let must = "must be a mapping of keys";
     let reason = if *value == Value::Null {
-        format!("{must}; indent its keys by two spaces more than its name")
+        format!("{must}; indent its keys two spaces deeper than its name")
     } else {
         format!("{must}, not {}", shown(value))
     };

@@ -151,11 +151,11 @@ pub(super) fn hosts(entries: &[MappingEntry]) -> Vec<Notice> {
         };
         note(
             is_wide,
-            "has a wildcard over a whole top-level domain or registry, such as *.com, so anybody can register a name that it covers",
+            "contains a wildcard over a whole top-level domain or registry, such as *.com, so anybody can register a name that it covers",
         );
         note(
             |host| is_localhost(&host.to_ascii_lowercase()),
-            "has localhost, which is the command's own loopback and never leaves the boundary; --allow-unix opens a socket of the host",
+            "contains localhost, which is the command's own loopback and never leaves the boundary; --allow-unix opens a socket of the host",
         );
     }
     notices

@@ -73,7 +73,7 @@ fn refused_documents_name_key_and_line() {
         ),
         (
             "fetch_proxy:\n",
-            "policy line 1: `fetch_proxy` must be a mapping of keys; indent its keys by two spaces more than its name",
+            "policy line 1: `fetch_proxy` must be a mapping of keys; indent its keys two spaces deeper than its name",
         ),
         (
             "forward_proxy: {enabled: yes}\n",

@@ -77,7 +77,7 @@ impl Tail {
                 "the session is not closed, because the mediator was killed or the end of the file was cut off"
             }
             (true, Progress::ClosedOtherwise) => {
-                "the session was closed for another reason than a clean stop"
+                "the session was closed for a reason other than a clean stop"
             }
             (true, Progress::Closed) => "no transcript root follows the close",
             (true, Progress::Rooted) if !self.checkpoint_is_last => {

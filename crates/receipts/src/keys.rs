@@ -137,7 +137,7 @@ pub fn parse_private(text: &[u8]) -> Result<SigningKey, KeyError> {
     }
     let mut bytes = decode(text, PRIVATE_HEADER)?;
     let pair = <[u8; 64]>::try_from(bytes.as_slice())
-        .map_err(|_| KeyError::Format("the seed and the public key in it do not have 64 bytes together; make a key with egress keygen"));
+        .map_err(|_| KeyError::Format("the seed and the public key are not 64 bytes long together; create a key with egress keygen"));
     wipe(&mut bytes);
     let mut pair = pair?;
     let key = SigningKey::from_keypair_bytes(&pair)
@@ -212,7 +212,7 @@ pub fn public_from_argument(argument: &str) -> Result<VerifyingKey, KeyError> {
 /// Reads a public key from its 32 bytes. Keys of small order are rejected.
 pub(crate) fn public_from_bytes(bytes: &[u8]) -> Result<VerifyingKey, KeyError> {
     let bytes = <[u8; 32]>::try_from(bytes)
-        .map_err(|_| KeyError::Format("the public key does not have 32 bytes"))?;
+        .map_err(|_| KeyError::Format("the public key is not 32 bytes long"))?;
     let key = VerifyingKey::from_bytes(&bytes)
         .map_err(|_| KeyError::Format("the public key is not a point of the curve"))?;
     if key.is_weak() {

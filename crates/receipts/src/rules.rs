@@ -82,7 +82,7 @@ pub static BARE_RECEIPT: Rule = Rule::error(
     "entry.bare",
     22,
     "the line is a receipt without a recorder entry around it",
-    "verify the whole flight-recorder file",
+    "verify the whole evidence file",
 );
 pub static ENTRY_FORM: Rule = Rule::error(
     "entry.form",
@@ -93,7 +93,7 @@ pub static ENTRY_FORM: Rule = Rule::error(
 pub static ENTRY_ALIAS: Rule = Rule::error(
     "entry.alias",
     24,
-    "the entry has a member that some readers read as another one",
+    "the entry has a member that some readers confuse with another one",
     "",
 );
 pub static ENTRY_VERSION: Rule =
@@ -157,7 +157,7 @@ pub static ENTRY_SEQ: Rule = Rule::error(
 pub static ENTRY_LINK: Rule = Rule::error(
     "entry.link",
     37,
-    "the entry does not have the hash of the entry before it",
+    "the entry does not contain the hash of the previous entry",
     EDITED,
 );
 pub static ENTRY_V3: Rule = Rule::error(
@@ -177,13 +177,13 @@ pub static CHAIN_SEQ: Rule = Rule::error(
 pub static CHAIN_LINK: Rule = Rule::error(
     "chain.link",
     41,
-    "the receipt does not have the hash of the receipt before it",
+    "the receipt does not contain the hash of the previous receipt",
     EDITED,
 );
 pub static CHAIN_SIGNER: Rule = Rule::error(
     "chain.signer",
     42,
-    "the receipt is signed by another key than the receipts before it",
+    "the receipt is not signed by the key of the receipts before it",
     "",
 );
 pub static TRANSITION: Rule = Rule::error(
@@ -195,7 +195,7 @@ pub static TRANSITION: Rule = Rule::error(
 pub static GENESIS_HASH: Rule = Rule::error(
     "session.genesis",
     44,
-    "the parameters of the session do not have the hash that starts the chain",
+    "the hash of the session's parameters is not the hash that starts the chain",
     "",
 );
 pub static SESSION_FORM: Rule = Rule::error(
@@ -263,7 +263,7 @@ pub static V2_SEQ: Rule = Rule::error(
 pub static V2_LINK: Rule = Rule::error(
     "v2.link",
     62,
-    "the version 2 receipt does not have the hash of the one before it",
+    "the version 2 receipt does not contain the hash of the previous one",
     EDITED,
 );
 pub static V2_SIGNER: Rule = Rule::error(
@@ -289,13 +289,13 @@ pub static CAPSULE_SIGNATURE: Rule = Rule::error(
 pub static CAPSULE_SIGNER: Rule = Rule::error(
     "capsule.signer",
     82,
-    "the posture capsule is signed by another key than the boundary's",
+    "the key that signed the posture capsule is not the boundary's key",
     "check that the boundary key belongs to this run",
 );
 pub static CAPSULE_WINDOW: Rule = Rule::error(
     "capsule.window",
     83,
-    "a receipt lies outside the time for which the posture capsule is valid",
+    "the time of a receipt is outside the period in which the posture capsule is valid",
     "the capsule belongs to another run, or a clock was set",
 );
 pub static CAPSULE_HASH: Rule = Rule::error(
@@ -319,7 +319,7 @@ pub static CAPSULE_NONCE: Rule = Rule::error(
 pub static CAPSULE_UID: Rule = Rule::error(
     "capsule.uid",
     87,
-    "session_open binds another user id of the agent",
+    "session_open binds a different user id of the command",
     "",
 );
 
@@ -328,7 +328,7 @@ pub static CAPSULE_UNBOUND: Rule = Rule::warning(
     "capsule.unbound",
     10,
     "no receipt binds the posture capsule",
-    "Pipelock before 3.1 cannot bind it; a later one was started without it",
+    "Pipelock before 3.1 cannot bind it; a later version was started without it",
 );
 pub static OPEN_INTENT: Rule = Rule::warning(
     "action.open",
@@ -352,7 +352,7 @@ pub static UNSIGNED_CHECKPOINT: Rule = Rule::warning(
 pub static SESSION_NAME: Rule = Rule::error(
     "session.recorder",
     55,
-    "the signed session_open names another recorder session than its entry",
+    "the signed session_open and its entry name different recorder sessions",
     "the unsigned texts of the entry were changed",
 );
 pub static POLICY_CHANGED: Rule = Rule::warning(
@@ -378,7 +378,7 @@ pub static SECOND_OUTCOME: Rule = Rule::warning(
 pub static TIME_ORDER: Rule = Rule::warning(
     "receipt.time-order",
     8,
-    "a receipt has an earlier time than the one before it",
+    "the time of a receipt is earlier than that of the previous receipt",
     "the clock was set back, or lines were moved before they were signed",
 );
 pub static ENTRY_TEXT: Rule = Rule::warning(

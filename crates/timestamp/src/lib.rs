@@ -219,5 +219,5 @@ fn generalized_time(value: &AnyRef<'_>) -> Option<OffsetDateTime> {
 }
 
 fn form(error: der::Error) -> Problem {
-    Problem::new(&rules::FORM, "a reply of RFC 3161", error.to_string())
+    Problem::new(&rules::FORM, "an RFC 3161 reply", error.to_string())
 }

@@ -4,7 +4,7 @@ pipelock_receipts::rules! {
 pub static FORM: Rule = Rule::error(
     "timestamp.form",
     60,
-    "the time stamp is not a valid reply of RFC 3161",
+    "the time stamp is not a valid RFC 3161 reply",
     "get the file again from an unchanged copy of the packet",
 );
 pub static STATUS: Rule = Rule::error(
@@ -16,7 +16,7 @@ pub static STATUS: Rule = Rule::error(
 pub static IMPRINT: Rule = Rule::error(
     "timestamp.imprint",
     61,
-    "the time stamp is of another attestation",
+    "the time stamp belongs to another attestation",
     "attestation.json was changed after it was stamped, or the token belongs to another packet",
 );
 pub static NONCE: Rule = Rule::error(
@@ -40,7 +40,7 @@ pub static SIGNER: Rule = Rule::error(
 pub static CHAIN: Rule = Rule::error(
     "timestamp.chain",
     64,
-    "the certificate of the time stamp's signer does not lead to a root of --timestamp-ca",
+    "the certificate of the time stamp's signer does not chain to a root of --timestamp-ca",
     "check that the file contains the root of the authority that the run used",
 );
 pub static TIME: Rule = Rule::error(

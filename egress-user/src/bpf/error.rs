@@ -38,7 +38,7 @@ pub enum BpfError {
         source: io::Error,
     },
     /// The kernel does not report where a program is attached.
-    #[error("cannot find out where the kernel programs are attached")]
+    #[error("cannot determine where the kernel programs are attached")]
     Links(#[source] io::Error),
     /// The buffer for the kernel programs' diagnostics cannot be used.
     #[error("cannot read the kernel programs' diagnostics")]

@@ -159,7 +159,8 @@ fn as_text(
         let failed = swept.failed.iter().find(|(path, _)| *path == leaving.path);
         let todo = match (leaving.kind, failed) {
             (StaleKind::Unknown, _) => {
-                "this version did not make it; remove it when no egress is running".to_owned()
+                "this version did not create it; remove it when no egress process is running"
+                    .to_owned()
             }
             (_, Some((_, why))) => format!("cannot remove it: {why}"),
             (StaleKind::Cgroup | StaleKind::Run | StaleKind::Unfinished, None) => {

@@ -30,14 +30,14 @@ Exit status:
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = HELP)]
 pub struct KeygenArgs {
-    /// Make one key, and write the private half to this file (mode 0600) and the public half to FILE.pub. Without this
-    /// option, keys for the receipts and for the boundary are made in ~/.config/egress
+    /// Create one key, and write the private half to this file (mode 0600) and the public half to FILE.pub. Without this
+    /// option, keys for the receipts and for the boundary are created in ~/.config/egress
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Replace existing files
     #[arg(long)]
     pub force: bool,
-    /// Permit a place in a git work tree
+    /// Allow a place in a git work tree
     #[arg(long, requires = "out")]
     pub in_workspace: bool,
     /// Print JSON, one object per key
@@ -152,7 +152,7 @@ impl From<PlaceError> for Failure {
             PlaceError::WorkTree { .. } => (
                 exit::USAGE,
                 Some(
-                    "leave out --out to make the keys in ~/.config/egress, or permit this place with --in-workspace",
+                    "leave out --out to create the keys in ~/.config/egress, or allow this place with --in-workspace",
                 ),
             ),
         };

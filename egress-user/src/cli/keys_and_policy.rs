@@ -65,7 +65,7 @@ pub(super) fn signers(keys: Keys<'_>, is_open: bool) -> anyhow::Result<(Signer, 
     let (signer, boundary) = (signer(keys)?, key(keys.boundary)?);
     ensure!(
         boundary.key.verifying_key() != signer.key.verifying_key(),
-        "--boundary-key and --signer-private-key are the same key; make another one for the boundary with `egress keygen`"
+        "--boundary-key and --signer-private-key are the same key; create another one for the boundary with `egress keygen`"
     );
     Ok((signer, boundary))
 }

@@ -69,7 +69,7 @@ pub(super) fn man(args: &ManArgs, command: Command) -> u8 {
         return print(&page);
     };
     match fs::create_dir_all(out)
-        .with_context(|| format!("cannot make directory {}", out.display()))
+        .with_context(|| format!("cannot create directory {}", out.display()))
         .and_then(|()| pages(out, command))
     {
         Ok(()) => exit::SUCCESS,

@@ -68,12 +68,12 @@ enum Command {
         #[arg(value_enum)]
         step: action::Step,
     },
-    /// Make a policy from the packet of a run, or check one
+    /// Create a policy from the packet of a run, or check one
     #[command(subcommand, after_help = policy::EXAMPLES)]
     Policy(policy::PolicyCommand),
-    /// Make signing keys
+    /// Create signing keys
     Keygen(keygen::KeygenArgs),
-    /// Print the completions of a shell
+    /// Print shell completions
     Completions(manual::CompletionsArgs),
     /// Write the manual pages
     Man(manual::ManArgs),

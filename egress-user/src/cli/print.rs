@@ -144,7 +144,7 @@ pub fn run_result(run: &Emitted, as_json: bool, detail: Detail) {
     if !run.packet.verifier.trusted && run.mode == Mode::Enforce {
         eprintln!(
             "egress: keys      none was given, so a key of this run signed the receipts, and a reviewer cannot tell who \
-             signed them; make one with `egress keygen` and give it with --signer-private-key"
+             signed them; create one with `egress keygen` and pass it with --signer-private-key"
         );
     }
     eprintln!(

@@ -75,7 +75,7 @@ fn tag(held: &OwnedFd) -> io::Result<File> {
         Err(Errno::ENOENT) => {
             if !dir::list(held)?.is_empty() {
                 return Err(io::Error::other(
-                    "the directory is not empty, and was not made by egress; name a new directory",
+                    "the directory is not empty, and egress did not create it; name a new directory",
                 ));
             }
             let create = flags | OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
@@ -94,7 +94,7 @@ fn tag(held: &OwnedFd) -> io::Result<File> {
                 Ok(file)
             } else {
                 Err(io::Error::other(
-                    "CACHEDIR.TAG in the directory was not made by egress; name a new directory",
+                    "egress did not write CACHEDIR.TAG in the directory; name a new directory",
                 ))
             }
         }

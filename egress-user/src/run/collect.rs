@@ -266,6 +266,6 @@ fn cut_torn_line(evidence: &mut [(PathBuf, Vec<u8>)]) -> Option<String> {
     let torn = bytes.len() - whole;
     bytes.truncate(whole);
     (torn > 0).then(|| {
-        format!("the last {torn} bytes of the evidence are half a line, and were left out")
+        format!("the last {torn} bytes of the evidence are an incomplete line and were left out")
     })
 }

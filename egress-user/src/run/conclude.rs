@@ -28,7 +28,9 @@ pub(super) fn conclude(
         return Ok(None);
     };
     if boundary.cgroups.agent.is_populated()? {
-        return Err(io::Error::other("processes of the command are left"));
+        return Err(io::Error::other(
+            "processes of the command are still running",
+        ));
     }
     let plan = &context.plan;
     let redacted = context.measured.credentials.redactions.iter();

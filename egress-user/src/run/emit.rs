@@ -271,7 +271,7 @@ impl Emission {
             Ok(stamp) => (outcome, Some(stamp)),
             Err(error) => {
                 notices.push(format!(
-                    "the packet has no time stamp of {}: {error}",
+                    "the packet has no time stamp from {}: {error}",
                     authority.shown()
                 ));
                 (outcome.without_stamp(), None)

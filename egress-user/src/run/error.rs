@@ -14,7 +14,9 @@ use crate::causes::causes;
 #[non_exhaustive]
 pub enum RunError {
     /// The caller is not root.
-    #[error("egress run needs root, because it makes namespaces, cgroups, and kernel programs")]
+    #[error(
+        "egress run needs root, because it creates namespaces and cgroups and loads kernel programs"
+    )]
     NotRoot,
     /// The caller is root without these capabilities, for example in a container.
     #[error("root lacks {} here, which egress run needs for namespaces, cgroups, and kernel programs", .0.join(" and "))]
@@ -28,8 +30,8 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
-    /// The cgroups of the run cannot be created.
-    #[error("cannot make the run's cgroups")]
+    /// The cgroups of the run cannot be made.
+    #[error("cannot create the run's cgroups")]
     Cgroup(#[source] io::Error),
     /// The mount of the workspace cannot be created.
     #[error("cannot mount the workspace {path} for the command")]
@@ -123,7 +125,7 @@ impl RunError {
             ),
             Self::Bpf(error) => Some(error.hint()),
             Self::Open(_) => Some(
-                "nothing was run; to run anyway, add --accept-risk NAME, which the packet records",
+                "the command was not run; to run it anyway, add --accept-risk NAME, which the packet records",
             ),
             Self::Pipelock(_)
             | Self::Packet { .. }
@@ -150,7 +152,7 @@ fn open(probes: &[ProbeResult]) -> String {
         if probe.outcome != ProbeOutcome::ControlFailed {
             format!("probe {name} succeeded ({detail})")
         } else if probe.control.succeeded {
-            format!("probe {name} could not be made ({detail})")
+            format!("probe {name} could not run ({detail})")
         } else {
             let detail = visible(&probe.control.detail);
             format!("probe {name} proves nothing, because its control failed ({detail})")

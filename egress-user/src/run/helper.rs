@@ -124,7 +124,7 @@ pub(super) fn spawn_process<S, R>(
     passed: &[BorrowedFd<'_>],
     dir: &RunDir,
 ) -> Result<(Child, Channel<S, R>), RunError> {
-    let (control, theirs) = system("make a control socket", Channel::pair())?;
+    let (control, theirs) = system("create a control socket", Channel::pair())?;
     let plan = serde_json::to_vec(plan).map_err(io::Error::from);
     let plan = plan.and_then(|text| fd::memory_file(c"egress-plan", &text));
     let plan = plan.map_err(|source| RunError::Spawn { process, source })?;

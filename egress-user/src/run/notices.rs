@@ -130,7 +130,7 @@ fn unserved(run: &RunFacts) -> Vec<String> {
     let mut lines: Vec<String> = shown.collect();
     if let Some(more @ 1..) = rows.len().checked_sub(SHOWN) {
         lines.push(format!(
-            "nothing listens at {more} more places of loopback, which flows.jsonl lists"
+            "nothing listens at {more} more loopback addresses, which flows.jsonl lists"
         ));
     }
     lines

@@ -99,7 +99,7 @@ impl Plan {
         timeline.mark("workspace mapped");
         let cache = open_cache(&self, users.agent)?;
         let streams = Streams::new(&self, users.agent);
-        let mut streams = system("make the command's pipes", streams)?;
+        let mut streams = system("create the command's pipes", streams)?;
         let opened = open_sockets(&self, users.agent)?;
         let trust = system(
             "add Pipelock's authority to the file view",

@@ -70,7 +70,7 @@ impl Controls {
         users: &UserLease,
     ) -> Result<Self, RunError> {
         let scene = system("find the targets of the probes", scene(plan, dir, cgroups))?;
-        let (ours, theirs) = system("make a control socket", Channel::pair())?;
+        let (ours, theirs) = system("create a control socket", Channel::pair())?;
         let users = StandIns {
             mediator: users.host,
             relay: users.relay,
@@ -214,7 +214,7 @@ fn conclude(inside: &Found, arrived: &[u16], outside: &Found) -> Vec<ProbeResult
     names()
         .map(|name| {
             let attempt = take(inside, name)
-                .unwrap_or_else(|| Observation::Broken(String::from("it was not made")))
+                .unwrap_or_else(|| Observation::Broken(String::from("it did not run")))
                 .settled(arrived, at_relay, elsewhere);
             ProbeResult::conclude(name, attempt, take(outside, name))
         })

@@ -154,7 +154,7 @@ fn remove(state: &Path, leaving: &StaleItem) -> io::Result<Option<Kept>> {
         StaleKind::Cgroup => cgroup::remove(path, Occupants::Spare).map(|()| None),
         StaleKind::Unfinished => state::clear(path).map(|()| None),
         StaleKind::Unknown => Err(io::Error::other(
-            "it has no lock, so no run of this version made it",
+            "it has no lock, so no run of this version created it",
         )),
         StaleKind::Run => {
             let Owner::Dead(_lock) = Owner::of(path)? else {

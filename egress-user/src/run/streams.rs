@@ -57,7 +57,7 @@ impl Streams {
     /// Fails if the window size cannot be passed on, or init created no terminal.
     pub(super) fn take_master(&mut self, master: Option<OwnedFd>) -> Result<(), RunError> {
         if let Self::Terminal(terminal) = self {
-            let missing = || io::Error::other("the boundary's init made no terminal");
+            let missing = || io::Error::other("the boundary's init created no terminal");
             let made = master.ok_or_else(missing).and_then(Terminal::new);
             *terminal = Some(system("prepare the command's terminal", made)?);
         }

@@ -55,7 +55,7 @@ fn watched_signals() -> SigSet {
 
 /// A run that is over: the command has ended, or must be ended because the run cannot continue.
 #[derive(Debug)]
-#[must_use = "processes of the run are left"]
+#[must_use = "processes of the run are still running"]
 pub struct Ended {
     live: Live,
     heartbeat: Heartbeat,

@@ -31,8 +31,8 @@ pub struct Authority {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TimestampError {
-    /// The request could not be built.
-    #[error("cannot make a request: {0}")]
+    /// The request could not be made.
+    #[error("cannot create a request: {0}")]
     Request(String),
     /// The authority could not be reached, or did not answer with usable HTTP.
     #[error("{0}")]

@@ -85,7 +85,7 @@ fn audit_becomes_a_list_of_names_and_processes() {
     assert_eq!(
         found.as_yaml(),
         "# Allows everything that this run did, even what it should not have done. Read it before you use it.\n\
-         # Options of egress run that are needed in addition:\n\
+         # Options that egress run needs in addition:\n\
          #   --allow-port 8080 # TLS or HTTP: two.test\n\
          version: 1\n\
          mode: strict\n\
@@ -131,7 +131,7 @@ fn attempts_that_no_list_allows_are_comments_and_not_rows() {
         "#   udp to 198.51.100.54 port 53, agent (1): the boundary has its own",
         "#   icmp, agent (1): only TCP leaves",
         "#   unix to /run/docker.sock, docker (1): allow it: --allow-unix /run/docker.sock, if the host has it",
-        "#   tcp to 127.0.0.1 port 1, agent (1): not a matter of the allow-list: \"new\\u{a}reason\"",
+        "#   tcp to 127.0.0.1 port 1, agent (1): not decided by the allow-list: \"new\\u{a}reason\"",
     ] {
         assert!(text.contains(line), "{line}: {text}");
     }
@@ -244,10 +244,10 @@ fn a_real_pipelock_names_no_list_so_the_list_is_asked() {
     assert_eq!(found.allow_ports, BTreeSet::from([8443]));
     let text = found.as_yaml();
     for line in [
-        "#   connect to listed.test port 443, curl (1): not a matter of the allow-list: mediator_403",
+        "#   connect to listed.test port 443, curl (1): not decided by the allow-list: mediator_403",
         "#   postgresql to db.test port 5432, curl (1): only TLS and HTTP leave the boundary; --allow-unix",
         "#   http to mirror.test port 80, curl (1): allow it: api_allowlist: [\"mirror.test\"] and trusted_domains",
-        "#   tls to pipe.test port 443, curl (1): the name does not resolve, or leads to a private",
+        "#   tls to pipe.test port 443, curl (1): the name does not resolve, or resolves to a private",
         "#   tls to gone.test port 443, curl (1): the name does not resolve on this machine",
     ] {
         assert!(text.contains(line), "{line}: {text}");

@@ -38,9 +38,7 @@ impl Suggestion {
     fn comments(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if !self.allow_ports.is_empty() {
-            lines.push(String::from(
-                "Options of egress run that are needed in addition:",
-            ));
+            lines.push(String::from("Options that egress run needs in addition:"));
         }
         for port in &self.allow_ports {
             let hosts: Vec<&str> = self
@@ -92,7 +90,7 @@ fn why(left_out: &LeftOut) -> String {
     match left_out.attempt.reason.as_str() {
         ADDRESS => String::from("has no known name; add the address itself to allow it"),
         other if left_out.hint.is_empty() => {
-            format!("not a matter of the allow-list: {}", Shown(other))
+            format!("not decided by the allow-list: {}", Shown(other))
         }
         _ => left_out.hint.clone(),
     }

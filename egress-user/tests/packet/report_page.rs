@@ -113,7 +113,7 @@ fn page_begins_with_the_verdict_and_has_every_section_in_order() {
         "<h2>Allowed or denied: not known</h2>",
         "<h2>Allowed</h2>",
         "<h2>Requests that could be read</h2>",
-        "<h2>Time line</h2>",
+        "<h2>Timeline</h2>",
         "<h2>Who talked to whom</h2>",
         "<h2>Processes</h2>",
         "<h2>Why the boundary is not graded higher</h2>",

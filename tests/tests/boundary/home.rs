@@ -198,12 +198,12 @@ fn directory_that_is_no_cache_is_refused() {
     };
     let full = world.dir().join("full");
     fs::create_dir_all(full.join(".ssh")).expect("make a directory");
-    refused(&full, 125, "was not made by egress");
+    refused(&full, 125, "egress did not create it");
     assert!(!full.join("files").exists());
     refused(
         &world.dir().join("no/where"),
         64,
-        "cannot make the directory",
+        "cannot create the directory",
     );
     refused(world.dir(), 64, "contain each other");
     // Only one run at a time can use the cache.

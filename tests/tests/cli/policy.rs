@@ -32,7 +32,7 @@ fn a_policy_is_checked_without_privileges() {
         "ports     80, 443, and those of egress run --allow-port\n",
         "ranges    10.20.0.0/16\n",
         "private   mirror.corp.test\n",
-        "notice    `api_allowlist` has a wildcard over a whole top-level domain",
+        "notice    `api_allowlist` contains a wildcard over a whole top-level domain",
     ] {
         assert!(checked.stdout.contains(line), "{line}: {checked}");
     }
@@ -122,7 +122,7 @@ fn a_run_warns_of_wide_wildcards_and_of_proxies_that_it_does_not_use() {
         .run();
     assert_eq!(run.status, Some(0), "{run}");
     for said in [
-        "warning   `api_allowlist` has a wildcard over a whole top-level domain",
+        "warning   `api_allowlist` contains a wildcard over a whole top-level domain",
         "warning   the mediator does not use the proxy of the caller (HTTPS_PROXY)",
     ] {
         assert_eq!(run.stderr.matches(said).count(), 1, "{said}: {run}");

@@ -263,7 +263,7 @@ fn pipelock_that_never_completes_a_request_does_not_close_its_session() {
     assert_eq!(run.status, Some(125), "{run}");
     assert!(
         reasons(&run)
-            .contains("still waiting with 1 requests, and was killed before it closed its session"),
+            .contains("still waiting on 1 requests, and was killed before it closed its session"),
         "{run}"
     );
     assert!(run.elapsed < Duration::from_secs(30), "{run}");
@@ -285,7 +285,7 @@ fn evidence_that_lacks_something_is_named() {
             "could not write receipts: emit_failures",
         ),
         ("open-tunnel", 0, "1 tunnels were open"),
-        ("torn-line", 0, "half a line"),
+        ("torn-line", 0, "an incomplete line"),
     ] {
         let run = run(&world, fault);
         assert_eq!(run.status, Some(status), "{fault}: {run}");

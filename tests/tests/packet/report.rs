@@ -116,7 +116,7 @@ fn pages_show_a_reviewer_what_was_denied_held_back_and_sent() {
     for text in [
         ".github/workflows/x.yml",
         "The allow-list does not contain the host.",
-        "The boundary answers names itself, so other name servers are denied.",
+        "The boundary resolves names itself, so other name servers are denied.",
         "the link points outside the workspace",
         "http://allowed.test/some/path?[query ",
         "POST http://allowed.test/upload",

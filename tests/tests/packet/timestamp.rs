@@ -241,10 +241,14 @@ fn a_run_is_stamped_or_fails_with_its_packet_kept() {
     assert_eq!(run.status, Some(0), "{run}");
     let other = service.pem("other");
     for (path, ca, words) in [
-        ("grant", &other, "does not lead to a root of --timestamp-ca"),
-        ("replay", &root, "time stamp is of another attestation"),
+        (
+            "grant",
+            &other,
+            "does not chain to a root of --timestamp-ca",
+        ),
+        ("replay", &root, "time stamp belongs to another attestation"),
         ("refuse", &root, "out of time"),
-        ("page", &root, "not a valid reply of RFC 3161"),
+        ("page", &root, "not a valid RFC 3161 reply"),
         ("500", &root, "http status: 500"),
         ("redirect", &root, "redirect"),
         ("huge", &root, "65536"),

@@ -39,7 +39,7 @@ fn a_denial_by_the_list_has_the_line_to_add() {
     let is_named = run
         .stderr
         .contains("gone.allowed.test:443 by curl (tls ssrf:");
-    let hint = "the name does not resolve, or leads to a private address";
+    let hint = "the name does not resolve, or resolves to a private address";
     assert_eq!(run.stderr.contains(hint), is_named, "{run}");
     assert_eq!(is_named, has_sessions(&run), "{run}");
     let list = world.tool([

@@ -136,7 +136,7 @@ fn packet_proves_nothing_and_states_it_everywhere() {
     assert_eq!(at("/posture/enforcement_mode"), "none_audit");
     assert_eq!(at("/summary/receipt_count"), 0);
     assert!(
-        summary.contains("of --mode audit, so nothing was enforced"),
+        summary.contains("with --mode audit, so nothing was enforced"),
         "{summary}"
     );
 

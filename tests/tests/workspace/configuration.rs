@@ -71,7 +71,7 @@ fn configuration_that_makes_later_code_run_is_not_applied() {
         assert_refused(&run, path, reason);
     }
     assert_eq!(outcome(&run, "docs/AGENTS.md").0, "applied");
-    let line = "not applied  .buildkite (configuration that makes later code run); to apply it: --allow-change .buildkite";
+    let line = "not applied  .buildkite (configuration that can run code later); to apply it: --allow-change .buildkite";
     assert!(run.stderr.contains(line), "{run}");
     let boundary = run.json("boundary.json");
     let reported = boundary["workspace"]["protected_by_default"]

@@ -73,7 +73,7 @@ pub(super) fn grade_boundary(
     caps.unless(
         !is_audit,
         Grade::None,
-        "the packet is of --mode audit, so nothing was enforced",
+        "the packet is from a run with --mode audit, so nothing was enforced",
     );
     let stated = packet.map(|packet| packet.posture.enforcement_mode.as_str());
     if let Some(stated) = stated.filter(|stated| is_audit && *stated != AUDIT_ENFORCEMENT) {

@@ -67,7 +67,7 @@ documents! {
         view: View,
         /// Names of environment variables.
         environment: Environment,
-        /// The authority with which a Pipelock intercepts TLS. Absent if Pipelock does not intercept TLS.
+        /// The authority with which a Pipelock intercepts TLS. Null if Pipelock does not intercept TLS.
         tls_interception: Option<TlsInterception>,
         /// Limits of the run, and whether each limit was reached.
         limits: Limits,
@@ -240,7 +240,7 @@ documents! {
         protected_by_default: Vec<Name>,
         /// Patterns of paths in `protected_by_default` to which changes are applied (`--allow-change`).
         allowed_changes: Vec<Name>,
-        /// Number of changes by outcome. Absent if the command worked on the workspace itself.
+        /// Number of changes by outcome. Null if the command worked on the workspace itself.
         changes: Option<ChangeCounts>,
         /// Changes of earlier, killed runs that were found beside the workspace.
         recovered: Vec<Recovered>,

@@ -29,9 +29,9 @@ pub enum Row {
     /// The answer of a name server that an audit recorded.
     #[serde(rename = "kernel")]
     DnsAnswer(DnsAnswerRow),
-    /// Repetitions of an attempt. The first attempt has a row `kernel`.
+    /// Repetitions of an attempt. The first attempt has a `kernel` row.
     KernelRepeats(RepeatsRow),
-    /// Further uses of an `AF_UNIX` address. The first use has a row `kernel`.
+    /// Further uses of an `AF_UNIX` address. The first use has a `kernel` row.
     #[serde(rename = "kernel_repeats")]
     UnixRepeats(UnixRepeatsRow),
     /// The bytes of one connection of the command, at its end.
@@ -44,7 +44,7 @@ pub enum Row {
     KernelMediatorTotal(MediatorTotalRow),
     /// A destination that the hooks on the mediator's own sockets denied.
     KernelMediatorDenied(MediatorDeniedRow),
-    /// Further denials of a destination. The first denial has a row `kernel_mediator_denied`.
+    /// Further denials of a destination. The first denial has a `kernel_mediator_denied` row.
     KernelMediatorDeniedRepeats(MediatorDeniedRepeatsRow),
     /// The result of one request or tunnel.
     Relay(Box<RelayRow>),

@@ -94,31 +94,31 @@ documents! {
         server: Name,
         /// Whether the server is one of the caller's name servers.
         trusted: bool,
-        /// Name in the query. Absent if the answer cannot be read.
+        /// Name in the query. Null if the answer cannot be read.
         name: Option<Name>,
         /// Addresses in the answer.
         addresses: Vec<Name>,
     }
 
-    /// `kernel_repeats`: the number of repetitions of an attempt that already has a row `kernel`.
+    /// `kernel_repeats`: the number of repetitions of an attempt that already has a `kernel` row.
     RepeatsRow {
         /// Time at which the row was written.
         ts: Time,
-        /// Same meaning as in a row `kernel`.
+        /// Same meaning as in a `kernel` row.
         hook: Hook,
-        /// Same meaning as in a row `kernel`.
+        /// Same meaning as in a `kernel` row.
         verdict: KernelVerdict,
-        /// Same meaning as in a row `kernel`.
+        /// Same meaning as in a `kernel` row.
         reason: KernelReason,
-        /// Same meaning as in a row `kernel`.
+        /// Same meaning as in a `kernel` row.
         protocol: Name,
-        /// Same meaning as in a row `kernel`.
+        /// Same meaning as in a `kernel` row.
         dst: Name,
-        /// Same meaning as in a row `kernel`.
+        /// Same meaning as in a `kernel` row.
         port: u16,
-        /// Same meaning as in a row `kernel`.
+        /// Same meaning as in a `kernel` row.
         name: Option<Name>,
-        /// Same meaning as in a row `kernel`.
+        /// Same meaning as in a `kernel` row.
         process: String,
         /// Number of all attempts, including the first attempt.
         count: u64,
@@ -132,17 +132,17 @@ documents! {
     UnixRepeatsRow {
         /// Time at which the row was written.
         ts: Time,
-        /// Same meaning as in a row `kernel`.
+        /// Same meaning as in a `kernel` row.
         hook: UnixHook,
-        /// Same meaning as in a row `kernel`.
+        /// Same meaning as in a `kernel` row.
         verdict: UnixVerdict,
-        /// Same meaning as in a row `kernel`.
+        /// Same meaning as in a `kernel` row.
         reason: UnixReason,
         /// `unix`.
         protocol: UnixProtocol,
-        /// Same meaning as in a row `kernel`.
+        /// Same meaning as in a `kernel` row.
         path: String,
-        /// Same meaning as in a row `kernel`.
+        /// Same meaning as in a `kernel` row.
         process: String,
         /// Number of all uses, including the first use.
         count: u64,
@@ -174,11 +174,11 @@ documents! {
         ts: Time,
         /// Number of connections that the row counts.
         count: u64,
-        /// Same meaning as in a row `kernel_close`.
+        /// Same meaning as in a `kernel_close` row.
         bytes_sent: u64,
-        /// Same meaning as in a row `kernel_close`.
+        /// Same meaning as in a `kernel_close` row.
         bytes_acked: u64,
-        /// Same meaning as in a row `kernel_close`.
+        /// Same meaning as in a `kernel_close` row.
         bytes_received: u64,
     }
 
@@ -223,11 +223,11 @@ documents! {
         established: bool,
         /// Number of connections or datagrams that the row counts.
         count: u64,
-        /// Same meaning as in a row `kernel_mediator`.
+        /// Same meaning as in a `kernel_mediator` row.
         bytes_sent: u64,
-        /// Same meaning as in a row `kernel_mediator`.
+        /// Same meaning as in a `kernel_mediator` row.
         bytes_acked: u64,
-        /// Same meaning as in a row `kernel_mediator`.
+        /// Same meaning as in a `kernel_mediator` row.
         bytes_received: u64,
     }
 
@@ -241,7 +241,7 @@ documents! {
         verdict: MediatorVerdict,
         /// Reason for the denial.
         reason: MediatorReason,
-        /// Same meaning as in a row `kernel`.
+        /// Same meaning as in a `kernel` row.
         protocol: Name,
         /// Destination address. `::` with `sock_create`.
         dst: Name,
@@ -256,21 +256,21 @@ documents! {
     }
 
     /// `kernel_mediator_denied_repeats`: the number of further denials of a destination that
-    /// already has a row `kernel_mediator_denied`.
+    /// already has a `kernel_mediator_denied` row.
     MediatorDeniedRepeatsRow {
         /// Time at which the row was written.
         ts: Time,
-        /// Same meaning as in a row `kernel_mediator_denied`.
+        /// Same meaning as in a `kernel_mediator_denied` row.
         hook: Hook,
-        /// Same meaning as in a row `kernel_mediator_denied`.
+        /// Same meaning as in a `kernel_mediator_denied` row.
         verdict: MediatorVerdict,
-        /// Same meaning as in a row `kernel_mediator_denied`.
+        /// Same meaning as in a `kernel_mediator_denied` row.
         reason: MediatorReason,
-        /// Same meaning as in a row `kernel_mediator_denied`.
+        /// Same meaning as in a `kernel_mediator_denied` row.
         protocol: Name,
-        /// Same meaning as in a row `kernel_mediator_denied`.
+        /// Same meaning as in a `kernel_mediator_denied` row.
         dst: Name,
-        /// Same meaning as in a row `kernel_mediator_denied`.
+        /// Same meaning as in a `kernel_mediator_denied` row.
         port: u16,
         /// Number of all calls, including the first call.
         count: u64,
@@ -288,7 +288,7 @@ documents! {
         cookie: u64,
         /// Kernel monotonic time of the connect call, ns.
         connect_ns: u64,
-        /// `ADDRESS:PORT` that the command connected to. Absent on the explicit proxy port.
+        /// `ADDRESS:PORT` that the command connected to. Null on the explicit proxy port.
         #[cfg_attr(feature = "schema", schemars(with = "Option<Name>"))]
         orig_dst: Option<SocketAddr>,
         /// Host name that the relay judged.
@@ -297,7 +297,7 @@ documents! {
         port: Option<u16>,
         /// `http`, `tls`, `connect`, `websocket`, `dns`, or the denied protocol: `ssh`, `h2c`, `raw`, …
         protocol: Name,
-        /// Transport of the request to the mediator. Absent if there was no request.
+        /// Transport of the request to the mediator. Null if there was no request.
         transport: Option<Transport>,
         /// `METHOD URL` or `CONNECT host:port`, redacted.
         target: Option<Name>,

@@ -72,7 +72,7 @@ words! {
     UnixVerdict {
         /// The address is inside the boundary.
         Local = "local",
-        /// The address leads to a host socket that the caller allowed.
+        /// The address is that of a host socket that the caller allowed.
         Allowed = "allowed_unix",
         /// No socket has the address inside the boundary.
         Unreachable = "unreachable",

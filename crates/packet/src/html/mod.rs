@@ -246,7 +246,7 @@ fn requests(out: &mut Html, activity: &Activity) {
         return;
     }
     out.section("Requests that could be read");
-    out.paragraph("Requests of plain HTTP, and requests inside TLS that the mediator opened. Inside other TLS, nobody could read a path.");
+    out.paragraph("Requests of plain HTTP, and requests inside TLS that the mediator opened. Neither the relay nor the mediator could read paths inside other TLS.");
     let rows = requests.into_iter().map(|(request, talk)| {
         let number = |count: u64| {
             if count == 0 {
@@ -305,7 +305,7 @@ fn time_line(out: &mut Html, shown: &Shown<'_>, lanes: &[Lane<'_>]) {
     if lanes.is_empty() || shown.activity.span.is_none() {
         return;
     }
-    out.section("Time line");
+    out.section("Timeline");
     out.paragraph("Each line goes from the start to the end of the run. Above the line: allowed traffic. Below the line: denied attempts.");
     let track = |talk: Talk| {
         let words = |word: &str, traffic: &Traffic| {

@@ -60,7 +60,7 @@ impl Joined {
         };
         self.require(
             fits,
-            format!("an attempt is {verdict}, which it cannot have been"),
+            format!("an attempt has the verdict {verdict}, which is impossible for it"),
         );
         self.name(row.name.as_deref(), &row.dst);
         let is_proxy = *verdict == KernelVerdict::Proxy;
@@ -78,7 +78,7 @@ impl Joined {
                 },
             };
             let before = self.made.insert((row.cookie, row.connect_ns), made);
-            self.require(before.is_none(), "a connection was made twice");
+            self.require(before.is_none(), "a connection appears twice");
         }
     }
 

@@ -91,13 +91,13 @@ fn what_does_not_fit_is_named() {
             3,
             "name",
             json!("b.test"),
-            "the stub resolver did not give b.test the address of an attempt",
+            "the stub resolver did not assign the address of an attempt to b.test",
         ),
         (
             4,
             "port",
             json!(PROXY + 1),
-            "an attempt to the explicit proxy has another port",
+            "an attempt to reach the explicit proxy has another port",
         ),
         (
             6,

@@ -10,7 +10,7 @@ pub enum Disagreement {
     DeniedButAllowed,
     /// The mediator denied a request, or answered that it failed, and signed nothing.
     DenialUnsigned,
-    /// The mediator answered that a request failed, and signed an end other than a failure.
+    /// The mediator answered that a request failed, and signed an ending other than a failure.
     FailedOtherwise,
     /// The built-in mediator signed one action as allowed and as denied, although it never signs
     /// both.
@@ -24,7 +24,7 @@ pub enum Disagreement {
     OtherBytes,
     /// The mediator signed fewer bytes for a target than the relay carried.
     FewerBytes,
-    /// The mediator signed a denial with a layer other than the layer in its answer.
+    /// The mediator signed a denial with a layer other than the one in its answer.
     OtherLayer,
     /// The mediator signed that a host is not on the allow-list, but the allow-list has the host.
     DeniedThoughListed,
@@ -161,16 +161,20 @@ impl Disagreement {
                 "requests were denied by the mediator, or failed at it, without a receipt"
             }
             Self::FailedOtherwise => {
-                "requests that failed at the mediator are signed with another end"
+                "requests that failed at the mediator are signed with a different ending"
             }
             Self::AllowedAndDenied => "actions are signed both as allowed and as denied",
             Self::OtherTarget => {
-                "receipts have another port, method, scheme, or path than the relay requested"
+                "receipts have a port, method, scheme, or path that the relay did not request"
             }
-            Self::OtherStatus => "receipts state another status than the relay received",
-            Self::OtherBytes => "receipts state another number of bytes than the relay carried",
+            Self::OtherStatus => {
+                "receipts state a status other than the one that the relay received"
+            }
+            Self::OtherBytes => {
+                "receipts state a number of bytes other than what the relay carried"
+            }
             Self::FewerBytes => "targets have receipts for fewer bytes than the relay carried",
-            Self::OtherLayer => "denials are signed with another layer than the one in the answer",
+            Self::OtherLayer => "denials are signed with a layer other than the one in the answer",
             Self::DeniedThoughListed => {
                 "requests are signed as not on the allow-list although the policy lists their host"
             }
@@ -179,7 +183,7 @@ impl Disagreement {
             Self::OtherTime => {
                 "targets have receipts from a time at which the relay did not request them"
             }
-            Self::OutsideRun => "s are between the run and the receipts that are farthest from it",
+            Self::OutsideRun => "s lie between the run and the receipts that are farthest from it",
             Self::TimeWentBack => "s is the largest step back in the times of the receipts",
             Self::ReusedId => "receipts use the action id of a different request",
             Self::Repeated => "receipts follow for actions that had already ended",
@@ -214,7 +218,7 @@ impl Disagreement {
                 "rows of the relay belong to no connection that the kernel recorded"
             }
             Self::UnknownRow => {
-                "rows of the flow log have a source or a member that this version does not know"
+                "rows of the flow log have a source or a member that this version does not support"
             }
         }
     }

@@ -157,7 +157,7 @@ impl Statements<'_> {
                 is_there,
                 Grade::KernelObserved,
                 &format!(
-                    "{name} is attached to another cgroup than the other programs of the {of_whom}"
+                    "{name} is not attached to the same cgroup as the other programs of the {of_whom}"
                 ),
             );
         }

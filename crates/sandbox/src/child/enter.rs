@@ -83,7 +83,7 @@ fn run(plan_fd: RawFd, control: &Control) -> Result<(), StepError> {
         directories,
     } = step("build the file view", enter_view(&plan))?;
     let made = plan.stdio.is_none().then(|| terminal::make(plan.agent));
-    let (master, terminal) = step("make the command's terminal", made.transpose())?.unzip();
+    let (master, terminal) = step("create the command's terminal", made.transpose())?.unzip();
     let entered = FromInit::Entered {
         ipv6: sockets
             .as_ref()
@@ -341,7 +341,7 @@ fn run_probes(plan: &StagePlan, scene: Option<Box<Scene>>, control: &Control) ->
     if status != WaitStatus::Exited(child, 0) {
         let end = process::describe_end(status);
         return Err(io::Error::other(format!(
-            "the process of the probes ended with {end}"
+            "the process that ran the probes ended with {end}"
         )));
     }
     let found = serde_json::from_slice(&text)?;

@@ -84,7 +84,7 @@ impl Staged {
         };
         if enforced != wanted {
             return Err(io::Error::other(format!(
-                "the process has other privileges than requested; the kernel reports {enforced}"
+                "the privileges of the process are not the requested ones; the kernel reports {enforced}"
             )));
         }
         Ok(Dropped { enforced })

@@ -325,7 +325,7 @@ fn classify(side: Side, tried: Tried, refusals: Refusals) -> Observation {
         }
         Err(error) if is_refusal(&error, refusals) => Observation::Refused(error.to_string()),
         Err(error) => Observation::Broken(format!(
-            "the try failed for a reason other than the boundary: {error}"
+            "the probe failed for a reason other than the boundary: {error}"
         )),
     }
 }

@@ -36,7 +36,7 @@ const DCCP: Type = Type::DCCP;
 
 fn socket(domain: Domain, kind: Type, protocol: i32) -> Tried {
     Socket::new(domain, kind, Some(Protocol::from(protocol)))?;
-    reached("a socket was made")
+    reached("a socket was created")
 }
 
 /// Opens a socket of the family `domain`. Outside, the socket is opened only if opening it loads no module.
@@ -122,7 +122,7 @@ pub(super) fn other_families(scene: &Scene) -> Tried {
         }
         for kind in [Type::STREAM, Type::DGRAM, Type::RAW, Type::SEQPACKET] {
             match socket(Domain::from(family), kind, 0) {
-                Ok(_) => return reached(format!("a socket of family {family} was made")),
+                Ok(_) => return reached(format!("a socket of family {family} was created")),
                 Err(error) => refused = error,
             }
         }
@@ -143,7 +143,11 @@ pub(super) fn netlink_beyond_route(scene: &Scene) -> Tried {
     let mut refused = io::Error::from_raw_os_error(libc::EPROTONOSUPPORT);
     for protocol in known.into_iter().filter(|one| *one != libc::NETLINK_ROUTE) {
         match socket(Domain::from(libc::AF_NETLINK), Type::RAW, protocol) {
-            Ok(_) => return reached(format!("a socket of netlink protocol {protocol} was made")),
+            Ok(_) => {
+                return reached(format!(
+                    "a socket of netlink protocol {protocol} was created"
+                ));
+            }
             Err(error) => refused = error,
         }
     }

@@ -91,7 +91,7 @@ pub fn scan(upper: &OwnedFd, root: &OwnedFd, rules: &Rules<'_>) -> io::Result<Pl
         }
     }
     Err(io::Error::other(
-        "the changes do not settle after repeated checks",
+        "cannot find a consistent set of directory moves after repeated checks",
     ))
 }
 

@@ -400,10 +400,10 @@ mod tests {
         asks.timestamp_url = Some(String::from("https://tsa.test/"));
         let mut result = ended("valid", 123, 0);
         result.run_result["notices"] =
-            json!(["other", "the packet has no time stamp of tsa.test: x"]);
+            json!(["other", "the packet has no time stamp from tsa.test: x"]);
         assert_eq!(result.status(&asks), exit::EVIDENCE);
         let error = result.error(&asks).unwrap();
-        assert_eq!(error, "the packet has no time stamp of tsa.test: x");
+        assert_eq!(error, "the packet has no time stamp from tsa.test: x");
         result.run_result["timestamp"] = json!({"time": "2026-11-29T00:00:00Z"});
         assert_eq!((result.status(&asks), result.error(&asks)), (0, None));
     }

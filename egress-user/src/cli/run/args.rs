@@ -74,14 +74,14 @@ pub struct RunArgs {
     pub(super) mediator: MediatorKind,
     #[command(flatten)]
     pub(super) pipelock: pipelock::Options,
-    /// Private key that signs the receipts. Without this option, a key is made for this run only
+    /// Private key that signs the receipts. Without this option, a key is created for this run only
     #[arg(long, value_name = "FILE", help_heading = EVIDENCE)]
     pub(super) signer_private_key: Option<PathBuf>,
     /// Public key that must belong to --signer-private-key: 64 hex digits, key text, or a file
     #[arg(long, value_name = "HEX|TEXT|FILE", requires = "signer_private_key", help_heading = EVIDENCE)]
     pub(super) signer_public_key: Option<String>,
     /// Private key that signs the measurements of the boundary; its public half is for `egress verify --boundary-key`.
-    /// Without this option, a key is made for this run only
+    /// Without this option, a key is created for this run only
     #[arg(long, value_name = "FILE", help_heading = EVIDENCE)]
     pub(super) boundary_key: Option<PathBuf>,
     /// Agent name that is written to every receipt
@@ -89,7 +89,7 @@ pub struct RunArgs {
     pub(super) agent_identity: String,
     #[command(flatten)]
     pub(super) binding: Binding,
-    /// Exit with 123 unless the evidence is valid under a key that was given
+    /// Exit with 123 unless the evidence is valid under a key that you supply
     #[arg(long, help_heading = EVIDENCE)]
     pub(super) require_trusted: bool,
     /// Allow connections to this port in addition to 80 and 443; repeatable
@@ -108,14 +108,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(1..=604_800),
           help_heading = LIMITS)]
     pub(super) timeout: Option<u64>,
-    /// Maximum number of processes and threads at a time, capped at a quarter of what the machine can have
+    /// Maximum number of processes and threads at a time, capped at a quarter of the machine's limit
     #[arg(long, value_name = "N", default_value_t = 4096, value_parser = clap::value_parser!(u64).range(16..=4_194_304),
           help_heading = LIMITS)]
     pub(super) max_processes: u64,
-    /// Maximum memory of the command, including its scratch space [default: seven eighths of the machine's]
+    /// Maximum memory of the command, including its scratch space [default: seven eighths of the machine's memory]
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = LIMITS)]
     pub(super) max_memory: Option<u64>,
-    /// Maximum number of open files of one process, capped at a sixteenth of what the machine can have
+    /// Maximum number of open files of one process, capped at a sixteenth of the machine's limit
     #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u64).range(64..=1_048_576),
           help_heading = LIMITS)]
     pub(super) max_open_files: u64,

@@ -170,7 +170,7 @@ fn cache(workdir: &Path, path: &Path, owner: Option<(u32, u32)>) -> anyhow::Resu
     if let Err(error) = std::fs::create_dir(path) {
         ensure!(
             error.kind() == std::io::ErrorKind::AlreadyExists,
-            "--cache {shown}: cannot make the directory: {error}"
+            "--cache {shown}: cannot create the directory: {error}"
         );
     } else if let Some((uid, gid)) = owner {
         std::os::unix::fs::lchown(path, Some(uid), Some(gid))?;

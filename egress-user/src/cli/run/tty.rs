@@ -39,11 +39,11 @@ impl Tty {
                 }
                 ensure!(
                     in_foreground,
-                    "--tty: egress runs in the background of its terminal; start it in the foreground"
+                    "--tty: egress is running in the background of its terminal; start it in the foreground"
                 );
                 ensure!(
                     !reads_commands,
-                    "--tty: a CI system executes commands in the output, which a terminal cannot defuse; leave out --tty"
+                    "--tty: a CI system executes commands in the output, and egress cannot defuse them in a terminal; leave out --tty"
                 );
                 Ok(true)
             }

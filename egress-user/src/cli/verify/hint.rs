@@ -43,7 +43,7 @@ fn invalid(outcome: &VerifyOutcome, args: &VerifyArgs) -> String {
     if let Some(packet) = packet_below(outcome, &args.path) {
         let path = visible(&packet.to_string_lossy());
         return format!(
-            "hint: this directory has no {PACKET_FILE}; the packet may be in it: egress verify {path}"
+            "hint: this directory has no {PACKET_FILE}; the packet may be in a directory below it: egress verify {path}"
         );
     }
     if let Some(names) = only_extra(outcome) {

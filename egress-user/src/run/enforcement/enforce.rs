@@ -101,7 +101,7 @@ impl NetworkSetup for Enforce {
         let number = sockets.fds.len();
         let wrong = || {
             init::failed(format!(
-                "expected the sockets that it made, received {number}"
+                "expected the sockets that it created, received {number}"
             ))
         };
         let sockets = Sockets::from_order(sockets.fds, sockets.ipv6, sockets.dns);
@@ -121,13 +121,13 @@ impl NetworkSetup for Enforce {
             controls,
             sockets,
         } = *self;
-        let none = || init::failed(String::from("it made no sockets for the relay"));
+        let none = || init::failed(String::from("it created no sockets for the relay"));
         let sockets = sockets.ok_or_else(none)?;
         let opened = Opened::by(context.plan.policy.text.as_deref());
         let reach = Reach::set(&boundary.gates, &opened, &context.plan.open_ports())?;
         let address = system("read the mediator's address", mediator.address())?;
         let measurement = Measurement::of(context, boundary.gates.programs())?;
-        let redaction_key = system("make a redaction key", random_hex::<32>()).map(Key::new)?;
+        let redaction_key = system("create a redaction key", random_hex::<32>()).map(Key::new)?;
         let launch = Launch {
             boundary,
             context,

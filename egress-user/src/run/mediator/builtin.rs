@@ -50,7 +50,7 @@ impl BuiltinSetup {
     ) -> Result<Helper<Status>, RunError> {
         let context = launch.context;
         let (run, id, dir) = (&context.plan, context.users.host, &context.dir);
-        let evidence = system("make the evidence directory", dir.make_evidence(id))?;
+        let evidence = system("create the evidence directory", dir.make_evidence(id))?;
         let random = |what| system(what, random_hex::<16>());
         let plan = MediatorPlan {
             uid: id,
@@ -60,7 +60,7 @@ impl BuiltinSetup {
             signing_seed_hex: hex::encode(run.signer.key.to_bytes()),
             evidence_dir: evidence,
             recorder_session: format!("proxy.run.{}", random("name the recorder's session")?),
-            run_nonce: random("make a run nonce")?,
+            run_nonce: random("create a run nonce")?,
             agent_identity: run.agent_identity.clone(),
             heartbeat_seconds: self.policy.policy.recorder.heartbeat.as_secs().max(1),
             mark: mark.to_owned(),
@@ -84,7 +84,7 @@ impl MediatorSetup for BuiltinSetup {
         start_relay: &StartRelay<'_>,
     ) -> Result<(Box<dyn RunningMediator>, Relay), RunError> {
         let capsule = (launch.sign)(&self.policy.yaml);
-        let mark = system("make a mark", random_hex::<16>())?;
+        let mark = system("create a mark", random_hex::<16>())?;
         let process = self.start_process(launch, &capsule, &mark)?;
         let relay = start_relay(RelayOptions {
             mark: Some(mark),

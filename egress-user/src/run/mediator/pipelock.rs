@@ -61,7 +61,7 @@ impl MediatorSetup for PipelockSetup {
     ) -> Result<(Box<dyn RunningMediator>, Relay), RunError> {
         let Self { choice, ports } = *self;
         let (boundary, context) = (launch.boundary, launch.context);
-        let token = system("make a token", random_hex::<32>())?;
+        let token = system("create a token", random_hex::<32>())?;
         let setup = Setup {
             dir: context.dir.path(),
             id: context.users.host,

@@ -27,7 +27,7 @@ documents! {
     Limit {
         /// The limit.
         most: u64,
-        /// The mechanism that enforced the limit, and the number of times that the limit was reached. Absent if the
+        /// The mechanism that enforced the limit, and the number of times that the limit was reached. Null if the
         /// mechanism could not be read.
         reached: Option<Reached>,
     }
@@ -36,7 +36,7 @@ documents! {
     Reached {
         /// The kernel mechanism that enforced the limit.
         held_by: LimitHolder,
-        /// Number of times that the limit was reached. Absent if the mechanism does not count it.
+        /// Number of times that the limit was reached. Null if the mechanism does not count it.
         times: Option<u64>,
     }
 
@@ -76,7 +76,7 @@ documents! {
 
     /// The limit on time.
     Seconds {
-        /// The limit, s. Absent if the run had no limit.
+        /// The limit, s. Null if the run had no limit.
         most: Option<u64>,
         /// Whether the limit ended the command.
         reached: bool,
