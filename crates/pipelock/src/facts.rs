@@ -46,7 +46,7 @@ impl Facts {
             .collect();
         if self.posture == Some(Binding::NotKnown) {
             lines.push(String::from(
-                "this Pipelock is older than 3.1: its receipts do not sign the boundary",
+                "this Pipelock is older than 3.1, so its receipts do not sign the boundary",
             ));
         }
         for key in &self.left_out {
@@ -58,7 +58,7 @@ impl Facts {
         // `require_receipts`.
         if self.redact && self.left_out.iter().any(|key| key == RECEIPT_GATE) {
             lines.push(String::from(
-                "this Pipelock may redact a receipt after it has signed it: a secret in a URL then makes \
+                "this Pipelock may redact a receipt after signing it, so a secret in a URL makes \
                  the evidence invalid; `flight_recorder: {redact: false}` keeps the signature and \
                  shows the secret",
             ));

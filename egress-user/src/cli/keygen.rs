@@ -30,8 +30,8 @@ Exit status:
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = HELP)]
 pub struct KeygenArgs {
-    /// Create one key, and write the private half to this file (mode 0600) and the public half to FILE.pub. Without this
-    /// option, keys for the receipts and for the boundary are created in ~/.config/egress
+    /// Create one key, and write the private half to this file (mode 0600) and the public half to FILE.pub. Without
+    /// this option, keys for the receipts and for the boundary are created in ~/.config/egress
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
     /// Replace existing files

@@ -210,7 +210,7 @@ fn key_of_a_newer_version_is_left_out_and_reported() {
     assert_eq!(pipelock["posture"], "not_known");
     for words in [
         "do not sign the boundary",
-        "redact a receipt after it has signed",
+        "redact a receipt after signing it",
     ] {
         assert!(run.stderr.contains(words), "no {words:?}: {run}");
     }
