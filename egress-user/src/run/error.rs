@@ -30,7 +30,7 @@ pub enum RunError {
         #[source]
         source: io::Error,
     },
-    /// The cgroups of the run cannot be made.
+    /// The cgroups of the run cannot be created.
     #[error("cannot create the run's cgroups")]
     Cgroup(#[source] io::Error),
     /// The mount of the workspace cannot be created.

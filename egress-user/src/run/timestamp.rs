@@ -31,7 +31,7 @@ pub struct Authority {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TimestampError {
-    /// The request could not be made.
+    /// The request could not be created.
     #[error("cannot create a request: {0}")]
     Request(String),
     /// The authority could not be reached, or did not answer with usable HTTP.
