@@ -27,7 +27,7 @@ class PacketFiles:
             return None
         real = os.path.realpath(path)
         if not real.startswith(self.directory.rstrip("/") + "/"):
-            raise Unreadable(f"{name!r} leads out of the packet")
+            raise Unreadable(f"{name!r} points outside the packet")
         try:
             descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
         except (OSError, ValueError) as error:

@@ -79,7 +79,7 @@ pub(crate) fn quick(layout: &Layout) -> Result<PathBuf> {
     // second build compiles only the crate that contains the kernel programs.
     thread::scope(|scope| {
         let programs = scope.spawn(|| ebpf::without_diagnostics(layout));
-        run_program(&mut build())?;
+        run_program(build().arg("--lib"))?;
         programs
             .join()
             .unwrap_or_else(|panic| panic::resume_unwind(panic))

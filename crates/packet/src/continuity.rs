@@ -314,7 +314,7 @@ mod tests {
                 with(3, "malformed", json!(1)),
                 "1 kernel events that could not",
             ),
-            (with(2, "relay_denied", json!(1)), "1 calls of the relay"),
+            (with(2, "relay_denied", json!(1)), "1 calls by the relay"),
             (
                 with(2, "processes", json!(1)),
                 "a process of the command was left",

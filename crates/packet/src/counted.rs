@@ -178,7 +178,7 @@ impl Counted {
     ) {
         if self.malformed > 0 {
             let reason = format!(
-                "{} rows of the flow log do not match the schema: {}",
+                "rows of the flow log that do not match the schema: {}; the first: {}",
                 self.malformed, self.first_malformed
             );
             caps.cap(Grade::KernelObserved, reason);

@@ -66,7 +66,7 @@ impl<'t> Context<'t> {
 
     /// Returns the cached form of `key`, prepared for many checks.
     pub(crate) fn ready(&mut self, key: VerifyingKey) -> Arc<Key> {
-        if self.keys.len() > READY_KEYS {
+        if self.keys.len() >= READY_KEYS {
             self.keys.clear();
         }
         let ready = self.keys.entry(key.to_bytes());

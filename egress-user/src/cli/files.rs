@@ -1,4 +1,4 @@
-//! Opens the files that are verified: regular files only, and never through a link that leads out of their directory.
+//! Opens the files that are verified: regular files only, and never through a link that points outside their directory.
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};

@@ -226,7 +226,7 @@ mod tests {
             ("describes another mechanism", Grade::Unproven, |facts| {
                 facts.containment().as_mut().unwrap().mode = String::from("proxy");
             }),
-            ("of --mode audit", Grade::None, |facts| {
+            ("with --mode audit", Grade::None, |facts| {
                 facts.document.mode = Mode::Audit;
             }),
             ("probe udp_sendto", Grade::KernelObserved, |facts| {
