@@ -317,7 +317,7 @@ mod tests {
             (with(2, "relay_denied", json!(1)), "1 calls by the relay"),
             (
                 with(2, "processes", json!(1)),
-                "a process of the command was left",
+                "a process of the command was still running",
             ),
             (before, "attempts before the first heartbeat"),
             (after, "rows follow the end"),
