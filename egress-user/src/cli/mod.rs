@@ -82,7 +82,7 @@ enum Command {
 const EXAMPLES: &str = "\
 Examples:
   egress keygen
-  egress run --config policy.yaml --signer-private-key ~/.config/egress/signer.key ./agent.sh
+  sudo egress run --config policy.yaml --signer-private-key ~/.config/egress/signer.key ./agent.sh
   egress verify pipelock-audit-packet --key ~/.config/egress/signer.key.pub
 
 `egress run` needs root. `egress doctor` checks everything else that it needs.";

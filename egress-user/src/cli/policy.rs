@@ -43,7 +43,7 @@ Exit status:
 /// Exit statuses, for `--help`.
 const HELP: &str = "\
 Example:
-  egress run --mode audit -- ./agent.sh
+  sudo egress run --mode audit -- ./agent.sh
   egress policy suggest pipelock-audit-packet > policy.yaml
 
 Exit status:

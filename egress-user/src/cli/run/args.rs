@@ -20,10 +20,10 @@ use super::super::heading::{EVIDENCE, LIMITS, MEDIATOR, NETWORK, WORKSPACE};
 /// Examples, the policy, and the exit statuses, for `--help`.
 const HELP: &str = "\
 Examples:
-  egress run --config policy.yaml ./agent.sh
-  egress run --config policy.yaml --signer-private-key ~/.config/egress/signer.key \\
+  sudo egress run --config policy.yaml ./agent.sh
+  sudo egress run --config policy.yaml --signer-private-key ~/.config/egress/signer.key \\
     --boundary-key ~/.config/egress/boundary.key -- npm ci
-  egress run --mode audit ./agent.sh
+  sudo egress run --mode audit ./agent.sh
 
 Policy (Pipelock YAML):
   version: 1
