@@ -66,7 +66,7 @@ enum ProcessError {
     Random(getrandom::Error),
     #[error("cannot watch for the supervisor's stop request: {0}")]
     Control(io::Error),
-    #[error("{0}; free space on the file system of the evidence directory")]
+    #[error("{error}{advice}", error = .0, advice = .0.advice())]
     Evidence(#[from] EvidenceError),
 }
 

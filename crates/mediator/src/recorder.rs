@@ -29,6 +29,19 @@ use super::store::{EvidenceFile, Store};
 #[error("the evidence cannot be written: {cause}")]
 pub struct EvidenceError {
     cause: String,
+    /// Whether the file system or the quota is full.
+    is_full: bool,
+}
+
+impl EvidenceError {
+    /// Returns what to do, as the end of a message. The text is empty unless the file system or the quota is full.
+    pub(super) fn advice(&self) -> &'static str {
+        if self.is_full {
+            "; free space on the file system of the evidence directory"
+        } else {
+            ""
+        }
+    }
 }
 
 /// The facts about a request that are in its receipt, whatever the decision is.
@@ -438,21 +451,24 @@ impl From<io::Error> for EvidenceError {
     fn from(error: io::Error) -> Self {
         Self {
             cause: error.to_string(),
+            is_full: matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ),
         }
     }
 }
 
 impl From<RecorderError> for EvidenceError {
     fn from(error: RecorderError) -> Self {
-        Self {
-            cause: error.to_string(),
-        }
+        failure(&error.to_string())
     }
 }
 
 fn failure(cause: &str) -> EvidenceError {
     EvidenceError {
         cause: cause.to_owned(),
+        is_full: false,
     }
 }
 
