@@ -7,6 +7,9 @@ use serde::Serialize;
 
 use super::start::Binding;
 
+/// Start of the notice about limits that were raised.
+pub const RAISED_LIMITS: &str = "limits were raised: ";
+
 /// The record of one Pipelock in `boundary.json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Facts {
@@ -64,7 +67,7 @@ impl Facts {
             ));
         }
         if !self.raised.is_empty() {
-            lines.push(format!("limits were raised: {}", self.raised.join(", ")));
+            lines.push(format!("{RAISED_LIMITS}{}", self.raised.join(", ")));
         }
         lines.extend(self.notes.iter().cloned());
         lines

@@ -13,6 +13,7 @@ use super::{output, print, style};
 use crate::ci_commands::{harmless, harmless_json};
 use crate::run::doctor::{self, Check, CheckState};
 use crate::run::stale_runs::{self, StaleItem, StaleKind, SweepReach, Swept};
+use crate::run::umask;
 
 /// Examples and exit statuses, for `--help`.
 const HELP: &str = "\
@@ -43,6 +44,7 @@ pub struct DoctorArgs {
 
 /// Checks the machine, repairs it with `--repair`, prints the result, and returns the exit status.
 pub fn run(args: &DoctorArgs) -> u8 {
+    umask::replace();
     let form = Form::of(args.json);
     let workdir = match workdir(&args.workdir) {
         Ok(path) => path,

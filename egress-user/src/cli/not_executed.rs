@@ -2,12 +2,37 @@
 use egress_sandbox::child::exec::describe;
 use pipelock_receipts::findings::visible;
 
+use crate::run::closed_home::ClosedHome;
 use crate::run::ending::NotExecuted;
 
-/// Returns the reason, and what to do.
-pub(super) fn text(why: &NotExecuted) -> (String, &'static str) {
+/// Returns the reason, and what to do. `hiding` is the closed home that hides the program or its interpreter.
+pub(super) fn text(why: &NotExecuted, hiding: Option<&ClosedHome>) -> (String, String) {
+    let (text, hint) = reason(why, hiding.is_some());
+    let Some(home) = hiding else {
+        return (text, hint.to_owned());
+    };
+    let path = visible(&home.path.to_string_lossy());
+    let hint = if home.shows_tools {
+        format!(
+            "of {path}, which other users may not enter, the command sees only directories of programs; put the \
+             directory of the program into PATH (sudo --preserve-env=PATH)"
+        )
+    } else {
+        format!(
+            "--no-home-tools hides the directories of programs in {path}, which other users may not enter; leave it \
+             out, or install the program elsewhere, such as in /usr/local/bin"
+        )
+    };
+    (
+        format!("{text}, and the command may not enter {path}"),
+        hint,
+    )
+}
+
+/// Returns the reason, and what to do if no closed home (`is_hidden`) is the cause.
+fn reason(why: &NotExecuted, is_hidden: bool) -> (String, &'static str) {
     match why {
-        NotExecuted::NotFound { closed } if closed.is_empty() => (
+        NotExecuted::NotFound { closed } if closed.is_empty() || is_hidden => (
             String::from("it was not found"),
             "inside the boundary, /tmp and /run are empty; put the file into the working directory, or add its directory to PATH",
         ),

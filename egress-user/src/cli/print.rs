@@ -6,6 +6,7 @@ use std::io::{IsTerminal, Write};
 use audit_packet::denied::{Attempts, Denied, in_natural_order};
 use audit_packet::hint::{Block, Hint, Settings};
 use audit_packet::reasons;
+use egress_pipelock::facts;
 use egress_workspace::apply::Recovered;
 use egress_workspace::apply::judge::Reason;
 use egress_workspace::apply::model::{Change, ChangeOutcome};
@@ -131,6 +132,11 @@ pub fn run_result(run: &Emitted, as_json: bool, detail: Detail) {
     if let Some((text, hint)) = &failure {
         eprintln!("error: {text}\n  hint: {hint}");
     }
+    if run.lacks_signer_key {
+        eprintln!(
+            "error: --require-trusted: no --signer-private-key was given, so nobody can tell who signed the packet"
+        );
+    }
     if detail == Detail::Quiet {
         return problems(run);
     }
@@ -162,7 +168,10 @@ pub fn run_result(run: &Emitted, as_json: bool, detail: Detail) {
     for reason in &run.incomplete {
         eprintln!("egress: incomplete  {}", visible(reason));
     }
-    for notice in &run.notices {
+    // Nearly every run with Pipelock has the long notice about raised limits, which requires no action.
+    let is_shown =
+        |notice: &&String| detail == Detail::Verbose || !notice.starts_with(facts::RAISED_LIMITS);
+    for notice in run.notices.iter().filter(is_shown) {
         eprintln!("egress: notice    {}", visible(notice));
     }
     let word = match run.mode {
@@ -284,11 +293,11 @@ fn reason(reason: &Reason) -> String {
 }
 
 /// Returns the error and the hint if the command could not be executed.
-fn not_executed(run: &Emitted) -> Option<(String, &'static str)> {
+fn not_executed(run: &Emitted) -> Option<(String, String)> {
     let Ending::NotExecuted(why) = &run.ending else {
         return None;
     };
-    let (why, hint) = not_executed::text(why);
+    let (why, hint) = not_executed::text(why, run.hiding_home.as_ref());
     Some((format!("cannot run {}: {why}", visible(&run.command)), hint))
 }
 
@@ -336,7 +345,7 @@ fn allow_all(block: &Block) {
     }
 }
 
-fn result_json(run: &Emitted, failure: Option<&(String, &str)>) {
+fn result_json(run: &Emitted, failure: Option<&(String, String)>) {
     let result = harmless_json(&result(run, failure));
     drop(writeln!(std::io::stdout(), "{result}"));
 }
@@ -350,7 +359,7 @@ pub fn whole_result(run: &Emitted) -> Value {
     result
 }
 
-fn result(run: &Emitted, failure: Option<&(String, &str)>) -> Value {
+fn result(run: &Emitted, failure: Option<&(String, String)>) -> Value {
     let status = run.ending.status();
     let denied: Vec<_> = hinted(run, &run.denied)
         .iter()

@@ -27,6 +27,7 @@ use crate::run::plan::{
 use crate::run::probes;
 use crate::run::stale_runs::{self, SweepReach};
 use crate::run::supervise::block_signals;
+use crate::run::umask;
 use crate::variable::variable;
 
 pub(super) mod args;
@@ -38,6 +39,7 @@ pub use args::RunArgs;
 
 /// Executes `egress run`, prints the result, and returns the exit status.
 pub fn run(args: RunArgs, inherited: Vec<String>) -> u8 {
+    umask::replace();
     let (json, detail) = (args.json, args.detail.detail());
     let fail = |failure: &Failure, result_file: Option<&ResultFile>| {
         let Failure(error, hint, status) = failure;
@@ -220,6 +222,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
         limits,
         caller_home: home.path,
         tools: home.tools,
+        closed_home: home.closed,
         cache,
         timeout: args.timeout.map(Duration::from_secs),
         accepted_risks: args.accepted_risks,

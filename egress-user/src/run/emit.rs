@@ -27,6 +27,7 @@ use egress_workspace::apply::model::Change;
 use pipelock_receipts::check::MAX_DOCUMENT_BYTES;
 use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
 
+use super::closed_home::ClosedHome;
 use super::digest::sha256;
 use super::ending::Ending;
 use super::error::RunError;
@@ -55,6 +56,10 @@ pub struct Emitted {
     outcome: RunOutcome,
     /// How the command ended.
     pub ending: Ending,
+    /// The caller's closed home, if the command was not executed because its program or its interpreter is there.
+    pub hiding_home: Option<ClosedHome>,
+    /// Whether `--require-trusted` fails this run only because the caller gave no key for the receipts.
+    pub lacks_signer_key: bool,
     /// The first word of the command.
     pub command: String,
     /// The packet directory.
@@ -202,13 +207,24 @@ impl Emission {
         self.run.context.plan.packet.replace(&files)?;
         read_back(packet_path, &packet_sha256)?;
         let (outcome, stamp) = self.stamp(&attestation, &mut notices);
+        let lacks_signer_key = self.lacks_signer_key();
         let run = &mut self.run;
         let context = &mut run.context;
         let probes = &context.measured.probes;
         let command = context.plan.command.first().cloned().unwrap_or_default();
+        let hiding_home = match &run.ending {
+            Ending::NotExecuted(why) => {
+                let home = context.plan.closed_home.as_ref();
+                home.filter(|home| home.hides(why, &command, &context.plan.workdir))
+                    .cloned()
+            }
+            Ending::Exited(_) | Ending::TimedOut | Ending::Failed(_) => None,
+        };
         Ok(Emitted {
             outcome,
             ending: run.ending.clone(),
+            hiding_home,
+            lacks_signer_key,
             command: command.to_string_lossy().into_owned(),
             packet_path: packet_path.to_path_buf(),
             packet_sha256,
@@ -315,6 +331,17 @@ impl Emission {
                 .and_then(|status| u8::try_from(status).ok())
                 .map_or(RunOutcome::BoundaryFailed, RunOutcome::Command),
         }
+    }
+
+    /// Returns whether the evidence is not trusted, although `--require-trusted` requires it, because the caller gave
+    /// no key. A run with disabled layers does not use the caller's key.
+    fn lacks_signer_key(&self) -> bool {
+        let plan = &self.run.context.plan;
+        plan.require_trusted
+            && !plan.signer.pinned
+            && plan.layers.warning().is_none()
+            && self.run.unverified.is_none()
+            && self.report.verdict == EvidenceVerdict::SelfConsistentOnly
     }
 
     /// Returns whether the evidence exists and is valid. A run that writes no evidence counts as sound, because its

@@ -16,6 +16,8 @@ use nix::fcntl::{AT_FDCWD, AtFlags, OFlag, OpenHow, ResolveFlag, openat, openat2
 use nix::sys::stat::{Mode, fstat, mkdirat};
 use nix::unistd::{AccessFlags, Gid, Uid, UnlinkatFlags, faccessat, fchown, geteuid, unlinkat};
 
+use super::umask;
+
 /// Reasons why a directory cannot become the packet directory. `egress run` then exits with 64.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -87,7 +89,7 @@ impl PacketDir {
         // The packet is renamed into the parent directory, so its permission is checked before the run.
         faccessat(&parent, ".", AccessFlags::W_OK, AtFlags::AT_EACCESS)
             .map_err(|errno| failed(errno.into()))?;
-        let created = match mkdirat(&parent, name, Mode::from_bits_truncate(0o755)) {
+        let created = match mkdirat(&parent, name, umask::reduced(0o755)) {
             Ok(()) => true,
             Err(Errno::EEXIST) => false,
             Err(errno) => return Err(failed(errno.into())),
@@ -190,13 +192,13 @@ impl PacketDir {
     fn create(&self, dir: &OwnedFd, name: &str) -> io::Result<File> {
         let (uid, gid) = self.owner()?;
         let flags = OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_WRONLY | OFlag::O_CLOEXEC;
-        let fd = openat(dir, name, flags, Mode::from_bits_truncate(0o644))?;
+        let fd = openat(dir, name, flags, umask::reduced(0o644))?;
         fchown(fd.as_fd(), uid, gid)?;
         Ok(fd.into())
     }
 
     fn fill(&self, name: &str, files: &[(&str, Vec<u8>)]) -> io::Result<OwnedFd> {
-        mkdirat(&self.parent, name, Mode::from_bits_truncate(0o755))?;
+        mkdirat(&self.parent, name, umask::reduced(0o755))?;
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = openat(&self.parent, name, flags, Mode::empty())?;
         // The owner of the parent directory may have put another directory at this path. The owner of that directory

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ed25519_dalek::SigningKey;
 
+use super::closed_home::ClosedHome;
 use super::packet_dir::PacketDir;
 pub use super::timeline::Progress;
 pub use super::timestamp::Authority as TimestampAuthority;
@@ -214,6 +215,8 @@ pub struct Plan {
     pub caller_home: Option<PathBuf>,
     /// Directories of programs in the caller's home that the command may read, although the home is closed.
     pub tools: Vec<PathBuf>,
+    /// The caller's home, if the command may not enter it.
+    pub closed_home: Option<ClosedHome>,
     /// The directory of the cache that the caller keeps between runs: absolute, without links.
     pub cache: Option<PathBuf>,
     /// Files and directories that are hidden from the command, in addition to the files of the run itself.

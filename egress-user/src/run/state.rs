@@ -10,10 +10,10 @@
 //! power failure, because `packet_dir` writes the packet through to the disk.
 //!
 //! Claims: read-relay-log
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -400,7 +400,12 @@ fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
             let meta = fs::symlink_metadata(path)?;
             if meta.is_dir() && meta.uid() == 0 && meta.mode() & 0o022 == 0 {
-                Ok(())
+                // An earlier version created the directory with a mode that the caller's umask had reduced.
+                if meta.mode() & mode == mode {
+                    Ok(())
+                } else {
+                    fs::set_permissions(path, Permissions::from_mode(mode))
+                }
             } else {
                 Err(io::Error::other(
                     "it exists, and is not a directory that only root can write to",

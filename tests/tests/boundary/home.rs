@@ -94,6 +94,51 @@ fn programs_of_a_closed_home_run_and_nothing_else_of_it_is_there() {
     assert_eq!(run.status, Some(127), "{run}");
     let named = format!("the command may not enter {}", home.display());
     assert!(run.stderr.contains(&named), "{run}");
+    assert!(run.stderr.contains("--no-home-tools hides"), "{run}");
+}
+
+/// Claims: home-tools
+#[test]
+fn error_names_the_closed_home_that_hides_a_program() {
+    let world = World::new();
+    let (_dir, home) = home();
+    fs::create_dir(home.join("tools")).expect("make a directory of the home");
+    let program = home.join("tools/x");
+    fs::write(&program, "#!/bin/sh\necho the tool ran\n").expect("write a program");
+    set_mode(&program, 0o755);
+    set_mode(&home, 0o750);
+    let named = format!("the command may not enter {}", home.display());
+    let hint = format!(
+        "of {}, which other users may not enter, the command sees only directories of programs; put the directory of \
+         the program into PATH (sudo --preserve-env=PATH)",
+        home.display()
+    );
+    let run = |path: &str| {
+        let run = world.egress().allow(&[]).env("HOME", &home);
+        run.env("PATH", path)
+    };
+    let script = format!("#!{}\n", program.display());
+    let by_path = run("/usr/bin:/bin").command([program.as_os_str()]).run();
+    let by_script = run("/usr/bin:/bin").file("script", script);
+    set_mode(&by_script.directory().join("script"), 0o755);
+    let by_script = by_script.command(["./script"]).run();
+    for run in [by_path, by_script] {
+        assert_eq!(run.status, Some(127), "{run}");
+        assert!(run.stderr.contains(&named), "{run}");
+        assert!(run.stderr.contains(&hint), "{run}");
+    }
+    // A file that exists nowhere is not the home's fault.
+    let missing = home.join("tools/missing");
+    let missing = run("/usr/bin:/bin").command([missing.as_os_str()]).run();
+    assert_eq!(missing.status, Some(127), "{missing}");
+    assert!(
+        !missing.stderr.contains("sudo --preserve-env=PATH"),
+        "{missing}"
+    );
+    // The step in the hint works.
+    let path = format!("{}/tools:/usr/bin:/bin", home.display());
+    let shown = run(&path).command([program.as_os_str()]).run();
+    assert_eq!(shown.stdout, "the tool ran\n", "{shown}");
 }
 
 /// Reads the private key of the run, which is in a directory that is shown.

@@ -10,3 +10,4 @@ mod killed;
 mod pipelock_faults;
 mod places;
 mod terminal;
+mod umask;

@@ -161,13 +161,18 @@ fn run_without_a_key_of_the_caller_is_self_consistent() {
         "self_consistent_only",
         "{run}"
     );
-    let trusted = world
-        .egress()
-        .allow(&[])
-        .arg("--require-trusted")
-        .script("true")
-        .run();
-    assert_eq!(trusted.status, Some(123), "{trusted}");
+    let required = || world.egress().allow(&[]).arg("--require-trusted");
+    let reason = "error: --require-trusted: no --signer-private-key was given, so nobody can tell who signed the packet";
+    for run in [required(), required().arg("--quiet")] {
+        let trusted = run.script("true").run();
+        assert_eq!(trusted.status, Some(123), "{trusted}");
+        let errors = trusted.stderr.lines().filter(|line| *line == reason);
+        assert_eq!(errors.count(), 1, "{trusted}");
+    }
+    let signed = required().signed_with(&world.key("required"));
+    let signed = signed.script("true").run();
+    assert_eq!(signed.status, Some(0), "{signed}");
+    assert!(!signed.stderr.contains("--require-trusted"), "{signed}");
 }
 
 /// Claims: addresses-in-records, executable-names, supervise-events

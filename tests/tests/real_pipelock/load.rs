@@ -72,6 +72,11 @@ fn rate_limit_of_pipelock_does_not_end_an_ordinary_run() {
     assert_eq!(run.stdout, format!(" {REQUESTS} 200\n"), "{run}");
     assert_eq!(reasons(&run), "[]", "{run}");
     assert_eq!(targets(&run, "allow").len(), REQUESTS);
+    // Only --verbose prints the long notice about raised limits.
+    assert!(!run.stderr.contains("limits were raised"), "{run}");
+    let run = with(&world, &allow(&[])).arg("--verbose").script("true");
+    let run = run.run();
+    assert!(run.stderr.contains("limits were raised"), "{run}");
     // A limit in the caller's policy is not replaced.
     let yaml = format!(
         "{}fetch_proxy: {{monitoring: {{max_requests_per_minute: 5}}}}\n",

@@ -2,6 +2,8 @@
 //!
 //! Claims: home-tools
 use std::ffi::{OsStr, OsString};
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, ensure};
@@ -9,7 +11,9 @@ use clap::Args;
 use nix::unistd::{Uid, User};
 
 use super::super::heading::WORKSPACE;
+use crate::run::closed_home::ClosedHome;
 use crate::run::environment::others_may_enter;
+use crate::run::umask;
 use crate::variable::variable;
 
 /// Directories below a home in which package managers and installers put programs and libraries. None of them is meant
@@ -90,6 +94,8 @@ pub(super) struct CallerHome {
     pub(super) path: Option<PathBuf>,
     /// Directories of programs in the home, if the command may not enter the home itself.
     pub(super) tools: Vec<PathBuf>,
+    /// The home, if the command may not enter it.
+    pub(super) closed: Option<ClosedHome>,
 }
 
 impl HomeArgs {
@@ -142,7 +148,8 @@ impl CallerHome {
                 value.clone_from(&path);
             }
         }
-        let tools = if shows_tools && !home.ancestors().all(others_may_enter) {
+        let is_closed = !home.ancestors().all(others_may_enter);
+        let tools = if shows_tools && is_closed {
             tools(
                 &home,
                 &std::env::split_paths(&path).collect::<Vec<_>>(),
@@ -151,9 +158,18 @@ impl CallerHome {
         } else {
             Vec::new()
         };
+        let closed = is_closed.then(|| ClosedHome {
+            path: home.clone(),
+            shows_tools,
+            shown: tools.iter().cloned().chain([workdir.to_owned()]).collect(),
+            searched: std::env::split_paths(&path)
+                .chain(PROGRAMS.iter().map(|name| home.join(name)))
+                .collect(),
+        });
         Self {
             path: Some(home),
             tools,
+            closed,
         }
     }
 }
@@ -167,7 +183,8 @@ fn sudo_user(environment: &[(OsString, OsString)]) -> Option<(u32, u32)> {
 /// Checks the directory of `--cache`, and creates it for `owner` if it does not exist.
 fn cache(workdir: &Path, path: &Path, owner: Option<(u32, u32)>) -> anyhow::Result<PathBuf> {
     let shown = path.display();
-    if let Err(error) = std::fs::create_dir(path) {
+    let mode = umask::reduced(0o777).bits();
+    if let Err(error) = DirBuilder::new().mode(mode).create(path) {
         ensure!(
             error.kind() == std::io::ErrorKind::AlreadyExists,
             "--cache {shown}: cannot create the directory: {error}"
