@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use egress_tests::World;
-use egress_tests::changes::{apply, assert_ran, changes, outcome};
+use egress_tests::changes::{apply, assert_ran, assert_refused, changes, outcome};
 use sha2::{Digest as _, Sha256};
 
 /// Creates a repository, a clone of it with another commit, and a repository with longer object ids.
@@ -15,6 +15,7 @@ const MADE: &str = "set -e
     git init -q -b main made; cd made; echo 1 >file; git add file; git commit -qm one; cd ..
     git clone -q made copy; cd copy; git switch -qc topic; echo 2 >file; git commit -qam two; git gc -q
     git remote set-url origin https://git.example.test/owner/name.git; git config core.pager 'touch MARK; cat'
+    echo 'touch MARK' >.git/hooks/post-merge; touch .git/hooks/mine.sample
     git push -q ../made topic:pushed; git branch -q --set-upstream-to=origin/main; cd ..
     git init -q -b main --object-format=sha256 long; cd long; echo 3 >file; git add file; git commit -qm three
     echo DONE";
@@ -74,7 +75,30 @@ fn cloned_and_created_repositories_arrive_usable() {
     );
     assert_eq!(change["size"], text.len(), "{change}");
     assert_eq!(fs::metadata(&config).unwrap().uid(), 1000);
-    assert_eq!(outcome(&run, "copy/.git/hooks").0, "refused");
+    // A hook is held back. Files that `git init` copies from its templates are neither applied nor listed.
+    assert_refused(&run, "copy/.git/hooks", "git_directory");
+    assert_eq!(outcome(&run, "copy/.git/hooks/post-merge").0, "refused");
+    assert!(
+        run.stderr
+            .contains("(git hooks and other files that git may run)"),
+        "{run}"
+    );
+    for change in &all {
+        let path = change["path"].as_str().unwrap();
+        let is_template = path.ends_with(".sample")
+            || ["branches", "description"]
+                .iter()
+                .any(|name| path.ends_with(&format!(".git/{name}")))
+            || ["made", "long"].iter().any(|name| {
+                ["hooks", "info", "info/exclude"]
+                    .iter()
+                    .any(|end| path == format!("{name}/.git/{end}"))
+            });
+        assert!(!is_template, "{change}");
+    }
+    for name in ["hooks", "branches", "description"] {
+        assert!(!work.join("made/.git").join(name).exists(), "{name}: {run}");
+    }
     assert!(
         run.stderr.contains("reduced      copy/.git/config"),
         "{run}"

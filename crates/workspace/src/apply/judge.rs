@@ -92,6 +92,9 @@ pub enum Zone {
     /// The directory is the `.git` of a repository that the command created. Its configuration is
     /// reduced.
     NewGit,
+    /// The directory is `hooks` in the `.git` of a repository that the command created. No change in
+    /// it is applied.
+    NewHooks,
     /// The directory is `modules`, or a directory between `modules` and the git directories in
     /// `modules`.
     Modules,
@@ -177,7 +180,7 @@ impl Zone {
             Self::Objects | Self::ObjectsInfo | Self::Data => {
                 matches!(kind, Kind::File | Kind::Directory)
             }
-            Self::Closed => false,
+            Self::Closed | Self::NewHooks => false,
         };
         if allowed {
             Ok(())
@@ -193,6 +196,7 @@ impl Zone {
         match self {
             Self::Plain if git || is_git_name(name) => Self::Git,
             Self::Plain => Self::Plain,
+            Self::NewGit if name == b"hooks" => Self::NewHooks,
             Self::Git | Self::NewGit => match name {
                 b"objects" => Self::Objects,
                 b"refs" | b"logs" => Self::Data,
@@ -205,7 +209,7 @@ impl Zone {
             Self::Worktrees => Self::Git,
             Self::Objects if name.eq_ignore_ascii_case(b"info") => Self::ObjectsInfo,
             Self::Objects | Self::ObjectsInfo | Self::Data => Self::Data,
-            Self::Closed => Self::Closed,
+            Self::Closed | Self::NewHooks => Self::Closed,
         }
     }
 }
@@ -399,6 +403,19 @@ mod tests {
         for name in [".git/HEAD", ".git/refs/heads/x", ".git/objects"] {
             assert!(judged(name, Kind::Symlink, &[]).is_err(), "{name}");
         }
+    }
+
+    /// Claims: new-repository
+    #[test]
+    fn hooks_of_a_new_repository_are_refused() {
+        let hooks = Zone::NewGit.child(b"hooks", false);
+        assert_eq!(hooks, Zone::NewHooks);
+        for name in ["pre-commit", "pre-commit.sample"] {
+            let judged = hooks.entry(name.as_bytes(), Kind::File, false);
+            assert_eq!(judged, Err(Reason::GitDirectory), "{name}");
+        }
+        assert_eq!(hooks.child(b"x", false), Zone::Closed);
+        assert_eq!(Zone::Git.child(b"hooks", false), Zone::Closed);
     }
 
     /// Claims: git-directories

@@ -137,6 +137,9 @@ impl Scan<'_> {
                 held,
             };
             let gone = is_whiteout(place.upper, name, &stat)?;
+            if !gone && git::is_template(place, &entry)? {
+                continue;
+            }
             if let Err(reason) = judge::depth(&entry.path) {
                 let what = if gone { What::Deleted } else { What::Created };
                 let mut change = Change::of(entry.path, what, &stat);

@@ -11,12 +11,22 @@ use std::os::unix::ffi::OsStrExt;
 use super::entry::{UpperDir, UpperEntry};
 use crate::apply::git_index::{self, MOST_BYTES};
 use crate::apply::judge::{self, GIT_MAKERS, Kind, Reason, Zone};
-use crate::apply::layer::{LowerHalf, is_whiteout};
+use crate::apply::layer::{LowerHalf, is_redirected, is_whiteout};
 use crate::apply::new_repository::{self, Reduced};
 use crate::apply::tree;
 
 /// Length of an object id in a repository without configuration, in bytes.
 const HASH_LENGTH: usize = 20;
+
+/// The end of the names of git's sample hooks. git runs no hook whose name has this end.
+const SAMPLE: &[u8] = b".sample";
+
+/// The `description` that `git init` writes.
+const DESCRIPTION: &[u8] =
+    b"Unnamed repository; edit this file 'description' to name the repository.\n";
+
+/// The maximum length of an `info/exclude` that counts as a template, in bytes. git's own has 240.
+const LONGEST_EXCLUDE: u64 = 4096;
 
 /// Whether the command's entries turn this directory into a repository.
 pub(super) fn makes_git_directory(
@@ -108,6 +118,62 @@ pub(super) fn is_new_repository(place: &UpperDir<'_>, entry: &UpperEntry<'_>) ->
         && place.may_have_repository
         && entry.name == ".git"
         && entry.old.is_none()
+}
+
+/// Whether the entry is one that `git init` copies from its templates and that has no effect:
+/// sample hooks, the text in `description`, the comments in `info/exclude`, or an empty directory.
+/// Such an entry of a new repository is neither applied nor listed, because nothing is lost.
+pub(super) fn is_template(place: &UpperDir<'_>, entry: &UpperEntry<'_>) -> io::Result<bool> {
+    if !matches!(place.zone, Zone::NewGit | Zone::NewHooks) || entry.old.is_some() {
+        return Ok(false);
+    }
+    let name = entry.name.as_bytes();
+    match (place.zone, tree::kind(&entry.stat), name) {
+        (Zone::NewHooks, Kind::File, _) => Ok(name.ends_with(SAMPLE)),
+        (Zone::NewGit, Kind::File, b"description") => {
+            let length = DESCRIPTION.len() as u64;
+            let text = read_short(place.upper, entry.name, length)?;
+            Ok(text.is_some_and(|text| text == DESCRIPTION))
+        }
+        (Zone::NewGit, Kind::Directory, b"branches" | b"hooks" | b"info") => {
+            // A directory that had another name also contains entries that are not in the upper layer.
+            if is_redirected(place.upper, entry.name)? {
+                return Ok(false);
+            }
+            let dir = tree::open_dir(place.upper, entry.name)?;
+            for below in tree::list(&dir)? {
+                if !is_template_in(name, &dir, &below)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Whether `name` is a template in the directory `parent` of a git directory.
+fn is_template_in(parent: &[u8], dir: &OwnedFd, name: &OsStr) -> io::Result<bool> {
+    let is_file = tree::stat(dir, name)?.is_some_and(|stat| tree::kind(&stat) == Kind::File);
+    match (parent, name.as_bytes()) {
+        (b"hooks", name) => Ok(is_file && name.ends_with(SAMPLE)),
+        (b"info", b"exclude") if is_file => {
+            let is_comment = |line: &[u8]| line.is_empty() || line.starts_with(b"#");
+            let text = read_short(dir, name, LONGEST_EXCLUDE)?;
+            Ok(text.is_some_and(|text| text.split(|byte| *byte == b'\n').all(is_comment)))
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Reads a file, unless it is longer than `most` bytes.
+fn read_short(dir: &OwnedFd, name: &OsStr, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    tree::open_file(dir, name)?
+        .take(most + 1)
+        .read_to_end(&mut bytes)?;
+    let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= most);
+    Ok(fits.then_some(bytes))
 }
 
 /// Whether a new repository may be in the directory `entry` of `place`: the host does not have the
