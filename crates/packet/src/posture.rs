@@ -224,6 +224,27 @@ mod tests {
     }
 
     #[test]
+    fn people_read_the_meaning_of_every_path() {
+        let facts = Facts {
+            is_audit: true,
+            tunnels_plain_http: true,
+            opened: vec![String::from("/run/x.sock")],
+            ..Facts::default()
+        };
+        for path in Words::of(|_| false, &facts).unsupported_paths {
+            let words = crate::reasons::of_path(&path);
+            assert_ne!(words, path);
+            let name = path.strip_prefix("unix:").unwrap_or(&path);
+            assert!(words.contains(name), "{words}");
+        }
+        assert_eq!(
+            crate::reasons::of_path("mcp_transports"),
+            "MCP messages inside the boundary are not judged (mcp_transports)"
+        );
+        assert_eq!(crate::reasons::of_path("<b>"), "<b>");
+    }
+
+    #[test]
     fn every_probe_that_a_word_needs_is_required() {
         let needed = UNSUPPORTED
             .iter()

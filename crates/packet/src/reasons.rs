@@ -95,6 +95,25 @@ fn of_family(reason: &str) -> Option<&'static str> {
     })
 }
 
+/// Returns the meaning of a word of `posture.unsupported_paths`. An unknown word is returned as it is.
+pub(super) fn of_path(path: &str) -> String {
+    if let Some(socket) = path.strip_prefix("unix:") {
+        return format!("The command may use the host's Unix socket {socket}");
+    }
+    let words = match path {
+        "everything" => "Nothing is enforced, because the run is an audit",
+        "mcp_transports" => "MCP messages inside the boundary are not judged",
+        "nested_docker" => "A container engine of the host may be reachable",
+        "non_proxy_browser_egress" => "A browser may reach destinations without the mediator",
+        "plain_http_content" => "Plain HTTP goes through tunnels, so its content is not judged",
+        "service_containers" => "Service containers may be reachable without the mediator",
+        "sibling_steps" => "Other steps of the job are outside the boundary",
+        "ssh_egress" => "SSH may reach destinations without the mediator",
+        _ => return path.to_owned(),
+    };
+    format!("{words} ({path})")
+}
+
 /// Returns the reason why a change was not applied.
 pub fn of_change(reason: &ChangeReason) -> &str {
     match reason {
@@ -109,7 +128,7 @@ pub(super) fn of_rule(rule: &ChangeRule) -> &str {
         ChangeRule::Configuration => "configuration that can run code later",
         ChangeRule::Device => "device node",
         ChangeRule::Fifo => "named pipe",
-        ChangeRule::GitDirectory => "not repository data",
+        ChangeRule::GitDirectory => "git hooks and other files that git may run",
         ChangeRule::GitIndex => {
             "this git index cannot be parsed, or lists a path in a git directory or outside the workspace"
         }

@@ -215,6 +215,7 @@ impl<'a> Shown<'a> {
         let document = self.boundary_document;
         let texts = |names: &[super::format::Name]| names.iter().map(ToString::to_string).collect();
         let error = self.packet.verifier.error.iter().cloned();
+        let unsupported = self.packet.posture.unsupported_paths.iter();
         [
             (
                 "Why the boundary is not graded higher",
@@ -224,7 +225,7 @@ impl<'a> Shown<'a> {
             ("Accepted risks", document.accepted_probes()),
             (
                 "Not enforced",
-                self.packet.posture.unsupported_paths.clone(),
+                unsupported.map(|path| reasons::of_path(path)).collect(),
             ),
             ("Notices", texts(&document.notices)),
         ]
