@@ -75,18 +75,21 @@ fn status(shown: &Shown<'_>) -> String {
 
 fn denied(shown: &Shown<'_>) -> String {
     let document = shown.boundary_document;
-    let attempts = document.denied.iter().map(|row| row.count);
-    let attempts = attempts.fold(0_u64, u64::saturating_add);
-    let more = if document.denied_left_out > 0 {
-        "more than "
-    } else {
+    let counts = || document.denied.iter().map(|row| row.count);
+    let left_out = document.denied_left_out;
+    // Each row that is left out counts at least one attempt. The listed rows have the highest counts, so each row that is
+    // left out counts exactly one attempt if a listed row does.
+    let attempts = counts().fold(left_out, u64::saturating_add);
+    let at_least = if left_out == 0 || counts().min() == Some(1) {
         ""
+    } else {
+        "at least "
     };
     let would_be = if shown.is_audit() { "would be " } else { "" };
     match attempts {
         0 => format!("nothing {would_be}denied"),
-        1 if more.is_empty() => format!("1 attempt {would_be}denied"),
-        count => format!("{more}{count} attempts {would_be}denied"),
+        1 => format!("{at_least}1 attempt {would_be}denied"),
+        count => format!("{at_least}{count} attempts {would_be}denied"),
     }
 }
 

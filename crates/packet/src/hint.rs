@@ -216,8 +216,9 @@ pub struct Block {
 }
 
 impl Block {
-    /// Returns the settings of several hints, or `None` if a line about one attempt shows them.
-    pub fn of<'h>(hints: impl IntoIterator<Item = &'h Hint>) -> Option<Self> {
+    /// Returns the settings of several hints, or `None` if a line about one attempt shows them. `left_out` is the number
+    /// of denied destinations without a hint here, because the packet does not list them.
+    pub fn of<'h>(hints: impl IntoIterator<Item = &'h Hint>, left_out: u64) -> Option<Self> {
         let hints: BTreeSet<&Hint> = hints
             .into_iter()
             .filter(|hint| hint.settings().is_some())
@@ -236,6 +237,8 @@ impl Block {
             lines
         };
         let mut policy = String::new();
+        // Destinations that are left out belong to an unknown list, and are counted once.
+        let mut uncounted = left_out;
         let mut section = |head: &str, lines: &[&str]| {
             if lines.is_empty() {
                 return;
@@ -246,9 +249,16 @@ impl Block {
             for line in lines.iter().take(MAX_LINES) {
                 let _infallible = writeln!(policy, "{indent}- \"{line}\"");
             }
-            if let Some(rest @ 1..) = lines.len().checked_sub(MAX_LINES) {
-                let _infallible =
-                    writeln!(policy, "{indent}# and {rest} more: egress policy suggest");
+            let rest = lines.len().saturating_sub(MAX_LINES);
+            let unlisted = std::mem::take(&mut uncounted);
+            let rest = u64::try_from(rest).unwrap_or(u64::MAX);
+            let rest = rest.saturating_add(unlisted);
+            if rest > 0 {
+                let up_to = if unlisted > 0 { "up to " } else { "" };
+                let _infallible = writeln!(
+                    policy,
+                    "{indent}# and {up_to}{rest} more: egress policy suggest"
+                );
             }
         };
         section("api_allowlist:", &lines(|hint| hint.host.as_ref()));

@@ -81,7 +81,8 @@ fn denied(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
     let head = "| Destination | Process | Count | Why | To allow it |\n|---|---|---|---|---|\n";
     let left_out = shown.boundary_document.denied_left_out;
     section(out, shown.denied_title(), head, rows, left_out)?;
-    let Some(block) = Block::of(denied.iter().map(|(_, hint)| hint)) else {
+    let hints = denied.iter().map(|(_, hint)| hint);
+    let Some(block) = Block::of(hints, left_out) else {
         return Ok(());
     };
     out.push_str("\nTo allow them all:\n");

@@ -199,7 +199,8 @@ pub fn run_result(run: &Emitted, as_json: bool, detail: Detail) {
             run.answered.len() - shown
         );
     }
-    if let Some(block) = Block::of(denied.iter().chain(&answered).map(|(_, _, hint)| hint)) {
+    let hints = denied.iter().chain(&answered).map(|(_, _, hint)| hint);
+    if let Some(block) = Block::of(hints, 0) {
         allow_all(&block);
     }
     workspace(run, shown);

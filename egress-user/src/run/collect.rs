@@ -4,7 +4,7 @@
 use std::io;
 use std::path::PathBuf;
 
-use audit_packet::denied::{self, Attempts};
+use audit_packet::denied::{Attempts, in_natural_order};
 use audit_packet::format::BeatEvent;
 use audit_packet::format::boundary::{CommandFile, Counters};
 use audit_packet::format::rows::EndRow;
@@ -251,7 +251,7 @@ fn most_denied(flows: &FlowLog) -> Attempts {
         .iter()
         .map(|(denied, count)| (denied.clone(), *count))
         .collect();
-    denied::sort(&mut denied);
+    in_natural_order(&mut denied, |(denied, count)| (denied, *count));
     denied
 }
 

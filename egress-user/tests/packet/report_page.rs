@@ -23,10 +23,10 @@ use pipelock_receipts::findings::Findings;
 use sha2::{Digest, Sha256};
 
 /// All tags that the page may have after its head.
-const TAGS: [&str; 32] = [
+const TAGS: [&str; 33] = [
     "bdi", "caption", "code", "dd", "details", "div", "dl", "dt", "footer", "h1", "h2", "header",
     "li", "main", "p", "path", "pre", "rect", "section", "span", "summary", "svg", "table",
-    "tbody", "td", "text", "th", "thead", "tr", "ul", "body", "html",
+    "tbody", "td", "text", "th", "thead", "tr", "ul", "wbr", "body", "html",
 ];
 
 /// Returns the tags of a page, without their brackets.
@@ -133,7 +133,7 @@ fn page_begins_with_the_verdict_and_has_every_section_in_order() {
     for text in [
         // Denied, with its code in words.
         "The allow-list does not contain the host.",
-        "<code>connect allowlist:not_in_allowlist</code>",
+        "<code>connect allowlist:<wbr>not_<wbr>in_<wbr>allowlist</code>",
         // Held back: the workflow comes first.
         "<tbody role=\"rowgroup\">\n<tr role=\"row\"><th role=\"rowheader\" scope=\"row\"><code>.github/workflows/x.yml</code>",
         // Allowed: process, bytes, and times.
@@ -177,7 +177,7 @@ fn page_can_be_read_by_a_screen_reader() {
         match tag.strip_prefix('/') {
             Some("body" | "html") => {}
             Some(name) => assert_eq!(open.pop(), Some(name), "{tag}"),
-            None if tag.ends_with('/') => {}
+            None if tag.ends_with('/') || tag == "wbr" => {}
             None => open.push(tag.split(' ').next().unwrap()),
         }
     }
@@ -335,6 +335,35 @@ fn many_denials_end_in_one_block() {
     let row = "| ` h2.test:443 ` | ` curl ` | 1 | The allow-list does not contain the host. \
                ` connect allowlist:not_in_allowlist ` | ` api_allowlist: [\"h2.test\"] ` |";
     assert!(summary.contains(row), "{summary}");
+}
+
+/// The first sentence, the table, and the settings to paste agree if `boundary.json` does not list all destinations.
+#[test]
+fn counts_agree_if_the_packet_leaves_destinations_out() {
+    let mut run = PageRun::new(0, "curl");
+    for number in 0..500 {
+        run.deny(&format!("h{number}.test"), "curl");
+    }
+    run.document.denied_left_out = 1001;
+    run.document.allowed_ports = vec![80, 443];
+    run.allowed = Allowed::strict(egress_policy::AllowList::default());
+    for page in [run.report(), run.summary()] {
+        assert!(page.contains(": 1501 attempts denied, "), "{page}");
+        assert!(page.contains("and 1401 more"), "{page}");
+        assert!(
+            page.contains("  # and up to 1401 more: egress policy suggest"),
+            "{page}"
+        );
+    }
+    // Rows that are left out may count as many attempts as the last row that is listed.
+    for row in &mut run.document.denied {
+        row.count = 2;
+    }
+    let summary = run.summary();
+    assert!(
+        summary.contains(": at least 2001 attempts denied, "),
+        "{summary}"
+    );
 }
 
 /// Claims: compare-pages*

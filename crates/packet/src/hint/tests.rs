@@ -212,7 +212,7 @@ fn many_hints_are_one_block_in_natural_order() {
         ..Hint::default()
     };
     let one = hint("h1.test", None);
-    assert_eq!(Block::of([&one, &one]), None);
+    assert_eq!(Block::of([&one, &one], 0), None);
     let range = Hint {
         range: Some(String::from("10.0.0.1/32")),
         ..Hint::default()
@@ -223,7 +223,7 @@ fn many_hints_are_one_block_in_natural_order() {
         one,
         range,
     ];
-    let block = Block::of(&hints).unwrap();
+    let block = Block::of(&hints, 0).unwrap();
     assert_eq!(
         block.policy,
         "api_allowlist:\n  - \"h1.test\"\n  - \"h2.test\"\n  - \"h10.test\"\nssrf:\n  ip_allowlist:\n    - \"10.0.0.1/32\"\n"
@@ -232,11 +232,19 @@ fn many_hints_are_one_block_in_natural_order() {
     let many: Vec<Hint> = (0..500)
         .map(|n| hint(&format!("h{n}.test"), None))
         .collect();
-    let block = Block::of(&many).unwrap();
+    let block = Block::of(&many, 0).unwrap();
     assert_eq!(block.policy.lines().count(), MAX_LINES + 2);
     assert!(
         block
             .policy
             .ends_with("  # and 400 more: egress policy suggest\n")
     );
+    // The packet lists only the first destinations.
+    let block = Block::of(&many, 1001).unwrap();
+    let last = "  # and up to 1401 more: egress policy suggest\n";
+    assert!(block.policy.ends_with(last), "{}", block.policy);
+    let block = Block::of(&hints, 7).unwrap();
+    assert_eq!(block.policy.matches("# and ").count(), 1);
+    let last = "  - \"h10.test\"\n  # and up to 7 more: egress policy suggest\nssrf:\n";
+    assert!(block.policy.contains(last), "{}", block.policy);
 }

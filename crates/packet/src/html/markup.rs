@@ -5,6 +5,8 @@ use pipelock_receipts::findings::visible;
 use sha2::{Digest, Sha256};
 
 const MAX_CHARACTERS: usize = 300;
+/// Length of the longest option that stays on one line, in bytes and without `--`.
+const LONGEST_OPTION: usize = 24;
 /// Number of rows of a long table that are not folded, and length of the longest table without folded rows.
 const OPEN: usize = 20;
 const MOST_OPEN: usize = 25;
@@ -86,11 +88,51 @@ impl Html {
         self.0.push_str(&escaped(text));
     }
 
-    /// Adds text from the run. Its direction cannot change the order of the text around it.
+    /// Adds text from the run. Its direction cannot change the order of the text around it. A long text breaks before
+    /// its port and after the parts of its words, so that no number is divided.
     pub(super) fn code(&mut self, text: &str) {
+        let text = shortened(text, MAX_CHARACTERS);
+        let (text, port) = text.split_at(text.len().saturating_sub(port_length(&text)));
         self.raw("<code>");
-        self.text(&shortened(text, MAX_CHARACTERS));
+        self.words(text, "<span class=\"option\">", "</span>", Self::breakable);
+        if !port.is_empty() {
+            self.raw("<wbr>");
+            self.text(port);
+        }
         self.raw("</code>");
+    }
+
+    /// Adds text with `write`. An option in the text is between `begin` and `end`, whose class keeps it on one line.
+    fn words(
+        &mut self,
+        text: &str,
+        begin: &'static str,
+        end: &'static str,
+        write: fn(&mut Self, &str),
+    ) {
+        for word in text.split_inclusive(' ') {
+            let option = word.trim_end_matches(' ');
+            if is_option(option) {
+                self.raw(begin);
+                self.text(option);
+                self.raw(end);
+                self.text(word.strip_prefix(option).unwrap_or_default());
+            } else {
+                write(self, word);
+            }
+        }
+    }
+
+    /// Adds text that may break after each `_`, and after the `:` of a code such as `allowlist:not_in_allowlist`.
+    fn breakable(&mut self, text: &str) {
+        let mut rest = text;
+        while let Some(at) = first_break(rest) {
+            let (part, next) = rest.split_at(at);
+            self.text(part);
+            self.raw("<wbr>");
+            rest = next;
+        }
+        self.text(rest);
     }
 
     pub(super) fn paragraph(&mut self, text: &str) {
@@ -197,7 +239,10 @@ impl Html {
 
     fn cell(&mut self, cell: &Cell) {
         match cell {
-            Cell::Text(text) => self.text(&shortened(text, MAX_CHARACTERS)),
+            Cell::Text(text) => {
+                let text = shortened(text, MAX_CHARACTERS);
+                self.words(&text, "<code class=\"option\">", "</code>", Self::text);
+            }
             Cell::Code(text) => self.code(text),
             Cell::Lines(cells) => {
                 for cell in cells {
@@ -235,6 +280,43 @@ impl Html {
     }
 }
 
+/// Returns the length of the port at the end of a destination, with its colon. It is 0 if there is no port.
+fn port_length(text: &str) -> usize {
+    let Some((before, port)) = text.rsplit_once(':') else {
+        return 0;
+    };
+    let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number && !before.is_empty() {
+        port.len().saturating_add(1)
+    } else {
+        0
+    }
+}
+
+/// Whether a word is an option of egress. Other words that start with `--` may be longer than a line.
+fn is_option(word: &str) -> bool {
+    let Some(name) = word.strip_prefix("--") else {
+        return false;
+    };
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
+    (1..=LONGEST_OPTION).contains(&name.len()) && name.bytes().all(is_plain)
+}
+
+/// Returns the first place inside a text at which [`Html::breakable`] breaks it.
+fn first_break(text: &str) -> Option<usize> {
+    let mut last = None;
+    let mut characters = text.char_indices().peekable();
+    while let Some((at, character)) = characters.next() {
+        let (_, next) = *characters.peek()?;
+        let is_word = |one: char| one.is_ascii_lowercase() || one == '_';
+        if character == '_' || (character == ':' && last.is_some_and(is_word) && is_word(next)) {
+            return Some(at.saturating_add(character.len_utf8()));
+        }
+        last = Some(character);
+    }
+    None
+}
+
 /// Returns the visible form of a text, with at most this number of characters.
 pub(super) fn shortened(text: &str, most: usize) -> String {
     let text = visible(text);
@@ -258,4 +340,53 @@ fn escaped(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(text: &str) -> String {
+        let mut out = Html::default();
+        out.code(text);
+        out.into_text()
+    }
+
+    #[test]
+    fn texts_break_before_ports_and_after_parts_of_words() {
+        for (text, expected) in [
+            ("gone.nowhere.test:443", "gone.nowhere.test<wbr>:443"),
+            ("[2001:db8::1]:8080", "[2001:db8::1]<wbr>:8080"),
+            (":443", ":443"),
+            ("a.test:", "a.test:"),
+            ("a.test:44x", "a.test:44x"),
+            (
+                "connect allowlist:not_in_allowlist",
+                "connect allowlist:<wbr>not_<wbr>in_<wbr>allowlist",
+            ),
+            ("answered_403: x", "answered_<wbr>403: x"),
+            ("http://a.test/x_", "http://a.test/x_"),
+            ("_<b>_:a", "_<wbr>&lt;b&gt;_<wbr>:a"),
+        ] {
+            assert_eq!(code(text), format!("<code>{expected}</code>"), "{text}");
+        }
+    }
+
+    #[test]
+    fn options_stay_on_one_line() {
+        assert_eq!(
+            code("api_allowlist: [\"a.test\"] and --allow-port 8443"),
+            "<code>api_<wbr>allowlist: [&quot;a.test&quot;] and <span class=\"option\">--allow-port</span> 8443</code>"
+        );
+        // A text from the run cannot make a long word that never breaks.
+        for text in ["--", "--<b>", "x--y", "--aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"] {
+            assert_eq!(code(text), format!("<code>{}</code>", escaped(text)));
+        }
+        let mut out = Html::default();
+        out.cell(&Cell::Text(String::from("x; --allow-unix opens <b>")));
+        assert_eq!(
+            out.into_text(),
+            "x; <code class=\"option\">--allow-unix</code> opens &lt;b&gt;"
+        );
+    }
 }

@@ -107,7 +107,8 @@ fn denied(out: &mut Html, shown: &Shown<'_>) {
         let caption = "Attempts that were denied, the most frequent first";
         let more = out.table(caption, &head, rows, LONG);
         out.more(more.saturating_add(document.denied_left_out));
-        if let Some(block) = Block::of(denied.iter().map(|(_, hint)| hint)) {
+        let hints = denied.iter().map(|(_, hint)| hint);
+        if let Some(block) = Block::of(hints, document.denied_left_out) {
             out.raw("<details>\n<summary>To allow them all</summary>\n");
             for text in [block.policy.trim_end(), &block.options] {
                 if !text.is_empty() {
