@@ -154,8 +154,10 @@ pub fn run_result(run: &Emitted, as_json: bool, detail: Detail) {
         );
     }
     eprintln!(
-        "egress: actions   {} judged, {} denied",
-        counts.actions, counts.blocked_actions
+        "egress: actions   {} judged, {} denied{}",
+        counts.actions,
+        counts.blocked_actions,
+        denied_elsewhere(run)
     );
     for probe in &run.accepted {
         eprintln!(
@@ -209,6 +211,18 @@ pub fn run_result(run: &Emitted, as_json: bool, detail: Detail) {
         eprintln!("egress: stamped   {}, by {by}", stamp.time_text());
     }
     eprintln!("egress: packet    {}", run.packet_path.display());
+}
+
+/// Returns the number of attempts that the mediator did not judge, because the relay or the kernel denied them. An audit
+/// denies nothing.
+fn denied_elsewhere(run: &Emitted) -> String {
+    match (run.mode, run.denied_elsewhere) {
+        (Mode::Audit, _) | (Mode::Enforce, 0) => String::new(),
+        (Mode::Enforce, 1) => String::from("; 1 more attempt denied by the relay or the kernel"),
+        (Mode::Enforce, count) => {
+            format!("; {count} more attempts denied by the relay or the kernel")
+        }
+    }
 }
 
 /// Prints why the evidence is invalid or incomplete, if it is.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use audit_packet::attest;
 use audit_packet::boundary::{Attestation, BoundaryFiles, BoundaryReport, PolicyFile, judge};
 use audit_packet::build::{PacketInputs, build};
-use audit_packet::denied::{self, Attempts};
+use audit_packet::denied::{self, Attempts, in_natural_order};
 use audit_packet::grade::Graded;
 use audit_packet::model::{Packet, PacketVerdict, Provider, Run, ScannerConfig, Verifier};
 use audit_packet::reconcile::{self, Receipts};
@@ -82,6 +82,8 @@ pub struct Emitted {
     pub open_ports: Vec<u16>,
     /// Denied destinations with their counts.
     pub denied: Attempts,
+    /// Number of attempts that the relay or the kernel denied, so that the mediator did not judge them.
+    pub denied_elsewhere: u64,
     /// Answers that look like a denial and that no receipt confirms, with their counts.
     pub answered: Attempts,
     /// Notices for the caller.
@@ -140,6 +142,12 @@ impl Verified {
     }
 }
 
+/// Returns the number of all attempts.
+fn sum(attempts: &[(denied::Denied, u64)]) -> u64 {
+    let counts = attempts.iter().map(|(_, count)| *count);
+    counts.fold(0, u64::saturating_add)
+}
+
 /// The parts of a verified run, from which the packet is built.
 struct Emission {
     receipts: Receipts,
@@ -149,7 +157,7 @@ struct Emission {
 
 impl Emission {
     fn write(&mut self, packet_path: &Path) -> io::Result<Emitted> {
-        self.confirm_denials();
+        let denied_elsewhere = self.confirm_denials();
         let mut packet = build(inputs(&self.run), &self.report);
         if let Some(why) = self.run.unverified {
             packet.verifier = unverified(packet.verifier, why);
@@ -236,6 +244,7 @@ impl Emission {
             allowed: boundary.allowed,
             open_ports: context.plan.open_ports(),
             denied: std::mem::take(&mut run.denied),
+            denied_elsewhere,
             answered: std::mem::take(&mut run.answered),
             notices,
             stamp,
@@ -246,18 +255,28 @@ impl Emission {
         })
     }
 
-    /// Removes answers that look like a denial from the denials, unless the receipts confirm them.
-    fn confirm_denials(&mut self) {
+    /// Removes answers that look like a denial from the denials, unless the receipts confirm them. Returns the number of
+    /// attempts that the relay or the kernel denied.
+    fn confirm_denials(&mut self) -> u64 {
         let allowed = Allowed::read(&self.run.policy.yaml).unwrap_or_default();
         let all = std::mem::take(&mut self.run.denied);
         let (answers, mut denied) = all
             .into_iter()
             .partition(|(denied, _)| denied.answered_with().is_some());
         let (signed, mut unclear) = reconcile::confirmed(answers, &self.receipts, &allowed);
-        denied.extend(signed);
-        denied::sort(&mut denied);
+        denied.extend(signed.iter().cloned());
+        in_natural_order(&mut denied, |(denied, count)| (denied, *count));
         denied::sort(&mut unclear);
+        let by_mediator = sum(&signed).saturating_add(self.blocked());
+        let elsewhere = sum(&denied).saturating_sub(by_mediator);
         (self.run.denied, self.run.answered) = (denied, unclear);
+        elsewhere
+    }
+
+    /// Returns the number of requests that the relay reports as denied by the mediator.
+    fn blocked(&self) -> u64 {
+        let verdicts = &self.run.counts.by_relay_verdict;
+        verdicts.get("blocked").copied().unwrap_or_default()
     }
 
     /// Signs the digests of all other files of the packet, and returns the bytes of `attestation.json`.

@@ -44,7 +44,7 @@ fn result_names_who_was_refused_and_the_line_to_add() {
     assert_eq!(run.status, Some(0), "{run}");
     for wanted in [
         "egress: verdict   self_consistent_only",
-        "egress: actions   1 judged, 1 denied",
+        "egress: actions   1 judged, 1 denied; 1 more attempt denied by the relay or the kernel",
         "denied.test:80 by curl",
         "api_allowlist: [\"denied.test\"]",
         "denied.test:8080 by curl",
