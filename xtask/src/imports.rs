@@ -130,7 +130,7 @@ pub(crate) fn circles(
         .into_iter()
         .map(|(user, used, path)| {
             format!(
-                "{}: `{user}` and `{used}` import each other, directly or through other files (here with `{path}`)",
+                "{}: `{user}` imports `{path}`, and `{used}` imports `{user}` in turn, directly or through other files",
                 shown.display()
             )
         })

@@ -163,7 +163,7 @@ pub static AUDIT: Rule = Rule::error(
     "packet.audit_mode",
     69,
     "the packet is from a run with --mode audit, so nothing was enforced and there are no receipts",
-    "run again without --mode audit for a packet that proves something",
+    "run again without --mode audit, so that the policy is enforced and receipts are signed",
 );
 pub static DISPLAY: Rule = Rule::error(
     "packet.display",

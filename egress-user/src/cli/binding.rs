@@ -26,8 +26,8 @@ pub(super) struct Binding {
     /// the exit status is 123
     #[arg(long, value_name = "URL", value_parser = url, help_heading = EVIDENCE)]
     timestamp_url: Option<Uri>,
-    /// PEM file with the root certificate of the time stamp authority, or with its own certificate. Other authorities
-    /// are rejected. Give the same file to `egress verify --timestamp-ca`; repeatable
+    /// PEM file with the root certificate of the time stamp authority, or with its own certificate; repeatable. Other
+    /// authorities are rejected. Give the same file to `egress verify --timestamp-ca`
     #[arg(long = "timestamp-ca", value_name = "FILE", requires = "timestamp_url", help_heading = EVIDENCE)]
     timestamp_ca: Vec<PathBuf>,
 }

@@ -74,7 +74,7 @@ pub fn run(args: &DoctorArgs) -> u8 {
         Ok(recovered) => recovered,
         Err(error) => {
             let text = format!(
-                "cannot complete or undo the changes of a killed run to {}",
+                "cannot complete or undo the changes that a killed run was applying to {}",
                 workdir.display()
             );
             let error = anyhow::Error::from(error).context(text);

@@ -383,7 +383,8 @@ fn address_that_the_machine_gets_during_the_run_is_its_own() {
     });
     let (packet, output) = waiting.end();
     assert_eq!(output.status, Some(0), "{output}");
-    // Packets of the connection that the mediator accepted from the relay pass, although they go to loopback as well.
+    // The kernel does not deny the packets of the connection that the mediator accepted from the relay, although these
+    // packets also leave through the loopback interface.
     assert_eq!(output.stdout, "200", "{output}");
     let rows = rows(&packet, "kernel_mediator_denied");
     for hook in ["skb_egress", "connect4"] {

@@ -207,7 +207,8 @@ fn one_socket_of_the_host_is_opened_by_name() {
         let names = open.as_array().unwrap();
         assert!(names.iter().any(|name| name == &named), "{open}");
         let summary = fs::read_to_string(run.packet.join("summary.md")).unwrap();
-        assert!(summary.contains(&named), "{summary}");
+        let explained = format!("Unix socket {path}");
+        assert!(summary.contains(&explained), "{summary}");
         assert!(run.stderr.contains(path), "{run}");
         run.assert_flow(&[("path", path), ("verdict", "allowed_unix")]);
         let other = other.to_str().unwrap();

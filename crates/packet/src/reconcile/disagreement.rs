@@ -199,7 +199,7 @@ impl Disagreement {
             Self::Frames => "receipts are for messages of WebSockets that were not open",
             Self::MoreConnections => "connections of the mediator have no receipt that allows them",
             Self::NoConnection => {
-                "requests are signed as sent to their origin without a connection of the mediator"
+                "requests are signed as sent to their origin, but the kernel recorded no connection of the mediator for them"
             }
             Self::DeniedWithBytes => {
                 "connections of the mediator carried bytes although every receipt is a denial"

@@ -179,8 +179,8 @@ fn every_lie_of_a_pipelock_is_named_that_can_be() {
     };
     expect("through_but_denied", denied);
     expect("denied_with_bytes", denied);
-    // A denial of a request stays a denial if it has the layer with which a Pipelock ends a
-    // WebSocket.
+    // Pipelock signs the end of a WebSocket with the layer `session_close`. For any other request,
+    // a receipt with this layer still counts as a denial.
     expect("through_but_denied", &|run| {
         denied(run);
         run.rewrite(1, &json!({"layer": "session_close"}));
