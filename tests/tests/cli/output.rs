@@ -187,7 +187,7 @@ fn help_has_examples_and_exit_statuses() {
         assert!(help.stdout.contains("Example"), "{help}");
         // Commands that need root are shown with sudo.
         let example = format!("egress {}", command.join(" "));
-        let mut lines = help.stdout.lines().map(|line| line.trim_start());
+        let mut lines = help.stdout.lines().map(str::trim_start);
         let is_example = |line: &str| line.trim_start_matches("sudo ").starts_with(&example);
         assert!(lines.any(is_example), "{help}");
     }
