@@ -21,14 +21,6 @@ pub enum Reference {
 }
 
 impl Reference {
-    /// Returns whether the verifier is installed.
-    ///
-    /// # Panics
-    /// Panics in the same cases as [`Reference::path`].
-    pub fn is_installed(self) -> bool {
-        self.path().exists()
-    }
-
     /// Returns the path at which `cargo xtask setup` installed the verifier.
     ///
     /// # Panics

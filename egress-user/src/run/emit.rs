@@ -264,11 +264,11 @@ impl Emission {
             .into_iter()
             .partition(|(denied, _)| denied.answered_with().is_some());
         let (signed, mut unclear) = reconcile::confirmed(answers, &self.receipts, &allowed);
-        denied.extend(signed.iter().cloned());
+        // The mediator denied what receipts confirm, and what the relay reports as blocked.
+        let elsewhere = sum(&denied).saturating_sub(self.blocked());
+        denied.extend(signed);
         in_natural_order(&mut denied, |(denied, count)| (denied, *count));
         denied::sort(&mut unclear);
-        let by_mediator = sum(&signed).saturating_add(self.blocked());
-        let elsewhere = sum(&denied).saturating_sub(by_mediator);
         (self.run.denied, self.run.answered) = (denied, unclear);
         elsewhere
     }

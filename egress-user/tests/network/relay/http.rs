@@ -435,23 +435,15 @@ async fn a_slot_serves_one_connection() {
         .unwrap();
     read_answer(&mut first).await;
     assert_eq!(world.short().await, "http a.test forwarded");
-    for kind in [
-        egress_common::abi::SLOT_LOCAL,
-        egress_common::abi::SLOT_PROXY,
+    for (listener, kind) in [
+        (world.transparent_v4, egress_common::abi::SLOT_LOCAL),
+        (world.transparent_v4, egress_common::abi::SLOT_PROXY),
+        (world.proxy, egress_common::abi::SLOT_LOCAL),
+        (world.proxy, egress_common::abi::SLOT_REDIRECTED),
     ] {
         let mut slot = slot;
         slot.kind = kind;
-        let mut client = world.dial(world.transparent_v4, slot).await;
-        assert_eq!(read_to_end(&mut client).await, b"");
-        assert_eq!(world.short().await, "raw - refused no_slot");
-    }
-    for kind in [
-        egress_common::abi::SLOT_LOCAL,
-        egress_common::abi::SLOT_REDIRECTED,
-    ] {
-        let mut slot = slot;
-        slot.kind = kind;
-        let mut client = world.dial(world.proxy, slot).await;
+        let mut client = world.dial(listener, slot).await;
         assert_eq!(read_to_end(&mut client).await, b"");
         assert_eq!(world.short().await, "raw - refused no_slot");
     }
