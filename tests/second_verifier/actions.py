@@ -147,7 +147,7 @@ def read_requests(rows: list[dict[str, Any]]) -> Requests:
         group.left[fate] += 1
         up, down = row.get("bytes_up", 0), row.get("bytes_down", 0)
         if row.get("verdict") == "forwarded":
-            group.add_size((up, down))
+            group.add_size((row.get("status") or 0, up, down))
             group.forwarded_up = saturated(group.forwarded_up + up)
             group.forwarded_down = saturated(group.forwarded_down + down)
         else:
@@ -247,7 +247,7 @@ def outcome_words(receipt: Receipt) -> dict[str, str]:
     return words
 
 
-def _count_outcome(pattern: str, words: dict[str, str], actions: Actions) -> None:
+def _count_outcome(pattern: str, words: dict[str, str], actions: Actions, is_closed_tunnel: bool) -> None:
     """Count an outcome that no mediator writes, or else one that leaves out a number or has the status 0."""
     status, size = read_number(words.get("status", ""), 16), read_number(words.get("bytes", ""), 64)
     reason = words.get("reason", "")
@@ -259,7 +259,9 @@ def _count_outcome(pattern: str, words: dict[str, str], actions: Actions) -> Non
     else:
         has_its_numbers = size is not None or reason != "complete"
     has_its_status = reason not in FAILED or status in FAILED[reason]
-    if not (is_exact and has_its_numbers and reason and has_its_status) or (reason in NOT_REACHED and size):
+    if not (is_exact and has_its_numbers and reason and has_its_status) or (
+        (reason in NOT_REACHED or is_closed_tunnel) and size
+    ):
         actions.impossible_outcomes += 1
         return
     actions.outcomes_without_numbers += status is None or size is None
@@ -310,7 +312,8 @@ def _read_one(by_id: dict[str, Action], receipt: Receipt, actions: Actions) -> N
     if phase == "outcome":
         action.outcome = outcome_words(receipt)
         action.has_ended = True
-        _count_outcome(receipt.text("pattern"), action.outcome, actions)
+        is_closed_tunnel = transport == "connect" and action.is_denied_later
+        _count_outcome(receipt.text("pattern"), action.outcome, actions, is_closed_tunnel)
         action.close = {"policy_blocked": True, "complete": False}.get(action.outcome.get("reason", ""))
     if time is not None:
         action.first = time if action.first is None else min(action.first, time)
@@ -340,10 +343,12 @@ def read_actions(receipts: list[Receipt]) -> Actions:
             "complete": group.statuses, "cut": group.statuses_cut,
             "not_reached": group.statuses_failed, "not_answered": group.statuses_failed,
         }
+        if action.transport == "connect":
+            statuses["denied_later"] = group.statuses_failed
         if status is not None and ending in statuses:
             statuses[ending][status] += 1
         if size is not None and ending == "complete":
-            group.add_size(size)
+            group.add_size((status or 0, size))
         if action.decided is not None and action.first is not None:
             group.see_time(action.first, action.last)
             group.last_decided = max(action.decided, group.last_decided or action.decided)

@@ -93,6 +93,9 @@ class _Comparer:
         programs = {program["name"] for program in boundary.programs} if boundary else set()
         self.has_witness = "mediator_sockops" in programs
         self.clock_set = log.clock_set_ms
+        timeline = boundary.document.get("timeline", []) if boundary else []
+        executed = [mark["at_us"] for mark in timeline if mark["step"] == "command executed"]
+        self.preparation = executed[0] // 1000 if executed else 0
         self.requests: Requests = read_requests(log.of("relay"))
         self.actions: Actions = read_actions(evidence.receipts)
         self.result = Comparison()
@@ -142,6 +145,8 @@ class _Comparer:
         endings = _FITTING[self.writer][fate]
         if self.writer == "builtin":
             return endings
+        if fate == "denied" and transport == "connect" and self.writer == "3.x":
+            return ["denied", "denied_later"]
         if fate == "opened" and transport == "connect":
             return [ending for ending in endings if ending != "denied_later"]
         if fate == "failed" and transport == "connect" and self.writer == "3.x":
@@ -210,7 +215,7 @@ class _Comparer:
     def _compare_target(self, target: Target, requests: Group, actions: Group) -> None:
         self._compare_signed(target, requests, actions)
         most = max(requests.total(), actions.total())
-        if self.writer == "builtin":
+        if self.writer == "builtin" or (self.writer == "3.x" and target.transport == "connect"):
             self.differ["other_layer"] += (requests.layers - actions.layers).total()
         if actions.bytes < self._least_bytes(target.transport, requests, most):
             self.differ["fewer_bytes"] += 1
@@ -246,7 +251,8 @@ class _Comparer:
                 return unseen(complete + cut + failed)
             case "connect", _:
                 not_opened = max(requests.total() - requests.statuses[200], 0)
-                return other(complete, 200) + max(other(cut, 200) - not_opened, 0) + unseen(failed)
+                as_opened = complete[200] + cut[200] - requests.statuses[200] - requests.without_status
+                return other(complete, 200) + max(other(cut, 200) - not_opened, 0) + max(as_opened, 0) + unseen(failed)
             case "websocket", "3.x":
                 return other(complete, 1000) + other(cut, 1008)
             case "fetch", "3.x":
@@ -271,18 +277,23 @@ class _Comparer:
             return
         below = TUNNEL_SLACK if is_tunnel else 0
         above = below if self.writer == "builtin" or not is_tunnel else MAX_SUM
-        sizes: Counter[int] = Counter()
-        for (up, down), number in requests.sizes.items():
-            sizes[up + down if self.writer == "builtin" or is_tunnel else down] += number
-        free = sorted(sizes.elements(), reverse=True)
+        sizes: dict[int, Counter[int]] = {}
+        for (status, up, down), number in requests.sizes.items():
+            size = up + down if self.writer == "builtin" or is_tunnel else down
+            sizes.setdefault(0 if is_tunnel else status, Counter())[size] += number
+        signed: dict[int, Counter[int]] = {}
+        for (status, size), number in actions.sizes.items():
+            signed.setdefault(0 if is_tunnel else status, Counter())[size] += number
         alone = 0
-        for size in sorted(actions.sizes.elements()):
-            while free and free[-1] < size - below:
-                free.pop()
-            if free and free[-1] <= size + above:
-                free.pop()
-            else:
-                alone += 1
+        for status, wanted in signed.items():
+            free = sorted(sizes.get(status, Counter()).elements(), reverse=True)
+            for size in sorted(wanted.elements()):
+                while free and free[-1] < size - below:
+                    free.pop()
+                if free and free[-1] <= size + above:
+                    free.pop()
+                else:
+                    alone += 1
         self.differ["other_bytes"] += max(alone - requests.without_size, 0)
 
     def _visible_parts(self) -> None:
@@ -445,8 +456,13 @@ class _Comparer:
         back = _most_back(receipts)
         if back > slack + max(self.clock_set, _most_back(rows)):
             self.differ["time_went_back"] = max(back // 1000, 1)
-        if receipts and rows:
-            outside = max(min(rows) - min(receipts), max(receipts) - max(rows))
+        if rows:
+            first, last = min(rows), max(rows)
+            apart = [first - time for time in receipts] + [time - last for time in receipts]
+            if self.evidence.written:
+                begin, end = self.evidence.written
+                apart += [first - self.preparation - begin, end - last]
+            outside = max(apart, default=0)
             if outside > RECORDED_WITHIN + self.clock_set:
                 self.differ["outside_run"] = max(outside // 1000, 1)
 

@@ -57,6 +57,7 @@ class Evidence:
     opens: list[dict[str, Any]] = field(default_factory=list)
     is_closed: bool = False
     entry_apart: int = 0
+    written: list[int] = field(default_factory=list)
     rewritten: int = 0
 
 
@@ -188,6 +189,9 @@ class EvidenceReader:
             self.findings.error("entry.form", "chain_kind and writer_instance_id do not fit the entry's version")
         if not is_normal(entry["ts"]) or sources["ts"] != f'"{entry["ts"]}"':
             self.findings.error("entry.time", "the entry's time is not in the form that writers emit")
+        if (time := time_or_none(entry["ts"])) is not None:
+            times = [*self.result.written, time // 1_000_000]
+            self.result.written = [min(times), max(times)]
         if any("\0" in entry.get(name, "") for name in _STRINGS):
             self.findings.error("entry.nul", "a hashed text holds U+0000")
         identity = (entry["session_id"], *writer)

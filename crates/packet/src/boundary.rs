@@ -98,7 +98,7 @@ pub fn judge(
     let changes = files.changes.map(ReadChanges::read);
     let allowed = read_policy(files.policy, &mut findings);
     counted.settle(receipts, &allowed);
-    let around = Circumstances::of(boundary_document.as_ref(), report.session.as_ref());
+    let around = Circumstances::of(boundary_document.as_ref(), report);
     let reconciliation = flows
         .as_ref()
         .map(|_| log.reconciler.finish(receipts, around, &allowed));

@@ -2,6 +2,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 
 use super::findings::Finding;
 use super::json::Node;
@@ -227,6 +228,8 @@ pub struct EvidenceReport {
     pub first_time: String,
     /// Time of the last receipt.
     pub last_time: String,
+    /// Earliest and latest time of an entry, which may be a checkpoint or the transcript root.
+    pub written: Option<(OffsetDateTime, OffsetDateTime)>,
     /// Counts for the packet.
     pub counts: Counts,
 }

@@ -1,7 +1,8 @@
 //! The facts about a run that change how its records are compared.
-use pipelock_receipts::session::SessionFacts;
+use pipelock_receipts::report::EvidenceReport;
 
-use crate::format::boundary::BoundaryDocument;
+use super::times::unix_millis;
+use crate::format::boundary::{BoundaryDocument, Step};
 
 /// The kernel program that counts bytes.
 const WITNESS: &str = "mediator_sockops";
@@ -33,15 +34,20 @@ pub struct Circumstances {
     pub has_witness: bool,
     /// Whether the mediator closed its session, so that it had the time to sign everything.
     pub is_closed: bool,
+    /// First and last time of an entry of the evidence, Unix ms.
+    pub written: Option<(i64, i64)>,
+    /// Time from the start of the run to the command, ms. The mediator opens its session in this time.
+    pub preparation: i64,
 }
 
 impl Circumstances {
     /// Reads the facts from `boundary.json`. Without that document, the returned facts make the
     /// comparison expect as little as possible.
-    pub fn of(
-        boundary_document: Option<&BoundaryDocument>,
-        session: Option<&SessionFacts>,
-    ) -> Self {
+    pub fn of(boundary_document: Option<&BoundaryDocument>, report: &EvidenceReport) -> Self {
+        let session = report.session.as_ref();
+        let written = report
+            .written
+            .map(|(first, last)| (unix_millis(first), unix_millis(last)));
         let is_closed = session.is_some_and(|session| !session.close_reason.is_empty());
         let writer = if session.is_some() {
             Writer::Pipelock
@@ -53,6 +59,7 @@ impl Circumstances {
                 writer,
                 redacts: true,
                 is_closed,
+                written,
                 ..Self::default()
             };
         };
@@ -68,6 +75,18 @@ impl Circumstances {
             redacts: mediator.pipelock().is_some_and(|facts| facts.redact),
             has_witness: programs.any(|program| program.name == WITNESS),
             is_closed,
+            written,
+            preparation: preparation(boundary_document),
         }
     }
+}
+
+/// Returns the time from the start of the run to the first step of the command, ms.
+fn preparation(boundary_document: &BoundaryDocument) -> i64 {
+    let executed = Step::CommandExecuted.as_str();
+    let mut marks = boundary_document.timeline.iter();
+    let mark = marks.find(|mark| mark.step.as_str() == executed);
+    mark.map_or(0, |mark| {
+        i64::try_from(mark.at_us / 1000).unwrap_or(i64::MAX)
+    })
 }

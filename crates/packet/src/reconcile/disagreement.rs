@@ -35,7 +35,7 @@ pub enum Disagreement {
     MoreBytes,
     /// The mediator signed an action at a time at which the relay sent no matching request.
     OtherTime,
-    /// The mediator signed actions at times outside the run.
+    /// The evidence has actions, or other entries, from times outside the run.
     OutsideRun,
     /// Times in the receipts go back further than the clock was set.
     TimeWentBack,
@@ -183,7 +183,9 @@ impl Disagreement {
             Self::OtherTime => {
                 "targets have receipts from a time at which the relay did not request them"
             }
-            Self::OutsideRun => "s lie between the run and the receipts that are farthest from it",
+            Self::OutsideRun => {
+                "s lie between the run and the entry of the evidence that is farthest from it"
+            }
             Self::TimeWentBack => "s is the largest step back in the times of the receipts",
             Self::ReusedId => "receipts use the action id of a different request",
             Self::Repeated => "receipts follow for actions that had already ended",

@@ -134,8 +134,15 @@ impl Reconciler {
         result.disagree(Disagreement::TwinsDiffer, apart);
         let apart = tolerance.beyond((0, 0), (0, receipts.entry_apart));
         result.disagree(Disagreement::EntryTime, apart);
-        if let (Some(run), Some(signed)) = (self.times.range, receipts.times.range) {
-            result.disagree(Disagreement::OutsideRun, tolerance.beyond(run, signed));
+        if let Some(run) = self.times.range {
+            // The mediator opens its session before the first row.
+            let whole = (run.0.saturating_sub(around.preparation), run.1);
+            let written = around.written.unwrap_or(whole);
+            let signed = receipts.times.range.unwrap_or(run);
+            let apart = tolerance
+                .beyond(whole, written)
+                .max(tolerance.beyond(run, signed));
+            result.disagree(Disagreement::OutsideRun, apart);
             let (of_receipts, of_rows) = (receipts.times.went_back, self.times.went_back);
             let back = tolerance.went_back(around.writer, of_receipts, of_rows);
             result.disagree(Disagreement::TimeWentBack, back);

@@ -30,7 +30,9 @@ pub(super) fn compare(
 ) {
     compare_signed(writer, target, requests, actions, tolerance, result);
     let connections = requests.count().max(actions.count());
-    if writer == Writer::Builtin {
+    // The layer in an answer is the mediator's own if no origin can have written the answer.
+    let is_tunnel = target.transport == "connect";
+    if writer == Writer::Builtin || writer == Writer::Pipelock && is_tunnel {
         let other = missing(&requests.layers, &actions.layers);
         result.disagree(Disagreement::OtherLayer, other);
     }
@@ -82,7 +84,16 @@ pub(super) fn compare_signed(
         Writer::Pipelock => (TUNNEL_SLACK, u64::MAX),
     };
     let counts_both = is_tunnel || writer == Writer::Builtin;
-    let other = unmatched(&actions.sizes, &sizes(counts_both, requests), slack);
+    // The status that is signed for a tunnel or a WebSocket need not be that of its row.
+    let signed = by_status(
+        !is_tunnel,
+        actions.sizes.iter().map(|(size, count)| (*size, *count)),
+    );
+    let seen = by_status(!is_tunnel, sizes(counts_both, requests));
+    let other = signed.iter().fold(0_u64, |sum, (status, signed)| {
+        let none = BTreeMap::new();
+        sum.saturating_add(unmatched(signed, seen.get(status).unwrap_or(&none), slack))
+    });
     result.disagree(
         Disagreement::OtherBytes,
         other.saturating_sub(requests.without_size),
@@ -109,9 +120,15 @@ fn other_statuses(writer: Writer, transport: &str, requests: &Requests, actions:
         ("connect", _) => {
             let opened = requests.statuses.get(&TUNNEL_OPEN).copied().unwrap_or(0);
             let not_opened = requests.count().saturating_sub(opened);
+            let as_opened = [&actions.statuses, &actions.cut_with]
+                .into_iter()
+                .filter_map(|statuses| statuses.get(&TUNNEL_OPEN))
+                .fold(0_u64, |sum, count| sum.saturating_add(*count));
+            let most = opened.saturating_add(requests.without_status);
             let cut = except(&actions.cut_with, TUNNEL_OPEN).saturating_sub(not_opened);
             except(&actions.statuses, TUNNEL_OPEN)
                 .saturating_add(cut)
+                .saturating_add(as_opened.saturating_sub(most))
                 .saturating_add(unseen(&[&actions.failed_with]))
         }
         // A Pipelock signs the code with which it closes the WebSocket.
@@ -161,14 +178,27 @@ fn most_bytes(target: &Target, requests: &Requests, connections: u64) -> u64 {
         .saturating_add(TUNNEL_SLACK.saturating_mul(connections))
 }
 
-/// Returns the sizes of the requests that ended normally: the bytes of both directions, or of the answers.
-fn sizes(counts_both: bool, requests: &Requests) -> BTreeMap<u64, u64> {
-    let mut sizes = BTreeMap::new();
-    for ((up, down), count) in &requests.sizes {
+/// Returns the status, the size, and the number of the requests that ended normally. The size is the bytes of both
+/// directions, or of the answers.
+fn sizes(counts_both: bool, requests: &Requests) -> impl Iterator<Item = ((u16, u64), u64)> {
+    let sizes = requests.sizes.iter();
+    sizes.map(move |((status, up, down), count)| {
         let up = if counts_both { *up } else { 0 };
-        tally::some(&mut sizes, up.saturating_add(*down), *count);
+        ((*status, up.saturating_add(*down)), *count)
+    })
+}
+
+/// Groups sizes by status, or puts all of them under the status 0.
+fn by_status(
+    is_by_status: bool,
+    sizes: impl Iterator<Item = ((u16, u64), u64)>,
+) -> BTreeMap<u16, BTreeMap<u64, u64>> {
+    let mut groups: BTreeMap<u16, BTreeMap<u64, u64>> = BTreeMap::new();
+    for ((status, size), count) in sizes {
+        let status = if is_by_status { status } else { 0 };
+        tally::some(groups.entry(status).or_default(), size, count);
     }
-    sizes
+    groups
 }
 
 /// Counts the sizes in `signed` that have no counterpart in `seen`. A counterpart is at most `below` smaller and at

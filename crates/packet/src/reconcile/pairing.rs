@@ -48,6 +48,8 @@ impl Writer {
                 &[Cut, Open, Complete, CutSilent, NotAnswered, DeniedLater]
             }
             (Fate::Denied, Self::Builtin | Self::OldPipelock) => &[Denied],
+            // No origin answers a CONNECT, and Pipelock signs the denial of an address that it resolves later.
+            (Fate::Denied, Self::Pipelock) if is_tunnel => &[Denied, DeniedLater],
             (Fate::Denied, Self::Pipelock) => &[Denied, DeniedLater, NotReached, Cut, CutSilent],
             // The mark of the built-in mediator shows that the answer is its own, so the mediator connected to the
             // origin or failed to connect. It signs the status of its answer.

@@ -17,6 +17,8 @@ const VERDICTS: [&str; 7] = [
 ];
 /// Layer of a denial by the allow-list.
 pub(super) const ALLOW_LIST: &str = "allowlist";
+/// Transport of a tunnel.
+const TUNNEL: &str = "connect";
 /// Transports whose allowed actions begin with an intent, if the mediator signs intents.
 const WITH_INTENTS: [&str; 4] = ["connect", "fetch", "forward", "websocket"];
 
@@ -48,12 +50,12 @@ pub(super) struct Actions {
     pub(super) statuses: BTreeMap<u16, u64>,
     /// Statuses of actions that were cut after the origin had answered.
     pub(super) cut_with: BTreeMap<u16, u64>,
-    /// Statuses of actions that did not reach their origin, or that the origin did not answer.
+    /// Statuses of actions that did not reach their origin, or that the origin did not answer, and of tunnels that were
+    /// denied later.
     pub(super) failed_with: BTreeMap<u16, u64>,
     pub(super) layers: BTreeMap<String, u64>,
-    /// Bytes of actions that ended normally, up to a limit. Beyond the limit, only sums are
-    /// compared.
-    pub(super) sizes: BTreeMap<u64, u64>,
+    /// Status and bytes of actions that ended normally, up to a limit. Beyond the limit, only sums are compared.
+    pub(super) sizes: BTreeMap<(u16, u64), u64>,
     pub(super) bytes: u64,
     /// Times of all receipts.
     pub(super) times: Option<(i64, i64)>,
@@ -89,6 +91,7 @@ impl Actions {
             Ending::Complete => &mut self.statuses,
             Ending::Cut => &mut self.cut_with,
             Ending::NotReached | Ending::NotAnswered => &mut self.failed_with,
+            Ending::DeniedLater if action.transport == TUNNEL => &mut self.failed_with,
             Ending::Denied | Ending::DeniedLater | Ending::CutSilent | Ending::Open => return,
         };
         if let Some(status) = outcome.status {
@@ -97,7 +100,7 @@ impl Actions {
         if ending == Ending::Complete
             && let Some(bytes) = outcome.bytes
         {
-            tally::size(&mut self.sizes, bytes);
+            tally::size(&mut self.sizes, (outcome.status.unwrap_or(0), bytes));
         }
     }
 }
@@ -324,7 +327,12 @@ impl Receipts {
         let is_outcome = receipt.phase == "outcome";
         if is_outcome {
             let outcome = OutcomeReceipt::read(receipt.pattern);
-            let [impossible, without, zero] = outcome.faults().map(u64::from);
+            let [impossible, without, zero] = outcome.faults();
+            // A tunnel that was denied later never opened, so it carried no bytes.
+            let is_closed_tunnel =
+                receipt.transport == TUNNEL && action.decision == Decision::DeniedLater;
+            let carries = is_closed_tunnel && outcome.bytes.unwrap_or(0) > 0;
+            let [impossible, without, zero] = [impossible || carries, without, zero].map(u64::from);
             self.impossible_outcomes = self.impossible_outcomes.saturating_add(impossible);
             self.outcomes_without_numbers = self.outcomes_without_numbers.saturating_add(without);
             self.outcomes_with_status_0 = self.outcomes_with_status_0.saturating_add(zero);

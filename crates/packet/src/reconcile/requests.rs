@@ -86,8 +86,8 @@ pub(super) struct Requests {
     pub(super) without_status: u64,
     /// Number of requests that the relay dropped before the mediator ended them.
     pub(super) given_up: u64,
-    /// Bytes up and down of each request that ended normally, up to a limit.
-    pub(super) sizes: BTreeMap<(u64, u64), u64>,
+    /// Status, and bytes up and down, of each request that ended normally, up to a limit.
+    pub(super) sizes: BTreeMap<(u16, u64, u64), u64>,
     /// Number of requests that are not in `sizes`.
     pub(super) without_size: u64,
     pub(super) bytes: u64,
@@ -139,6 +139,7 @@ impl Requests {
             self.cut = self.cut.saturating_add(1);
             self.cut_bytes = sum(self.cut_bytes, size);
         }
+        let size = (row.status.unwrap_or(0), row.bytes_up, row.bytes_down);
         let is_kept = is_whole && tally::size(&mut self.sizes, size);
         self.without_size = self.without_size.saturating_add(u64::from(!is_kept));
         if row.verdict == RelayVerdict::Blocked

@@ -1,5 +1,6 @@
 //! Tests that consistent records agree, and that each way in which one recorder can contradict the others is reported.
 mod builtin;
+mod denials;
 mod ends;
 mod hidden;
 mod pipelock;
@@ -20,6 +21,8 @@ const BUILTIN: Circumstances = Circumstances {
     redacts: false,
     has_witness: true,
     is_closed: true,
+    written: None,
+    preparation: 0,
 };
 const PIPELOCK: Circumstances = Circumstances {
     writer: Writer::Pipelock,

@@ -6,8 +6,11 @@ use super::circumstances::Writer;
 
 /// Reads the time of a row or a receipt, Unix ms.
 pub(super) fn millis(text: &str) -> Option<i64> {
-    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?;
-    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).ok()
+    OffsetDateTime::parse(text, &Rfc3339).ok().map(unix_millis)
+}
+
+pub(super) fn unix_millis(time: OffsetDateTime) -> i64 {
+    i64::try_from(time.unix_timestamp_nanos() / 1_000_000).unwrap_or(i64::MAX)
 }
 
 /// The first and the last of a series of times, and how far the times go back.

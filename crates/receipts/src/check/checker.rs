@@ -14,6 +14,9 @@ use super::super::session::GRACEFUL;
 use super::super::signatures::{Job, Message};
 use std::sync::Arc;
 
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
 pub(super) struct Checker<'t> {
     pub(super) context: Context<'t>,
     pub(super) outer: Outer,
@@ -24,6 +27,7 @@ pub(super) struct Checker<'t> {
     pub(super) checkpoints: u64,
     pub(super) first_time: String,
     pub(super) last_time: String,
+    pub(super) written: Option<(OffsetDateTime, OffsetDateTime)>,
     pub(super) tail: Tail,
     pub(super) several_files: bool,
     pub(super) files: u64,
@@ -42,6 +46,7 @@ impl<'t> Checker<'t> {
             checkpoints: 0,
             first_time: String::new(),
             last_time: String::new(),
+            written: None,
             tail: Tail::default(),
             several_files,
             files: 0,
@@ -57,6 +62,10 @@ impl<'t> Checker<'t> {
 
     pub(super) fn entry(&mut self, entry: &RecorderEntry<'_>, mut place: Place, visit: Visit<'_>) {
         self.entries = self.entries.saturating_add(1);
+        if let Ok(time) = OffsetDateTime::parse(entry.text("ts"), &Rfc3339) {
+            let (first, last) = self.written.unwrap_or((time, time));
+            self.written = Some((first.min(time), last.max(time)));
+        }
         self.outer.check(entry, &place, &mut self.context.findings);
         let detail = entry.detail();
         self.tail.other();
@@ -353,6 +362,7 @@ impl<'t> Checker<'t> {
             session: sessions.facts,
             first_time: self.first_time,
             last_time: self.last_time,
+            written: self.written,
             counts,
         }
     }

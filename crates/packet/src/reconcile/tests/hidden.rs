@@ -101,7 +101,7 @@ fn a_target_with_a_missing_part_is_compared_too() {
     agree(&hidden("status=200 bytes=9 reason=complete"));
     assert_eq!(
         named(&hidden("status=418 bytes=9 reason=complete"), PIPELOCK),
-        ["other_status"]
+        ["other_status", "other_bytes"]
     );
     assert_eq!(
         named(&hidden("status=200 bytes=0 reason=complete"), PIPELOCK),

@@ -1,0 +1,145 @@
+//! Denied tunnels of a Pipelock, and statuses, bytes, and times that fit only one at a time.
+use serde_json::json;
+
+use super::*;
+
+const TUNNEL: &str = "https://a.test:443/";
+
+fn tunnel(members: &Value) -> Run {
+    let mut run = Run::new();
+    run.request(1, "connect", "CONNECT a.test:443", "blocked", members);
+    run
+}
+
+fn blocked() -> Value {
+    json!({"status": 403, "reason": "ssrf:ssrf_private_ip"})
+}
+
+/// Signs a tunnel that was denied when its address was known, and returns the run.
+fn denied_later(layer: &str, pattern: &str) -> Run {
+    let mut run = tunnel(&blocked());
+    let facts = json!({"transport": "connect", "method": "CONNECT", "target": TUNNEL});
+    run.receipt(1, "intent", &facts);
+    let mut denial = facts.clone();
+    merge(&mut denial, &json!({"verdict": "block", "layer": layer}));
+    run.receipt(1, "", &denial);
+    let mut outcome = facts;
+    merge(
+        &mut outcome,
+        &json!({"layer": "outcome", "pattern": pattern}),
+    );
+    run.receipt(1, "outcome", &outcome);
+    run
+}
+
+#[test]
+fn a_denied_tunnel_is_signed_as_denied() {
+    for pattern in [
+        "status=200 bytes=4000 reason=complete",
+        "status=200 bytes=4000 reason=cut",
+        "status=403 bytes=unknown reason=cut",
+        "status=unknown bytes=unknown reason=incomplete",
+        "status=403 bytes=unknown reason=ssrf_dns_rebind",
+    ] {
+        let mut run = tunnel(&blocked());
+        run.action(1, "connect", "CONNECT", TUNNEL, pattern);
+        let found = named(&run, PIPELOCK);
+        assert!(
+            found.contains(&"denied_but_allowed"),
+            "{pattern}: {found:?}"
+        );
+    }
+    // The outcome of a denial is that of a tunnel that never opened.
+    for (pattern, found) in [
+        ("status=403 bytes=unknown reason=ssrf_private_ip", &[][..]),
+        ("status=200 bytes=unknown reason=cut", &["other_status"]),
+        ("status=200 bytes=0 reason=complete", &["other_status"]),
+        ("status=403 bytes=900 reason=cut", &["unknown_verdict"]),
+    ] {
+        let run = denied_later("ssrf", pattern);
+        assert_eq!(named(&run, PIPELOCK), found, "{pattern}");
+    }
+}
+
+#[test]
+fn the_layer_of_a_denied_tunnel_is_that_of_its_answer() {
+    for (layer, found) in [("ssrf", &[][..]), ("allowlist", &["other_layer"])] {
+        let outcome = "status=403 bytes=unknown reason=ssrf_private_ip";
+        let run = denied_later(layer, outcome);
+        assert_eq!(named(&run, PIPELOCK), found, "{layer}");
+    }
+    let mut run = tunnel(&json!({"status": 403, "reason": "allowlist:not_in_allowlist"}));
+    run.denial(1, "connect", "CONNECT", TUNNEL);
+    assert_eq!(named(&run, PIPELOCK), Vec::<&str>::new());
+    run.rewrite(1, &json!({"layer": "dlp"}));
+    assert_eq!(named(&run, PIPELOCK), ["other_layer"]);
+    assert_eq!(named(&run, OLD_PIPELOCK), Vec::<&str>::new());
+}
+
+#[test]
+fn no_more_tunnels_are_signed_as_open_than_were_opened() {
+    let opened = |status: u16, pattern: &str| {
+        let mut run = Run::new();
+        let row = json!({"status": status, "reason": "mediator_500"});
+        run.request(1, "connect", "CONNECT a.test:443", "failed", &row);
+        run.action(1, "connect", "CONNECT", TUNNEL, pattern);
+        run.opened(443, 0);
+        named(&run, PIPELOCK)
+    };
+    assert_eq!(
+        opened(500, "status=500 bytes=unknown reason=hijack_failed"),
+        Vec::<&str>::new()
+    );
+    assert_eq!(
+        opened(500, "status=200 bytes=0 reason=sni_mismatch"),
+        ["other_status"]
+    );
+}
+
+#[test]
+fn a_status_and_its_bytes_belong_to_one_answer() {
+    let honest = [
+        "status=200 bytes=10 reason=complete",
+        "status=404 bytes=20 reason=complete",
+    ];
+    let swapped = [
+        "status=404 bytes=10 reason=complete",
+        "status=200 bytes=20 reason=complete",
+    ];
+    let signed = |patterns: [&str; 2], around: Circumstances| {
+        let mut run = Run::new();
+        for (id, (status, bytes)) in [(1, (200, 10)), (2, (404, 20))] {
+            let row = json!({"status": status, "bytes_down": bytes});
+            run.request(id, "forward", "GET http://a.test/", "forwarded", &row);
+            run.opened(80, 100);
+        }
+        for (id, pattern) in [1, 2].into_iter().zip(patterns) {
+            run.action(id, "forward", "GET", "http://a.test/", pattern);
+        }
+        named(&run, around)
+    };
+    for around in [BUILTIN, PIPELOCK] {
+        assert_eq!(signed(honest, around), Vec::<&str>::new());
+        assert_eq!(signed(swapped, around), ["other_bytes"]);
+    }
+}
+
+#[test]
+fn every_entry_is_from_the_time_of_the_run() {
+    let start = millis(&time(0)).unwrap();
+    let end = millis(&time(59)).unwrap();
+    let mut run = Run::honest();
+    run.rows.push(beat(59));
+    let outside = |from: i64, until: i64| {
+        let around = Circumstances {
+            written: Some((from, until)),
+            preparation: 2_000,
+            ..BUILTIN
+        };
+        let found = run.compare(around);
+        found.disagreements.get(&Disagreement::OutsideRun).copied()
+    };
+    assert_eq!(outside(start - 17_000, end + 15_000), None);
+    assert_eq!(outside(start - 18_001, end), Some(16));
+    assert_eq!(outside(start, end + 86_400_000), Some(86_400));
+}
