@@ -1,5 +1,8 @@
 //! Lies about the ends and the kinds of actions.
-use super::tales::is_outcome;
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
+
+use super::tales::{is_outcome, later};
 use super::testimony::{Receipt, Testimony};
 
 /// Changes every outcome whose action ended normally.
@@ -66,4 +69,24 @@ pub(super) fn users_invented(testimony: &mut Testimony) {
             receipt.set("target", &target);
         }
     }
+}
+
+/// Signs the end of the session, and everything else that follows the last decision, days later.
+pub(super) fn ends_later_by_days(testimony: &mut Testimony) {
+    let read = |time: &str| OffsetDateTime::parse(time, &Rfc3339).ok();
+    let decisions = testimony.receipts().filter(|receipt| receipt.is_decision());
+    let last = decisions
+        .map(|receipt| read(&receipt.text("timestamp")))
+        .max();
+    testimony.set_times(|time| {
+        let is_behind = Some(read(time)) > last;
+        later(
+            time,
+            if is_behind {
+                Duration::days(3)
+            } else {
+                Duration::ZERO
+            },
+        )
+    });
 }

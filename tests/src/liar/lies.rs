@@ -195,7 +195,7 @@ pub static LIES: &[Lie] = &[
     of(
         "denials_of_another_layer",
         combined::denials_of_another_layer,
-        [Named, LAYERS, LAYERS],
+        [Named, Named, LAYERS],
     ),
     lie("writes_as_reads", endings::writes_as_reads),
     of(
@@ -207,6 +207,7 @@ pub static LIES: &[Lie] = &[
     of_outcomes("outcomes_dropped", tales::outcomes_dropped),
     lie("allowed_forgotten", tales::allowed_forgotten),
     lie("later_by_days", tales::later_by_days),
+    lie("ends_later_by_days", endings::ends_later_by_days),
     lie("before_the_run", tales::before_the_run),
     // An honest mediator signs the same receipts if the clock is set back.
     of("clock_set_back", tales::clock_set_back, [Senseless; 3]),

@@ -110,7 +110,7 @@ fn measure(testimony: &mut Testimony, name: &str, value: impl Fn(&str) -> String
 }
 
 /// Returns the time that is `by` later than `time`.
-fn later(time: &str, by: Duration) -> String {
+pub(super) fn later(time: &str, by: Duration) -> String {
     let moved = OffsetDateTime::parse(time, &Rfc3339).map(|time| time + by);
     moved.map_or_else(|_| time.to_owned(), egress_sys::clock::rfc3339)
 }
