@@ -56,5 +56,6 @@ pub use limits::Limits;
 pub use orig_dst::{MappedSlots, SlotSource, SlotTable};
 pub use plan::Config;
 pub use process::{Confined, Control, StartError, confine, main};
+pub use report::Outgoing;
 pub use seccomp::digest as filter_digest;
 pub use serve::{Sockets, serve};

@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use super::limits::Limits;
 use super::orig_dst::MappedSlots;
 use super::plan::{Config, Listeners, RelayPlan, Report};
+use super::report::Outgoing;
 use super::seccomp;
 use super::serve::{Sockets, serve};
 
@@ -148,12 +149,15 @@ async fn report_and_serve(
     let control = UnixDatagram::from_std(control)?;
     let (reports, mut queue) = mpsc::channel(64);
     reports
-        .send(Report::Ready)
+        .send(Outgoing::new(Report::Ready))
         .await
         .map_err(io::Error::other)?;
     let sender = async {
-        while let Some(report) = queue.recv().await {
-            control.send(&serde_json::to_vec(&report)?).await?;
+        while let Some(outgoing) = queue.recv().await {
+            control
+                .send(&serde_json::to_vec(outgoing.report())?)
+                .await?;
+            outgoing.sent();
         }
         Ok(())
     };

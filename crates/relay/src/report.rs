@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use egress_policy::redact::{self, Key};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::authority::Target;
 use super::plan::{FlowReport, NameReport, Report};
@@ -33,22 +33,52 @@ pub(super) struct Reporter {
 
 #[derive(Debug)]
 enum Queued {
-    Report(Box<Report>, Option<OwnedSemaphorePermit>),
+    Report(Outgoing, Option<OwnedSemaphorePermit>),
     End,
+}
+
+/// A report on its way to the supervisor.
+#[derive(Debug)]
+pub struct Outgoing {
+    report: Box<Report>,
+    sent: Option<oneshot::Sender<()>>,
+}
+
+impl Outgoing {
+    /// Wraps a report.
+    pub fn new(report: Report) -> Self {
+        Self {
+            report: Box::new(report),
+            sent: None,
+        }
+    }
+
+    /// Returns the report.
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// Resumes the task that waits until the supervisor can read the report. Call this function after the report was
+    /// written to the control socket.
+    pub fn sent(self) {
+        if self.sent.is_some_and(|sent| sent.send(()).is_err()) {
+            // The waiting task has ended.
+        }
+    }
 }
 
 /// Sends the reports to the supervisor in order.
 #[derive(Debug)]
 pub(super) struct Pump {
     queue: mpsc::UnboundedReceiver<Queued>,
-    out: mpsc::Sender<Report>,
+    out: mpsc::Sender<Outgoing>,
 }
 
 impl Pump {
     /// Runs until [`Reporter::end`], or until the receiver is closed.
     pub(super) async fn run(mut self) {
         while let Some(Queued::Report(report, permit)) = self.queue.recv().await {
-            if self.out.send(*report).await.is_err() {
+            if self.out.send(report).await.is_err() {
                 return;
             }
             drop(permit);
@@ -139,7 +169,7 @@ impl Passed {
 
 impl Reporter {
     /// Creates a reporter and its pump. At most `open` flows are open or not received yet.
-    pub(super) fn new(open: usize, out: mpsc::Sender<Report>, redaction: Key) -> (Self, Pump) {
+    pub(super) fn new(open: usize, out: mpsc::Sender<Outgoing>, redaction: Key) -> (Self, Pump) {
         let (sender, queue) = mpsc::unbounded_channel();
         let permits = Arc::new(Semaphore::new(open.min(Semaphore::MAX_PERMITS)));
         (
@@ -171,10 +201,19 @@ impl Reporter {
         }
     }
 
-    /// Reports a name of the stub resolver.
+    /// Reports a name of the stub resolver. Returns when the report is in the control socket, so that the supervisor
+    /// can read the name before the command can connect to its address.
     pub(super) async fn name(&self, name: NameReport) {
         let permit = self.permit().await;
-        self.put(Queued::Report(Box::new(Report::Name(name)), permit));
+        let (sent, is_sent) = oneshot::channel();
+        let outgoing = Outgoing {
+            sent: Some(sent),
+            ..Outgoing::new(Report::Name(name))
+        };
+        self.put(Queued::Report(outgoing, permit));
+        if is_sent.await.is_err() {
+            // The pump has ended because the receiver is closed.
+        }
     }
 
     /// Ends the pump after all reports so far.
@@ -332,7 +371,8 @@ impl Drop for Flow {
             u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
         let report = Report::Flow(std::mem::replace(&mut *self.report, blank()));
         let permit = self.permit.take();
-        self.reporter.put(Queued::Report(Box::new(report), permit));
+        self.reporter
+            .put(Queued::Report(Outgoing::new(report), permit));
     }
 }
 
@@ -393,7 +433,8 @@ mod tests {
         let pump = tokio::spawn(pump.run());
         let mut reasons = Vec::new();
         while reasons.len() < 3 {
-            let Some(Report::Flow(flow)) = taken.recv().await else {
+            let outgoing = taken.recv().await.unwrap();
+            let Report::Flow(flow) = outgoing.report().clone() else {
                 panic!("no flow")
             };
             reasons.push((flow.cookie, flow.verdict, flow.reason));
@@ -411,6 +452,33 @@ mod tests {
         pump.await.unwrap();
     }
 
+    #[tokio::test]
+    async fn a_name_is_reported_when_its_report_is_sent() {
+        let (out, mut taken) = mpsc::channel(8);
+        let (reporter, pump) = Reporter::new(8, out, Key::new("k"));
+        let pump = tokio::spawn(pump.run());
+        let naming = tokio::spawn({
+            let reporter = reporter.clone();
+            async move {
+                let name = NameReport {
+                    name: String::from("a.test"),
+                    address: None,
+                    reason: String::new(),
+                };
+                reporter.name(name).await;
+            }
+        });
+        let outgoing = taken.recv().await.unwrap();
+        for _ in 0..8 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!naming.is_finished(), "the report was not sent yet");
+        outgoing.sent();
+        naming.await.unwrap();
+        reporter.end();
+        pump.await.unwrap();
+    }
+
     /// Claims: crate-relay
     #[tokio::test]
     async fn what_passed_is_reported_whatever_ends_the_flow() {
@@ -423,7 +491,8 @@ mod tests {
             change(&mut flow);
             drop(flow);
             assert!(!passed.may_pass(1), "a byte passed behind the report");
-            let Some(Report::Flow(flow)) = taken.recv().await else {
+            let outgoing = taken.recv().await.unwrap();
+            let Report::Flow(flow) = outgoing.report().clone() else {
                 panic!("no flow")
             };
             (flow.verdict, flow.reason, flow.bytes_up, flow.bytes_down)

@@ -12,8 +12,7 @@ use tokio::time::sleep;
 
 use super::orig_dst::SlotSource;
 use super::plan::Config;
-use super::plan::Report;
-use super::report::Reporter;
+use super::report::{Outgoing, Reporter};
 use super::state::Relay;
 use super::{accept, dns};
 
@@ -43,7 +42,7 @@ pub async fn serve(
     config: Config,
     sockets: Sockets,
     slots: Box<dyn SlotSource>,
-    reports: mpsc::Sender<Report>,
+    reports: mpsc::Sender<Outgoing>,
     stop: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let (stopper, stopped) = watch::channel(false);

@@ -22,8 +22,11 @@ use crate::bpf::events::Events;
 /// destination takes to answer.
 const CLOSED_WITHIN: Duration = Duration::from_millis(200);
 
-/// Maximum number of records that are read from one ring before the next ring has its turn.
+/// Maximum number of attempts or traffic records that are read before the next ring has its turn.
 const TURN: usize = 256;
+/// Maximum number of records with a text that are read in one turn. The ring cannot hold more of them, so one turn reads
+/// every text that was submitted before the turn.
+const TEXTS: usize = 2048;
 
 /// A closed boundary. Each step passes the boundary on as a whole.
 ///
@@ -45,24 +48,34 @@ impl Boundary {
     /// Takes every record from the kernel's rings, and writes it to the flow log. The rings take turns, because
     /// otherwise a command that fills one ring as fast as it is read would make another one overflow.
     ///
+    /// Rows of attempts contain host names. A name is always recorded before an attempt can use its address: the
+    /// kernel submits the text with a name server's answer before the command receives this answer, and the relay
+    /// reports a name before it answers the query. Each turn therefore takes the attempts out of their ring first, and
+    /// writes them after `read_names` and all texts, so that no name arrives in between. `read_names` writes the names
+    /// that the relay has reported.
+    ///
     /// # Errors
-    /// Fails if a row cannot be written.
-    pub(super) fn drain(&mut self, flows: &mut FlowLog) -> Result<(), RunError> {
+    /// Fails if a row cannot be written, or `read_names` fails.
+    pub(super) fn drain(
+        &mut self,
+        flows: &mut FlowLog,
+        mut read_names: impl FnMut(&mut FlowLog) -> Result<(), RunError>,
+    ) -> Result<(), RunError> {
         self.gates.flush_diagnostics();
         let events = &mut self.events;
         let mut is_more = true;
         while is_more {
-            is_more = false;
-            // The names come first, because rows of connections contain them.
-            for text in std::iter::from_fn(|| events.take_text()).take(TURN) {
+            let attempts: Vec<_> = std::iter::from_fn(|| events.take()).take(TURN).collect();
+            is_more = !attempts.is_empty();
+            read_names(flows)?;
+            for text in std::iter::from_fn(|| events.take_text()).take(TEXTS) {
                 is_more = true;
                 match text {
                     Ok(text) => system("write the flow log", flows.text(&text))?,
                     Err(_) => flows.malformed(),
                 }
             }
-            for event in std::iter::from_fn(|| events.take()).take(TURN) {
-                is_more = true;
+            for event in attempts {
                 match event {
                     Ok(event) => system("write the flow log", flows.kernel(&event))?,
                     Err(_) => flows.malformed(),
@@ -98,7 +111,7 @@ impl Boundary {
             // The counter is read before the ring, so that the ring contains every close that was counted.
             let expected = self.gates.counter(Counter::CloseExpected)?;
             let is_closed = self.gates.counter(Counter::CloseSeen)? >= expected;
-            self.drain(flows)?;
+            self.drain(flows, |_| Ok(()))?;
             if (is_closed && !flows.has_open_mediator()) || Instant::now() >= deadline {
                 return Ok(());
             }

@@ -51,7 +51,10 @@ impl Ended {
         let gone = boundary.cgroups.agent.wait_empty();
         let is_gone = notes.duty("wait for the command's end", gone).is_some();
         notes.duty("reap the boundary's init", boundary.reap_init());
-        notes.events(boundary.drain(&mut flows));
+        let read = network.read_reports(&mut flows, &mut boundary);
+        if let Some(failed) = notes.events(read).flatten() {
+            notes.duty::<()>("read the relay's reports", Err(io::Error::other(failed)));
+        }
         if is_gone {
             let gone = heartbeat.gone(&mut flows, Watched::of(&boundary, &command.enforced));
             notes.duty("record the end of the command", gone);
@@ -70,7 +73,7 @@ impl Ended {
         context.timeline.mark("workspace done");
         // No process of the command is left, so its connections are closed, and the relay sends their last reports.
         notes.duty("end the relay", network.end_relay(&mut flows));
-        notes.events(boundary.drain(&mut flows));
+        notes.events(boundary.drain(&mut flows, |_| Ok(())));
         context.timeline.mark("relay ended");
         let network = network.end(flows.let_through(), &context);
         notes.failed |= network.mediator.failed;
@@ -204,9 +207,9 @@ impl Notes {
         }
     }
 
-    fn events(&mut self, done: Result<(), RunError>) {
+    fn events<T>(&mut self, done: Result<T, RunError>) -> Option<T> {
         let done = done.map_err(|error| io::Error::other(error.on_one_line()));
-        self.duty("record the kernel's events", done);
+        self.duty("record the kernel's events", done)
     }
 }
 

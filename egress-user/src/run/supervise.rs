@@ -137,13 +137,11 @@ impl Supervisor {
             let beat = self.heartbeat.beat(&mut self.live.flows, watched);
             let readable = self.wait()?;
             let live = &mut self.live;
-            let failed = if readable.relay {
-                live.network
-                    .read_reports(&mut live.flows, &mut live.boundary)?
-            } else {
-                live.boundary.drain(&mut live.flows)?;
-                None
-            };
+            // The relay's reports are read even if the socket was not readable above, because a name may have arrived
+            // since then, together with an attempt that uses its address.
+            let failed = live
+                .network
+                .read_reports(&mut live.flows, &mut live.boundary)?;
             if !(readable.init || readable.relay || readable.mediator) {
                 system("write the flow log", live.flows.catch_up())?;
             }

@@ -108,7 +108,7 @@ impl RunningNetwork for Audit {
         flows: &mut FlowLog,
         boundary: &mut Boundary,
     ) -> Result<Option<String>, RunError> {
-        boundary.drain(flows).map(|()| None)
+        boundary.drain(flows, |_| Ok(())).map(|()| None)
     }
 
     fn check(&mut self, _is_readable: bool, _dir: &RunDir) -> Result<Option<String>, RunError> {

@@ -34,7 +34,7 @@ use crate::run::relay_reports::take_report;
 use crate::run::state::{RunDir, random_hex};
 use crate::run::trust::Trust;
 
-/// Maximum number of reports that are read from the relay before the kernel's records have their turn.
+/// Maximum number of reports about connections that are kept until the kernel's records are written.
 const REPORTS: usize = 1024;
 /// Size of the evidence that may be written while a run ends, and between two checks of its size.
 const ENDING_BYTES: u64 = 64 << 20;
@@ -239,8 +239,8 @@ impl RunningNetwork for Enforced {
         [Some(relay), Some(self.mediator.watched())]
     }
 
-    /// Writes names first, because rows of the kernel's records contain names. Writes the records next, and the reports
-    /// about connections last, because the records contain the callers of the connections.
+    /// Writes names before the kernel's records, because rows of these records contain names. Writes the reports about
+    /// connections last, because the records contain the callers of the connections.
     fn read_reports(
         &mut self,
         flows: &mut FlowLog,
@@ -248,20 +248,19 @@ impl RunningNetwork for Enforced {
     ) -> Result<Option<String>, RunError> {
         let mut waiting = Vec::new();
         let mut gone = None;
-        for _ in 0..REPORTS {
-            match self.relay.next_message() {
-                Ok(None) => break,
-                Ok(Some(Report::Name(name))) => {
-                    system("write the flow log", flows.name(&name))?;
-                }
-                Ok(Some(report)) => waiting.push(report),
-                Err(text) => {
-                    gone = Some(text);
-                    break;
+        boundary.drain(flows, |flows| {
+            while gone.is_none() && waiting.len() < REPORTS {
+                match self.relay.next_message() {
+                    Ok(None) => break,
+                    Ok(Some(Report::Name(name))) => {
+                        system("write the flow log", flows.name(&name))?;
+                    }
+                    Ok(Some(report)) => waiting.push(report),
+                    Err(text) => gone = Some(text),
                 }
             }
-        }
-        boundary.drain(flows)?;
+            Ok(())
+        })?;
         for report in waiting {
             if let Some(failed) = take_report(flows, report)? {
                 return Ok(Some(failed));

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use egress_common::abi::{SLOT_PROXY, SLOT_REDIRECTED, Slot};
 use egress_relay::plan::{FlowReport, PlainHttp, Report};
-use egress_relay::{Config, Limits, SlotSource, SlotTable, Sockets, serve};
+use egress_relay::{Config, Limits, Outgoing, SlotSource, SlotTable, Sockets, serve};
 use hickory_proto::op::{Message, MessageType, OpCode, Query};
 use hickory_proto::rr::{Name, RData, RecordType};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -67,6 +67,16 @@ pub(crate) fn quick() -> Limits {
     }
 }
 
+/// Passes reports on, as the relay process writes them to its control socket.
+async fn send(mut outgoing: mpsc::Receiver<Outgoing>, socket: mpsc::Sender<Report>) {
+    while let Some(outgoing) = outgoing.recv().await {
+        if socket.send(outgoing.report().clone()).await.is_err() {
+            return;
+        }
+        outgoing.sent();
+    }
+}
+
 impl RelayWorld {
     pub(crate) async fn new() -> Self {
         Self::with(|_| {}).await
@@ -95,7 +105,9 @@ impl RelayWorld {
         };
         let address = |listener: &std::net::TcpListener| listener.local_addr().unwrap();
         let slots = Slots::default();
-        let (out, reports) = mpsc::channel(16);
+        let (out, outgoing) = mpsc::channel(16);
+        let (socket, reports) = mpsc::channel(16);
+        tokio::spawn(send(outgoing, socket));
         let (stop, stopped) = oneshot::channel::<()>();
         Self {
             mediator,
