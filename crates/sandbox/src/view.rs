@@ -17,6 +17,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::path::{Component, Path, PathBuf};
 
+use egress_sys::dir;
 use egress_workspace::credentials::Shown;
 use mounts::{SAFE, bind_read_only, overlay, tmpfs};
 use nix::fcntl::{OFlag, open};
@@ -431,6 +432,24 @@ impl View {
             bind_read_only(&file, &inside)?;
         }
         Ok(())
+    }
+
+    /// Makes a file of the workspace read-only. The file keeps its content, owner, and times, so git sees it as
+    /// unchanged. The kernel does not remove or rename a mount point, so no other file can take its place.
+    ///
+    /// # Errors
+    /// Returns the error of `open_tree(2)`, `mount_setattr(2)` or `move_mount(2)`, with the path. Also fails if the path
+    /// now contains a link.
+    pub fn make_read_only(&self, path: &Path) -> io::Result<()> {
+        let inside = self.inside(path);
+        // A mask may already hide a directory above the file.
+        let Some(file) = if_present(dir::find(&inside), path)? else {
+            return Ok(());
+        };
+        let attributes = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
+        let tree = egress_sys::mount::open_tree(&file).at("copy the mount of", path)?;
+        egress_sys::mount::set_attributes(&tree, attributes, None).at("make read-only", path)?;
+        egress_sys::mount::cover(&tree, &file).at("bind a file to", path)
     }
 
     /// Makes the file view the root directory and removes the host's tree from this mount

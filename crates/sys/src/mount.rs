@@ -55,6 +55,15 @@ pub fn move_mount(tree: &impl AsFd, target: &Path) -> io::Result<()> {
     Ok(rustix::mount::move_mount(tree, c"", CWD, target, flags)?)
 }
 
+/// Attaches a detached mount over the file at the descriptor `target`.
+///
+/// # Errors
+/// Returns the error of `move_mount(2)`.
+pub fn cover(tree: &impl AsFd, target: &impl AsFd) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(rustix::mount::move_mount(tree, c"", target, c"", flags)?)
+}
+
 /// Makes `root` the root directory, and detaches the old root with all its mounts.
 ///
 /// # Errors

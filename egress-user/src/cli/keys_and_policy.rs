@@ -16,6 +16,7 @@ pub(super) fn policy(path: Option<&Path>) -> anyhow::Result<CallerPolicy> {
     Ok(CallerPolicy {
         path: Some(path.to_path_buf()),
         text: Some(read_policy(path)?),
+        shown: None,
     })
 }
 

@@ -150,8 +150,7 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     check_options(&args)?;
     let (command, script_basename, argument_count) = command(&args, &workdir)?;
     let mut masked = Vec::new();
-    let (mediator, policy) = mediator(&args)?;
-    masked.extend(policy.path.as_deref().map(Path::canonicalize).transpose()?);
+    let (mediator, mut policy) = mediator(&args)?;
     if let MediatorChoice::Pipelock(choice) = &mediator {
         masked.extend(choice.authority.iter().map(|one| one.key_path.clone()));
     }
@@ -169,6 +168,10 @@ fn plan(args: RunArgs, inherited: Vec<String>) -> anyhow::Result<Plan> {
     // started the workflow, and the command may read this event.
     masked.extend(path_in("RUNNER_TEMP"));
     let shown = path_in("GITHUB_EVENT_PATH").into_iter().collect();
+    match policy.path.as_deref().map(Path::canonicalize).transpose()? {
+        Some(path) if may_read(&path, &mediator, &workdir, &masked) => policy.shown = Some(path),
+        other => masked.extend(other),
+    }
     let limits = limits(&args)?;
     let reads_commands = args.driven.driven || Obeyed::by(&environment).commands;
     let terminal = args.tty.decide(reads_commands)?;
@@ -276,6 +279,16 @@ fn limits(args: &RunArgs) -> std::io::Result<Limits> {
         evidence: args.max_evidence,
         shares,
     })
+}
+
+/// Whether the command may read the policy at `path`. Git reports a hidden file of a repository as changed, so a policy
+/// in the workspace is shown if it holds no secrets. A Pipelock configuration may hold secrets.
+fn may_read(path: &Path, mediator: &MediatorChoice, workdir: &Path, masked: &[PathBuf]) -> bool {
+    *mediator == MediatorChoice::Builtin
+        && path.starts_with(workdir)
+        && !masked
+            .iter()
+            .any(|masked| path.starts_with(masked) && !workdir.starts_with(masked))
 }
 
 /// Returns the paths in the workspace to which no change is applied. These are the paths of `--protect`, every file

@@ -92,6 +92,8 @@ pub struct CallerPolicy {
     pub path: Option<PathBuf>,
     /// The text of the policy.
     pub text: Option<String>,
+    /// The policy file without links, if it is in the workspace and the command may read it.
+    pub shown: Option<PathBuf>,
 }
 
 /// The mediator, which judges the traffic and signs the receipts.

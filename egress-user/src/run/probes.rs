@@ -263,6 +263,7 @@ fn scene(plan: &Plan, dir: &RunDir, cgroups: &RunCgroups) -> io::Result<Scene> {
             let path = path.canonicalize().ok()?;
             Owned::at(&path)
         }),
+        shows_config: plan.policy.shown.is_some(),
         evidence: Owned::at(dir.path()),
         packet: Owned::at(plan.packet.path()),
         command_files: environment::COMMAND_VARIABLES

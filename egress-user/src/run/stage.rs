@@ -129,6 +129,7 @@ pub(super) fn stage_plan(plan: &Plan, parts: Parts<'_>) -> Result<StagePlan, Run
             .map(|one| (one.path.clone(), one.tree.as_raw_fd()))
             .collect(),
         masked,
+        policy: plan.policy.shown.clone(),
         covered: workspace.covered.clone(),
         shown: plan.shown.clone(),
         command_files: environment::command_files(&plan.environment)

@@ -27,45 +27,40 @@ fn open_directory() -> TempDir {
 
 /// Claims: run-files*
 #[test]
-fn policy_key_and_packet_inside_the_workspace() {
+fn key_and_packet_inside_the_workspace_are_hidden() {
     let world = World::new();
     let run = world.egress();
     let work = run.directory();
-    let policy = work.join("conf/policy.yaml");
     let key = work.join("keys/signing.key");
-    fs::create_dir(work.join("conf")).unwrap();
     fs::create_dir(work.join("keys")).unwrap();
-    fs::write(&policy, "mode: strict\napi_allowlist: [canary.test]\n").unwrap();
     let made = world.tool(["keygen".as_ref(), "--out".as_ref(), key.as_os_str()]);
     assert!(made.success(), "{made}");
     let key_text = fs::read_to_string(&key).unwrap();
     let packet = work.join("packet");
     let run = run
-        .arg("--config")
-        .arg(&policy)
+        .allow(&["canary.test"])
         .signed_with(&key)
         .packet_dir(&packet)
         .script(
-            "for file in conf/policy.yaml keys/signing.key; do
-                 cat $file && echo read $file
-                 echo x >> $file && echo wrote $file
-                 cp $file copy && echo copied $file
-                 rm -f $file && echo removed $file
-                 mv $file elsewhere && echo moved $file
-                 ln $file linked && echo linked $file
-             done 2> /dev/null
+            "file=keys/signing.key
+             { cat $file && echo read $file
+               echo x >> $file && echo wrote $file
+               cp $file copy && echo copied $file
+               rm -f $file && echo removed $file
+               mv $file elsewhere && echo moved $file
+               ln $file linked && echo linked $file
+             } 2> /dev/null
              ls -A packet
              touch packet/x 2> /dev/null && echo wrote packet
              rmdir packet 2> /dev/null && echo removed packet
              mv packet elsewhere 2> /dev/null && echo moved packet
-             cat conf/* keys/*.key packet/* 2> /dev/null
+             cat keys/*.key packet/* 2> /dev/null
              ls /run/egress 2> /dev/null && echo saw the run
              true",
         )
         .run();
     assert_eq!((run.status, run.stdout.as_str()), (Some(0), ""), "{run}");
     assert_eq!(fs::read_to_string(&key).unwrap(), key_text);
-    assert!(fs::read_to_string(&policy).unwrap().contains("canary.test"));
     let mut public = key.into_os_string();
     public.push(".pub");
     let verdict = evidence::verify(&[packet.as_os_str(), "--key".as_ref(), &public]);

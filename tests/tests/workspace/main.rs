@@ -8,6 +8,7 @@ mod hostile;
 mod links;
 mod meanwhile;
 mod modes;
+mod policy;
 mod programs;
 mod repositories;
 mod rules;

@@ -239,6 +239,9 @@ fn enter_view(plan: &StagePlan) -> io::Result<Entered> {
     }));
     view.mask(others, &plan.shown)?;
     view.cover(&plan.covered)?;
+    if let Some(policy) = &plan.policy {
+        view.make_read_only(policy)?;
+    }
     for (path, tree) in &plan.sockets {
         sockets::place(&view, path, &handover::inherited(*tree)?)?;
     }

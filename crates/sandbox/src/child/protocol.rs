@@ -47,6 +47,8 @@ pub struct StagePlan {
     pub sockets: Vec<(PathBuf, i32)>,
     /// The run's own files and directories, which the command must not see.
     pub masked: Vec<PathBuf>,
+    /// The policy, if it is a file of the workspace that the command may read and not change.
+    pub policy: Option<PathBuf>,
     /// Replacements for host files, used if the file view contains the host file.
     pub covered: Vec<(PathBuf, Shown)>,
     /// Files below a masked directory that the command may still read.

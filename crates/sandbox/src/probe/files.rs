@@ -231,6 +231,7 @@ fn write(owned: Option<&Owned>, absent: &str) -> Tried {
 
 const NO_KEY: &str = "the caller supplied no key file; the key is in the supervisor's memory";
 const NO_CONFIG: &str = "the caller supplied no policy";
+const SHOWS_CONFIG: &str = "the built-in mediator's policy holds no secrets, so the command may read the policy in its workspace; config_write shows whether the command can change it";
 const NO_DIRECTORY: &str = "the directory does not exist";
 
 pub(super) fn signing_key_read(scene: &Scene) -> Tried {
@@ -242,11 +243,22 @@ pub(super) fn signing_key_write(scene: &Scene) -> Tried {
 }
 
 pub(super) fn config_read(scene: &Scene) -> Tried {
+    if scene.shows_config {
+        return Ok(Observation::Absent(SHOWS_CONFIG.to_owned()));
+    }
     read(scene.config.as_ref(), NO_CONFIG)
 }
 
 pub(super) fn config_write(scene: &Scene) -> Tried {
-    write(scene.config.as_ref(), NO_CONFIG)
+    match (&scene.config, scene.side) {
+        // The file view has its own inodes, so a shown policy counts as writable whatever its inode is.
+        (Some(config), Side::Inside) if scene.shows_config => {
+            let path = &config.path;
+            OpenOptions::new().write(true).open(path)?;
+            reached(format!("{} was opened for writing", path.display()))
+        }
+        (config, _) => write(config.as_ref(), NO_CONFIG),
+    }
 }
 
 pub(super) fn evidence_read(scene: &Scene) -> Tried {

@@ -11,7 +11,7 @@ pub enum Observation {
     Reached(String),
     /// The operation was denied; the text is the error.
     Refused(String),
-    /// The target does not exist here.
+    /// The target does not exist here, or the command may read it.
     Absent(String),
     /// A TCP connection was established. The source port shows later which listener received the
     /// connection.
@@ -69,7 +69,7 @@ pub enum ProbeOutcome {
     Denied,
     /// The probe succeeded inside, so the boundary has a hole.
     Reachable,
-    /// The probe failed inside, and its target does not exist on this machine.
+    /// The probe failed inside because its target does not exist on this machine, or the command may read the target.
     NotApplicable,
     /// The probe failed inside, but the control failed as well, so the failure proves nothing.
     ControlFailed,

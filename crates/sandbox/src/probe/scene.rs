@@ -128,6 +128,8 @@ pub struct Scene {
     pub signing_key: Option<Owned>,
     /// The policy file, if the caller supplied one.
     pub config: Option<Owned>,
+    /// Whether the command may read the policy file.
+    pub shows_config: bool,
     /// The run's directory, where the mediator writes its evidence.
     pub evidence: Option<Owned>,
     /// The packet directory.

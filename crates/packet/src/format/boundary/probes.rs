@@ -48,7 +48,7 @@ documents! {
             denied: u64,
             /// Probes that succeeded inside.
             reachable: u64,
-            /// Probes whose target does not exist on this machine.
+            /// Probes whose target does not exist on this machine, or may be read by the command.
             not_applicable: u64,
             /// Probes that prove nothing, because the control failed or the probe could not run.
             control_failed: u64,

@@ -46,7 +46,7 @@ words! {
         Denied = "denied",
         /// The probe succeeded inside.
         Reachable = "reachable",
-        /// The target of the probe does not exist on this machine.
+        /// The target of the probe does not exist on this machine, or the command may read it.
         NotApplicable = "not_applicable",
         /// The probe proves nothing, because its control failed or the probe could not run.
         ControlFailed = "control_failed",
