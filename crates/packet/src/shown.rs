@@ -163,8 +163,12 @@ impl<'a> Shown<'a> {
             End::Proven => "proven",
             End::Unproven(reason) => reason,
         };
+        let mut verdict = verifier.verdict.word().to_owned();
+        if self.is_audit() {
+            verdict.push_str(" (an audit has no receipts)");
+        }
         let rows = vec![
-            ("Verdict", verifier.verdict.word().to_owned()),
+            ("Verdict", verdict),
             ("End of the evidence", end.to_owned()),
             ("Enforcement", self.packet.posture.enforcement_mode.clone()),
             ("Boundary", self.graded.grade.to_string()),

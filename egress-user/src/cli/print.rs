@@ -143,7 +143,7 @@ pub fn run_result(run: &Emitted, as_json: bool, detail: Detail) {
     let shown = detail.rows();
     let counts = &run.report.counts;
     eprintln!();
-    eprintln!("egress: verdict   {}", run.report.verdict.as_str());
+    eprintln!("egress: verdict   {}", verdict(run));
     let first = run.graded.reasons.first();
     let why = first.map_or_else(String::new, |reason| format!(": {}", visible(reason)));
     eprintln!("egress: boundary  {}{why}", run.graded.grade);
@@ -211,6 +211,20 @@ pub fn run_result(run: &Emitted, as_json: bool, detail: Detail) {
         eprintln!("egress: stamped   {}, by {by}", stamp.time_text());
     }
     eprintln!("egress: packet    {}", run.packet_path.display());
+    if run.mode == Mode::Audit {
+        eprintln!(
+            "egress: next      egress policy suggest {} prints a policy that allows these connections",
+            run.packet_path.display()
+        );
+    }
+}
+
+/// Returns the verdict in words. The packet of an audit has the verdict `error`, which reads like a failure.
+fn verdict(run: &Emitted) -> &'static str {
+    match run.mode {
+        Mode::Enforce => run.report.verdict.as_str(),
+        Mode::Audit => "none: an audit has no receipts",
+    }
 }
 
 /// Returns the number of attempts that the mediator did not judge, because the relay or the kernel denied them. An audit
@@ -231,7 +245,7 @@ fn problems(run: &Emitted) {
         run.outcome(),
         RunOutcome::BoundaryFailed | RunOutcome::EvidenceUnsound
     ) {
-        eprintln!("egress: verdict   {}", run.report.verdict.as_str());
+        eprintln!("egress: verdict   {}", verdict(run));
     }
     for reason in &run.incomplete {
         eprintln!("egress: incomplete  {}", visible(reason));

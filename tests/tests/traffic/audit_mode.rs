@@ -126,6 +126,16 @@ fn packet_proves_nothing_and_states_it_everywhere() {
         .run();
     assert_eq!(run.status, Some(0), "{run}");
     assert!(run.stderr.contains("AUDIT MODE"), "{run}");
+    // An audit does not fail because it has no receipts, and the output names the next step.
+    let verdict = "egress: verdict   none: an audit has no receipts\n";
+    assert!(run.stderr.contains(verdict), "{run}");
+    let packet = run.packet.display();
+    let next = format!("egress: next      egress policy suggest {packet} prints a policy");
+    assert!(run.stderr.contains(&next), "{run}");
+    let suggested = world.tool(["policy", "suggest", &packet.to_string()]);
+    assert!(suggested.stdout.contains("allowed.test"), "{suggested}");
+    let page = fs::read_to_string(run.packet.join("report.html")).unwrap();
+    assert!(page.contains("error (an audit has no receipts)"), "{page}");
     let summary = fs::read_to_string(run.packet.join("summary.md")).unwrap();
     assert!(summary.contains("AUDIT MODE"), "{summary}");
     assert_eq!(run.boundary("/mode"), "audit");
