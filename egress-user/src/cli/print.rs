@@ -72,7 +72,7 @@ pub fn progress(as_json: bool, detail: Detail) -> Option<Progress> {
 
 fn step(step: &str) {
     match step {
-        "probes done" => eprintln!("egress: closed    the probes are done"),
+        "probes done" => eprintln!("egress: probed    the boundary is closed"),
         "relay ready" => eprintln!("egress: ready     mediator and relay"),
         "command executed" => eprintln!("egress: started   the command"),
         "agent gone" => eprintln!("egress: ended     the command"),

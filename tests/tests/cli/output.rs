@@ -142,7 +142,7 @@ fn progress_is_shown_to_a_terminal_and_not_to_a_log() {
     let at = |before: &str| world.shell(&format!("mkdir -p work && cd work && {before} {line}"));
     let terminal = at("");
     assert_eq!(terminal.status, Some(0), "{terminal}");
-    for step in ["closed", "ready", "started", "ended"] {
+    for step in ["probed", "ready", "started", "ended"] {
         let wanted = format!("egress: {step} ");
         assert!(terminal.stdout.contains(&wanted), "{step}: {terminal}");
     }
