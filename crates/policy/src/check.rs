@@ -22,7 +22,7 @@ pub struct Checked {
     /// Names that may lead to private networks.
     pub trusted_domains: Vec<String>,
     /// Settings that weaken the policy or are probably unintended.
-    pub notices: Vec<Notice>,
+    pub warnings: Vec<Notice>,
 }
 
 /// Checks a policy for the built-in mediator, as a run does before it starts.
@@ -58,8 +58,8 @@ fn of(entries: &[MappingEntry], text: &str) -> Checked {
     let mode = value("mode").and_then(Node::as_text).unwrap_or_default();
     let is_on = value("enforce").is_none_or(|node| node.value != Value::Bool(false));
     let ranges = Opened::by(Some(text)).listed.into_iter();
-    let mut notices = notices::of(entries);
-    notices.extend(notices::hosts(entries));
+    let mut warnings = notices::of(entries);
+    warnings.extend(notices::hosts(entries));
     Checked {
         mode: mode.to_owned(),
         is_enforced: mode == "strict" && is_on,
@@ -71,7 +71,7 @@ fn of(entries: &[MappingEntry], text: &str) -> Checked {
             })
             .collect(),
         trusted_domains: listed(value("trusted_domains")),
-        notices,
+        warnings,
     }
 }
 
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(checked.ip_allowlist, ["10.0.0.0/8"]);
         assert_eq!(checked.trusted_domains, ["a.test"]);
         assert!(checked.is_enforced);
-        let keys: Vec<&str> = checked.notices.iter().map(|one| one.key.as_str()).collect();
+        let keys: Vec<&str> = checked.warnings.iter().map(|one| one.key.as_str()).collect();
         assert_eq!(keys, ["trusted_domains", "api_allowlist"]);
         assert_eq!(pipelock(text).unwrap(), checked);
     }

@@ -32,7 +32,7 @@ fn a_policy_is_checked_without_privileges() {
         "ports     80, 443, and those of egress run --allow-port\n",
         "ranges    10.20.0.0/16\n",
         "private   mirror.corp.test\n",
-        "notice    `api_allowlist` contains a wildcard over a whole top-level domain",
+        "warning   `api_allowlist` contains a wildcard over a whole top-level domain",
     ] {
         assert!(checked.stdout.contains(line), "{line}: {checked}");
     }

@@ -99,7 +99,7 @@ fn as_json(mediator: Reader, checked: &Checked) -> serde_json::Value {
         "ports": [80, 443],
         "ip_allowlist": checked.ip_allowlist,
         "trusted_domains": checked.trusted_domains,
-        "notices": checked.notices,
+        "warnings": checked.warnings,
     })
 }
 
@@ -135,8 +135,8 @@ fn as_text(args: &CheckArgs, checked: &Checked) -> String {
     row("ports", "80, 443, and those of egress run --allow-port");
     rows("ranges", &checked.ip_allowlist, &mut row);
     rows("private", &checked.trusted_domains, &mut row);
-    for notice in &checked.notices {
-        row("notice", &visible(&notice.to_string()));
+    for warning in &checked.warnings {
+        row("warning", &visible(&warning.to_string()));
     }
     text
 }
