@@ -3,6 +3,9 @@ use super::allow::AllowList;
 #[cfg(feature = "yaml")]
 use super::document::{self, MappingEntry, Value};
 use super::host::Host;
+use super::opened::Opened;
+#[cfg(feature = "yaml")]
+use super::pipelock;
 
 /// The hosts that a policy allows, if the policy denies all other hosts.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -10,6 +13,8 @@ pub struct Allowed {
     mode: Option<String>,
     redacts: bool,
     list: Option<AllowList>,
+    intercepts: Option<bool>,
+    opened: Option<Opened>,
 }
 
 impl Allowed {
@@ -18,14 +23,16 @@ impl Allowed {
         mode: None,
         redacts: false,
         list: None,
+        intercepts: None,
+        opened: None,
     };
 
     /// Returns a policy in mode `strict` that denies every host that is not on `list`.
     pub fn strict(list: AllowList) -> Self {
         Self {
             mode: Some(String::from("strict")),
-            redacts: false,
             list: Some(list),
+            ..Self::UNKNOWN
         }
     }
 
@@ -37,6 +44,31 @@ impl Allowed {
     /// Whether `flight_recorder.redact` is true.
     pub fn redacts(&self) -> bool {
         self.redacts
+    }
+
+    /// Whether the policy names an authority with which a Pipelock intercepts TLS. Returns `None` if the policy is
+    /// unknown.
+    pub fn intercepts(&self) -> Option<bool> {
+        self.intercepts
+    }
+
+    /// Returns the same policy, but with or without an authority that intercepts TLS.
+    #[must_use]
+    pub fn with_interception(mut self, intercepts: bool) -> Self {
+        self.intercepts = Some(intercepts);
+        self
+    }
+
+    /// Returns the same policy, but with these addresses opened to the mediator.
+    #[must_use]
+    pub fn with_opened(mut self, opened: Opened) -> Self {
+        self.opened = Some(opened);
+        self
+    }
+
+    /// Returns the addresses that the policy opens to the mediator. Returns `None` if the policy is unknown.
+    pub fn opened(&self) -> Option<&Opened> {
+        self.opened.as_ref()
     }
 
     /// Reads `policy.yaml`. A policy allows every host if its mode is not `strict` or `enforce` is
@@ -61,6 +93,9 @@ impl Allowed {
                 .iter()
                 .any(|entry| entry.key == "redact" && is_true(entry))
         });
+        let interception = pipelock::interception(text).map_err(|error| error.to_string())?;
+        let intercepts = Some(interception.is_some());
+        let opened = Some(Opened::of(&entries));
         let is_strict = mode == Some("strict");
         let mode = mode.map(str::to_owned);
         let is_enforced = of("enforce").is_none_or(|node| node.value != Value::Bool(false));
@@ -69,6 +104,8 @@ impl Allowed {
                 mode,
                 redacts,
                 list: None,
+                intercepts,
+                opened,
             });
         }
         let mut list = AllowList::default();
@@ -85,6 +122,8 @@ impl Allowed {
             mode,
             redacts,
             list: Some(list),
+            intercepts,
+            opened,
         })
     }
 

@@ -30,7 +30,6 @@ pub mod model;
 pub mod natural;
 #[cfg(feature = "yaml")]
 pub mod notices;
-#[cfg(feature = "yaml")]
 pub mod opened;
 #[cfg(feature = "yaml")]
 pub mod parse;
