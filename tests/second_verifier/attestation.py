@@ -26,7 +26,7 @@ _STATEMENT = schema.obj({
     "_type": schema.exactly("https://in-toto.io/Statement/v1"),
     "subject": schema.array(schema.obj({
         "name": schema.string,
-        "digest": schema.mapping(schema.string),
+        "digest": schema.obj({"sha256?": schema.string}),
         "annotations?": schema.nullable(schema.obj({"size?": schema.nullable(schema.unsigned)}, is_open=True)),
     })),
     "predicateType": schema.exactly("urn:egress:audit-packet:v0"),
