@@ -92,7 +92,7 @@ class _Comparer:
         self.redacts = bool(pipelock.get("redact", False))
         programs = {program["name"] for program in boundary.programs} if boundary else set()
         self.has_witness = "mediator_sockops" in programs
-        self.clock_set = log.clock_set_ms
+        self.clock_set = log.clock // 1_000_000
         timeline = boundary.document.get("timeline", []) if boundary else []
         executed = [mark["at_us"] for mark in timeline if mark["step"] == "command executed"]
         self.preparation = executed[0] // 1000 if executed else 0

@@ -19,6 +19,8 @@ from times import NANOSECONDS, time_or_none
 _HASH_MEMBER = re.compile(rb',"hash":"([^"\\]{64})"\}')
 _HASH_MEMBER_LENGTH = 75
 _SUPERVISOR_EVENTS = frozenset({"heartbeat", "agent_gone", "end"})
+_BEAT_EVERY = 10 * NANOSECONDS
+_RECORDED_WITHIN = 15 * NANOSECONDS
 RELAY_VERDICTS = frozenset({"forwarded", "refused", "blocked", "answered", "failed", "unfinished"})
 
 def _socket_address(value: Any, where: str) -> None:
@@ -111,6 +113,32 @@ class FlowLog:
         """The largest step of the system clock during the run, in milliseconds."""
         ends = (row for row in self.of("supervisor") if row.get("event") == "end")
         return max((row.get("clock_set_ms", 0) for row in ends), default=0)
+
+    def _steps(self) -> tuple[int, int]:
+        """Return how far the times from row to row are from the expected times, and the sum of these times, in ns."""
+        apart = passed = 0
+        last: tuple[int, bool] | None = None
+        for row in self.of("supervisor"):
+            time, is_beat = time_or_none(row.get("ts")), row.get("event", "") == "heartbeat"
+            if time is None:
+                continue
+            if last is not None:
+                expected = _BEAT_EVERY if is_beat and last[1] else 0
+                apart += abs(time - last[0] - expected)
+                passed += abs(time - last[0])
+            last = time, is_beat
+        return apart, passed
+
+    @property
+    def shown(self) -> int:
+        """The largest amount by which the rows show that the clock was set, in ns."""
+        apart, passed = self._steps()
+        return apart + passed // 1000 + _RECORDED_WITHIN
+
+    @property
+    def clock(self) -> int:
+        """The amount by which the clock was set, at most the amount that the rows show, in ns."""
+        return min(self.clock_set_ms * 1_000_000, self.shown)
 
 
 def read_flows(file: BinaryIO, findings: Findings) -> FlowLog:

@@ -8,6 +8,7 @@ from typing import Any
 
 from boundary import Boundary
 from flows import FlowLog, is_unix
+from places import Opened, is_ipv6
 from times import NANOSECONDS, time_or_none
 
 _RECORDED_WITHIN = 15 * NANOSECONDS
@@ -27,9 +28,15 @@ _METHOD = re.compile(r"[\x21-\x60\x7b-\x7e]*", re.ASCII)
 Row = dict[str, Any]
 
 
-def contradictions(boundary: Boundary, log: FlowLog, proxy_port: int | None) -> list[str]:
-    """Return the numbers of the conditions that are not met. `proxy_port` is the port in the capsule."""
+def contradictions(
+    boundary: Boundary, log: FlowLog, proxy_port: int | None, rules: dict[str, Any] | None
+) -> list[str]:
+    """Return the numbers of the conditions that are not met. 
+
+    `proxy_port` is the port in the capsule, and `rules` is the policy.
+    """
     check = _Check(boundary, log, proxy_port)
+    check.places(rules)
     return [f"rows contradict each other: condition {number} does not hold" for number in sorted(check.broken)]
 
 
@@ -70,7 +77,7 @@ def _leads_inside(address: Any) -> bool:
 class _Check:
     def __init__(self, boundary: Boundary, log: FlowLog, proxy_port: int | None) -> None:
         self.boundary, self.log, self.proxy_port = boundary, log, proxy_port
-        self.clock = log.clock_set_ms * 1_000_000
+        self.clock = log.clock
         self.slack = _RECORDED_WITHIN + self.clock
         self.broken: set[int] = set()
         self.made: dict[tuple[int, int], Row] = {}
@@ -211,6 +218,21 @@ class _Check:
         self._require(20, _socket(row.get("orig_dst")) == orig)
 
     # Others
+
+    def places(self, rules: dict[str, Any] | None) -> None:
+        """Check the addresses of both sides: IPv6, and what the kernel programs deny to the mediator."""
+        attempts = [row for row in (*self.attempts, *self.log.of("kernel_repeats")) if not is_unix(row)]
+        if self.boundary.document.get("ipv6", False):
+            self._require(25, not any(row.get("reason", "") == "ipv6_unavailable" for row in attempts))
+        else:
+            redirected = [_address(row.get("dst")) for row in attempts if row.get("verdict") == "redirected"]
+            self._require(25, not any(address is not None and is_ipv6(address) for address in redirected))
+        opened = None if rules is None else Opened(rules)
+        ports = self.boundary.document.get("allowed_ports", [])
+        for row in self.log.of("kernel_mediator"):
+            address, port = _address(row.get("dst")), row.get("port", 0)
+            if opened and address is not None and row.get("protocol") != "udp" and port != 53:
+                self._require(26, opened.allows(address, port in ports))
 
     def _others(self) -> None:
         for source in ("kernel_mediator", "kernel_mediator_denied"):

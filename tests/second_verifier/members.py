@@ -116,7 +116,7 @@ def check_times(packet: dict[str, Any], log: FlowLog, differ: Differ) -> None:
     gone = [time for row, time in zip(rows, times) if row.get("event") == "agent_gone"]
     if not times:
         return
-    slack = _SLACK + log.clock_set_ms * 1_000_000
+    slack = _SLACK + log.clock
     run = packet["run"]
     compared = (
         ("run.started_at", run["started_at"], min(times), slack),

@@ -149,7 +149,7 @@ class PacketCheck:
             )
             check_statements(parts, rest)
             self._rows(boundary, capsule, log, evidence, rules)
-            reasons = observed_caps(boundary) + observed_caps_of_course(boundary, packet)
+            reasons = observed_caps(boundary) + observed_caps_of_course(boundary, packet, log)
             for reason in reasons + deviations(boundary, changes, log):
                 self.caps.add("kernel_observed", reason)
         self._conclude(packet, evidence, attestation)
@@ -307,7 +307,7 @@ class PacketCheck:
         check_counted(boundary, log, actions, enforced_list(rules), differ)
         launch = capsule.document["evidence"].get("contain_launch") if capsule else None
         proxy_port = launch.get("proxy_port", 0) if launch else None
-        reasons = counter_caps(boundary, log) + (contradictions(boundary, log, proxy_port) if log else [])
+        reasons = counter_caps(boundary, log) + (contradictions(boundary, log, proxy_port, rules) if log else [])
         for reason in reasons:
             self.caps.add("kernel_observed", reason)
 

@@ -149,7 +149,7 @@ pub fn judge(
             reconciliation: reconciliation.as_ref(),
         };
         statements.check(&mut findings, &mut caps);
-        for reason in joined.finish(boundary_document, statements.proxy_port()) {
+        for reason in joined.finish(boundary_document, statements.proxy_port(), &allowed) {
             caps.cap(Grade::KernelObserved, reason);
         }
     }

@@ -5,16 +5,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+use egress_policy::allowed::Allowed;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::as_stated;
+use super::clock::ClockSteps;
 use super::format::boundary::BoundaryDocument;
 use super::format::rows::RelayRow;
 use super::format::{BeatEvent, MediatorProtocol, RelayVerdict, ResolverReason, Row, Transport};
 
 mod alike;
 mod attempt;
+mod mediator;
 #[cfg(test)]
 mod tests;
 
@@ -81,7 +84,12 @@ pub(super) struct Joined {
     /// Time at which no process of the command was left.
     gone: Option<i128>,
     others: Option<(i128, i128)>,
-    clock_set: i128,
+    clock: ClockSteps,
+    /// Whether a connection of the command went to an IPv6 address, and whether the kernel denied one for lack of IPv6.
+    has_ipv6: bool,
+    lacks_ipv6: bool,
+    /// Destinations of the mediator's TCP connections.
+    dialed: BTreeSet<(IpAddr, u16)>,
     reasons: Vec<String>,
 }
 
@@ -93,6 +101,8 @@ pub(super) struct RunTimes {
     pub(super) last: Option<i128>,
     /// The maximum time between two records of one event, in ns.
     pub(super) slack: i128,
+    /// The largest amount by which the clock may have been set, or the machine suspended, as the rows show it, in ns.
+    pub(super) shown: i128,
 }
 
 /// Reads the time of a row, Unix ns.
@@ -129,17 +139,19 @@ impl Joined {
                 if row.event == BeatEvent::AgentGone {
                     self.gone = Some(at);
                 }
+                self.clock.see(Some(&row.event), nanos(&row.ts));
                 return self.looked(at);
             }
             Row::End(row) => {
-                let set = i128::from(row.clock_set_ms).saturating_mul(1_000_000);
-                self.clock_set = self.clock_set.max(set);
+                self.clock.see(None, nanos(&row.ts));
+                self.clock.state(row.clock_set_ms);
                 return self.looked(at);
             }
             Row::Unknown(_) => return,
             Row::Kernel(row) => self.attempt(row, at),
             Row::Unix(row) => self.unix(row, at),
             Row::KernelRepeats(row) => {
+                self.ipv6(&row.verdict, &row.reason, &row.dst);
                 self.name(row.name.as_deref(), &row.dst);
                 self.repeats(row.into(), &row.first, &row.last);
             }
@@ -147,21 +159,7 @@ impl Joined {
             Row::KernelMediatorDeniedRepeats(row) => {
                 self.repeats(row.into(), &row.first, &row.last);
             }
-            Row::KernelMediator(row) => {
-                let opened = nanos(&row.opened).unwrap_or(0);
-                self.offsets
-                    .insert(opened.saturating_sub(i128::from(row.connect_ns)));
-                self.require(
-                    opened <= at,
-                    "a connection of the mediator ended before it began",
-                );
-                let fits = row.dst.parse::<IpAddr>().is_ok();
-                self.require(fits, "a connection of the mediator has no valid address");
-                let is_udp = row.protocol == MediatorProtocol::Udp;
-                let is_question = !is_udp || matches!(row.port, 0 | DNS);
-                self.require(is_question, "a datagram of the mediator is not a DNS query");
-                self.carried(is_udp, row.bytes_sent, row.bytes_acked, row.bytes_received);
-            }
+            Row::KernelMediator(row) => self.mediator(row, at),
             Row::KernelMediatorTotal(row) => {
                 let is_udp = row.protocol == MediatorProtocol::Udp;
                 self.carried(is_udp, row.bytes_sent, row.bytes_acked, row.bytes_received);
@@ -336,7 +334,8 @@ impl Joined {
             first: self.beats.map(|(first, _)| first),
             gone: self.gone,
             last: self.beats.map(|(_, last)| last),
-            slack: RECORDED_WITHIN.saturating_add(self.clock_set),
+            slack: RECORDED_WITHIN.saturating_add(self.clock.set()),
+            shown: self.clock.shown(),
         }
     }
 
@@ -349,12 +348,22 @@ impl Joined {
         u64::try_from(all.len()).unwrap_or(u64::MAX)
     }
 
-    /// Returns the contradictions. `proxy_port` is the port of the explicit proxy, if the capsule states it.
+    /// Returns the contradictions. `proxy_port` is the port of the explicit proxy, if the capsule states it. `allowed` is
+    /// the policy.
     pub(super) fn finish(
         mut self,
         boundary_document: &BoundaryDocument,
         proxy_port: Option<i64>,
+        allowed: &Allowed,
     ) -> Vec<String> {
+        let clock_set = self.clock.set();
+        self.denied_to_the_mediator(boundary_document, allowed);
+        let fits = if boundary_document.ipv6 {
+            !self.lacks_ipv6
+        } else {
+            !self.has_ipv6
+        };
+        self.require(fits, "attempts contradict the statement about IPv6");
         let is_elsewhere = |port: &i64| proxy_port.is_some_and(|proxy| proxy != *port);
         let is_there = !self.proxies.iter().any(is_elsewhere);
         self.require(
@@ -363,10 +372,10 @@ impl Joined {
         );
         let is_one = self.offsets.len() <= 1;
         self.require(is_one, "the times of kernel rows follow different clocks");
-        let back = self.went_back.saturating_sub(self.clock_set);
+        let back = self.went_back.saturating_sub(clock_set);
         self.require(back <= AT_ONCE, "the times of rows go back");
         if let (Some((from, until)), Some((first, last))) = (self.beats, self.others) {
-            let slack = RECORDED_WITHIN.saturating_add(self.clock_set);
+            let slack = RECORDED_WITHIN.saturating_add(clock_set);
             let is_within =
                 first >= from.saturating_sub(slack) && last <= until.saturating_add(slack);
             self.require(is_within, "rows are outside the time of the heartbeats");
@@ -413,7 +422,7 @@ impl Joined {
                 is_caller && is_nobody,
                 "a row of the relay has a process other than that of its connection",
             );
-            let slack = RECORDED_WITHIN.saturating_add(self.clock_set);
+            let slack = RECORDED_WITHIN.saturating_add(clock_set);
             let is_later = served.start >= made.at.saturating_sub(slack);
             self.require(is_later, "a row of the relay began before its connection");
         }

@@ -11,6 +11,7 @@ pub mod boundary;
 pub mod build;
 mod changes_file;
 pub mod check;
+mod clock;
 mod continuity;
 mod counted;
 pub mod denied;

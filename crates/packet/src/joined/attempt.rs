@@ -32,6 +32,7 @@ impl Joined {
         self.socket_type(!(is_sent && is_other));
         self.offsets
             .insert(at.saturating_sub(i128::from(row.connect_ns)));
+        self.ipv6(verdict, &row.reason, &row.dst);
         let address = row.dst.parse::<IpAddr>().ok();
         let is_v4 = matches!(hook, Hook::Connect4 | Hook::Sendmsg4);
         let is_v6 = matches!(hook, Hook::Connect6 | Hook::Sendmsg6);
@@ -80,6 +81,15 @@ impl Joined {
             let before = self.made.insert((row.cookie, row.connect_ns), made);
             self.require(before.is_none(), "a connection appears twice");
         }
+    }
+
+    /// Notes whether the relay received a connection to an IPv6 address, or the kernel denied one for lack of IPv6.
+    pub(super) fn ipv6(&mut self, verdict: &KernelVerdict, reason: &KernelReason, dst: &str) {
+        let is_ipv6 = dst
+            .parse::<IpAddr>()
+            .is_ok_and(|dst| dst.to_canonical().is_ipv6());
+        self.has_ipv6 |= is_ipv6 && *verdict == KernelVerdict::Redirected;
+        self.lacks_ipv6 |= *reason == KernelReason::NoIpv6;
     }
 
     pub(super) fn unix(&mut self, row: &UnixRow, at: i128) {

@@ -1,4 +1,5 @@
 //! Tests that consistent rows have no contradictions, and that each contradiction is reported.
+use egress_policy::opened::Opened;
 use pipelock_receipts::json::{MAX_DEPTH, parse};
 use serde_json::{Value, json};
 
@@ -71,7 +72,18 @@ fn reasons(rows: &[Value], proxy_port: Option<i64>) -> Vec<String> {
         let node = parse(&text, MAX_DEPTH).unwrap();
         joined.see(&Row::read(&node));
     }
-    joined.finish(&BoundaryDocument::default(), proxy_port)
+    joined.finish(&BoundaryDocument::default(), proxy_port, &Allowed::UNKNOWN)
+}
+
+/// Returns the contradictions in a run with this document and policy.
+fn reasons_with(rows: &[Value], document: &BoundaryDocument, allowed: &Allowed) -> Vec<String> {
+    let mut joined = Joined::default();
+    for row in rows {
+        let text = row.to_string();
+        let node = parse(&text, MAX_DEPTH).unwrap();
+        joined.see(&Row::read(&node));
+    }
+    joined.finish(document, None, allowed)
 }
 
 #[test]
@@ -127,5 +139,106 @@ fn what_does_not_fit_is_named() {
         let mut rows = sound();
         rows[at][member] = value;
         assert_eq!(reasons(&rows, Some(PROXY)), [expected], "{at} {member}");
+    }
+}
+
+#[test]
+fn clock_excuses_no_more_than_the_times_of_the_heartbeats_show() {
+    let end = |second: u64| {
+        json!({
+            "source": "supervisor", "event": "end", "ts": time(second), "clock_set_ms": 40_000,
+        })
+    };
+    let resolver = |second: u64| json!({"source": "resolver", "ts": time(second), "reason": "x"});
+    // The clock was set forward by 40 s before the last row, and the kernel's row has the old time.
+    let mut attempt = sound()[2].clone();
+    attempt["name"] = json!(null);
+    assert_eq!(
+        reasons(&[beat(50), attempt.clone(), beat(20), end(21)], None),
+        Vec::<String>::new()
+    );
+    // The heartbeats show no step, so the other rows are outside the run.
+    assert_eq!(
+        reasons(&[beat(50), attempt.clone(), beat(50), end(50)], None),
+        ["rows are outside the time of the heartbeats"]
+    );
+    assert_eq!(
+        reasons(&[beat(50), resolver(20), beat(50), end(50)], None),
+        ["the times of rows go back"]
+    );
+}
+
+#[test]
+fn ipv6_of_the_attempts_is_that_of_the_document() {
+    let mut document = BoundaryDocument::default();
+    let attempt = |verdict: &str, reason: &str, dst: &str| {
+        json!({
+            "source": "kernel", "ts": time(2), "hook": "connect6", "verdict": verdict, "protocol": "tcp",
+            "sock_type": 1, "reason": reason, "dst": dst, "port": 443, "family": 10, "uid": 0, "connect_ns": 5,
+        })
+    };
+    let redirected = attempt("redirected", "", "2001:db8::1");
+    let denied = attempt("denied", "ipv6_unavailable", "2001:db8::1");
+    let mapped = attempt("redirected", "", "192.0.2.1");
+    for (ipv6, row, fits) in [
+        (true, &redirected, true),
+        (true, &mapped, true),
+        (true, &denied, false),
+        (false, &redirected, false),
+        (false, &mapped, true),
+        (false, &denied, true),
+    ] {
+        document.ipv6 = ipv6;
+        let rows = [beat(0), row.clone(), beat(5)];
+        let expected: &[&str] = if fits {
+            &[]
+        } else {
+            &["attempts contradict the statement about IPv6"]
+        };
+        assert_eq!(
+            reasons_with(&rows, &document, &Allowed::UNKNOWN),
+            expected,
+            "{ipv6} {row}"
+        );
+    }
+}
+
+#[test]
+fn connection_that_the_kernel_programs_deny_is_named() {
+    let document = BoundaryDocument {
+        allowed_ports: vec![80, 443],
+        ..BoundaryDocument::default()
+    };
+    let listed = egress_policy::ssrf::Cidr::parse("127.0.0.0/8").unwrap();
+    let nothing = Allowed::UNKNOWN.with_opened(Opened::default());
+    let policy = Allowed::UNKNOWN.with_opened(Opened {
+        listed: vec![listed],
+        private: true,
+    });
+    for (dst, port, alone, with_policy) in [
+        ("192.0.2.1", 443, true, true),
+        ("192.0.2.1", 22, false, false),
+        ("127.0.0.53", 53, true, true),
+        ("127.0.0.1", 22, false, true),
+        ("10.0.0.1", 80, false, true),
+        ("169.254.169.254", 80, false, false),
+        ("224.0.0.1", 80, false, false),
+    ] {
+        let rows = [
+            beat(0),
+            json!({
+                "source": "kernel_mediator", "ts": time(4), "opened": time(2), "protocol": "tcp", "dst": dst,
+                "port": port,
+            }),
+            beat(5),
+        ];
+        for (allowed, fits) in [
+            (&nothing, alone),
+            (&policy, with_policy),
+            (&Allowed::UNKNOWN, true),
+        ] {
+            let found = reasons_with(&rows, &document, allowed);
+            assert_eq!(found.is_empty(), fits, "{dst} {port} {found:?}");
+        }
     }
 }

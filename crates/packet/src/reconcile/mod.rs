@@ -40,7 +40,9 @@ use requests::Asked;
 pub use result::Reconciliation;
 use times::{Span, Tolerance, millis};
 
+use super::clock::ClockSteps;
 use super::format::{RelayVerdict, Row};
+use super::joined::nanos;
 
 /// The state of the comparison. The comparison reads the flow log row by row.
 #[derive(Debug, Default)]
@@ -49,6 +51,7 @@ pub(super) struct Reconciler {
     kernel: Kernel,
     /// Times from the first heartbeat to the last row.
     times: Span,
+    steps: ClockSteps,
     clock_set_ms: u64,
     unknown: u64,
     relay: BTreeMap<String, u64>,
@@ -76,9 +79,14 @@ impl Reconciler {
                 self.kernel.relay(row);
                 self.asked.see(row);
             }
-            Row::Supervisor(row) => self.clock(&row.ts),
+            Row::Supervisor(row) => {
+                self.steps.see(Some(&row.event), nanos(&row.ts));
+                self.clock(&row.ts);
+            }
             Row::End(row) => {
                 self.clock(&row.ts);
+                self.steps.see(None, nanos(&row.ts));
+                self.steps.state(row.clock_set_ms);
                 self.clock_set_ms = self.clock_set_ms.max(row.clock_set_ms);
             }
             // The hooks denied these destinations before anything was sent, and no receipt names an
@@ -119,7 +127,7 @@ impl Reconciler {
             relay: self.relay,
             ..Reconciliation::default()
         };
-        let tolerance = Tolerance::new(self.clock_set_ms);
+        let tolerance = Tolerance::new(self.steps.set_ms());
         result.disagree(Disagreement::UnknownRow, self.unknown);
         result.disagree(Disagreement::ReusedId, receipts.reused);
         result.disagree(Disagreement::Repeated, receipts.repeated);
