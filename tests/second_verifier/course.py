@@ -5,18 +5,24 @@ from __future__ import annotations
 import re
 from typing import Any, Callable
 
-from boundary import Boundary
+from boundary import REQUIRED_PROGRAMS, Boundary
+from flows import FlowLog
+from times import NANOSECONDS, time_or_none
 
 _STEPS = (
     "cgroups made", "workspace mapped", "init spawned", "gates attached", "gates attached again", "boundary closed",
     "probes done", "mediator ready", "relay ready", "command executed", "command ended", "agent gone",
     "workspace done", "relay ended", "mediator ended",
 )
+_FIRST_NAMESPACE = 4_026_531_842
+_SHORTEST_ROW = 128
+_RECORDED_WITHIN = 15 * NANOSECONDS
+_ENDED_WITHIN = 60 * NANOSECONDS
 _OF_SOME_RUNS = frozenset({"workspace mapped", "gates attached again", "command executed", "workspace done"})
 _NAMESPACES = re.compile(r"cgroup:N ipc:N mnt:N net:N pid:N uts:N".replace("N", r"\[[0-9]+\]"), re.ASCII)
 
 
-def observed_caps_of_course(boundary: Boundary, packet: dict[str, Any]) -> list[str]:
+def observed_caps_of_course(boundary: Boundary, packet: dict[str, Any], log: FlowLog | None) -> list[str]:
     """Return the conditions K18 to K21 that cap the grade."""
     caps = []
     timeline = boundary.document.get("timeline", [])
@@ -30,10 +36,71 @@ def observed_caps_of_course(boundary: Boundary, packet: dict[str, Any]) -> list[
         caps.append("the timeline lacks a step")
     if _NAMESPACES.fullmatch(" ".join(boundary.document.get("namespaces", []))) is None:
         caps.append("the namespaces are not of all kinds")
+    else:
+        numbers = [int(text.partition("[")[2][:-1]) for text in boundary.document["namespaces"]]
+        if len(set(numbers)) < len(numbers) or min(numbers) < _FIRST_NAMESPACE:
+            caps.append("a namespace is one of the host, or two have the same number")
     is_reached = boundary.section("limits").get("seconds", {}).get("reached", False)
     if not boundary.incomplete and ("agent_exit_code" in packet["run"]) == is_reached:
         caps.append("the command has an exit status and a time-out, or neither")
-    return caps + _cgroup_caps(boundary)
+    return caps + _cgroup_caps(boundary) + _measured_caps(boundary, log) + _time_caps(boundary, log)
+
+
+def _measured_caps(boundary: Boundary, log: FlowLog | None) -> list[str]:
+    """Return the conditions K23 to K25 that are not met."""
+    caps = []
+    users = boundary.section("users")
+    agent = users.get("pipelock-agent", 0)
+    if agent == 0 or [users.get(f"pipelock-{name}", 0) for name in ("host", "relay")] != [agent + 1, agent + 2]:
+        caps.append("the users are not those of one run")
+    attached = {program["name"] for program in boundary.programs} | REQUIRED_PROGRAMS
+    if any(program.get("name", "") in attached for program in boundary.section("programs").get("unavailable", [])):
+        caps.append("a program is stated as unavailable, and is attached or required")
+    if boundary.incomplete:
+        return caps
+    limits = boundary.section("limits")
+    beats = [row for row in log.of("supervisor") if row.get("event") != "end"] if log else []
+    most = limits.get("processes", {}).get("most", 0)
+    if any(row.get("processes", 0) > most for row in beats):
+        caps.append("there were more processes than the limit")
+    checked = {id(row) for row in beats if row.get("event") == "heartbeat"}
+    places = [place for place, row in enumerate(log.every if log else []) if id(row) in checked]
+    if places and places[-1] * _SHORTEST_ROW > limits.get("evidence", {}).get("most", 0):
+        caps.append("the flow log is longer than the limit")
+    return caps
+
+
+def _at(boundary: Boundary, step: str) -> int | None:
+    marks = boundary.document.get("timeline", [])
+    return next((mark.get("at_us", 0) * 1000 for mark in marks if mark.get("step", "") == step), None)
+
+
+def _time_caps(boundary: Boundary, log: FlowLog | None) -> list[str]:
+    """Return the conditions on the duration of the run that are not met."""
+    caps = []
+    begin = _at(boundary, "command executed")
+    ends = [_at(boundary, step) for step in ("command ended", "mediator ended")]
+    rows = log.of("supervisor") if log else []
+    times = [time_or_none(row.get("ts")) or 0 for row in rows]
+    gone = [time for row, time in zip(rows, times) if row.get("event") == "agent_gone"]
+    seen = [gone[-1] if gone else None, max(times, default=None)]
+    for end, last in zip(ends, seen):
+        if log is None or begin is None or end is None or last is None:
+            continue
+        more = last - min(times) - (end - begin)
+        if not -_RECORDED_WITHIN - log.clock <= more <= log.shown:
+            caps.append("the steps did not take as long as the rows show")
+            break
+    if boundary.incomplete:
+        return caps
+    limit = boundary.section("limits").get("seconds") or {}
+    most = None if limit.get("most") is None else limit["most"] * NANOSECONDS
+    ran = None if begin is None or ends[0] is None else max(ends[0] - begin, 0)
+    if ran is not None and most is not None and ran > most + _ENDED_WITHIN:
+        caps.append("the run took longer than its limit")
+    if limit.get("reached", False) and (most is None or (ran is not None and ran < most)):
+        caps.append("the time limit was not reached")
+    return caps
 
 
 def _cgroup_caps(boundary: Boundary) -> list[str]:

@@ -16,6 +16,7 @@ from course import check_links
 from errors import Findings, FormError
 from flows import RELAY_VERDICTS, FlowLog
 from members import check_members, check_run, check_times
+from places import intercepts
 
 _WAY_OUT = ("interface_other_than_lo", "route")
 _REDIRECTED = ("direct_tcp_ipv4", "direct_tcp_mapped", "direct_tcp_fast_open", "direct_tcp_ssh")
@@ -78,6 +79,7 @@ def check_statements(parts: PacketParts, findings: Findings) -> None:
 
     _check_users(parts, differ)
     _check_policy(parts, differ)
+    _check_interception(parts, differ)
     _check_run(parts, differ)
     _check_probes(parts.boundary, differ)
     _check_changes(parts, differ)
@@ -117,6 +119,15 @@ def _check_policy(parts: PacketParts, differ: Any) -> None:
     redacts = isinstance(recorder, dict) and recorder.get("redact") is True
     if pipelock is not None and pipelock.get("redact", False) is not redacts:
         differ("mediator.pipelock.redact of boundary.json is not flight_recorder.redact of policy.yaml")
+
+
+def _check_interception(parts: PacketParts, differ: Any) -> None:
+    if parts.policy is None:
+        return
+    is_pipelock = parts.boundary.mediator_kind == "pipelock"
+    is_stated = parts.boundary.document.get("tls_interception") is not None
+    if is_stated != (is_pipelock and intercepts(parts.rules)):
+        differ("tls_interception of boundary.json does not follow from policy.yaml")
 
 
 def _check_run(parts: PacketParts, differ: Any) -> None:

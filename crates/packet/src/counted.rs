@@ -8,12 +8,15 @@ use pipelock_receipts::json::Node;
 use super::denied::{Attempts, Denied, OTHERS, sort};
 use super::format::boundary::{BoundaryDocument, DeniedRow, LISTED};
 use super::format::rows::RelayRow;
-use super::format::{MediatorVerdict, RelayVerdict, Row, Tried};
+use super::format::{BeatEvent, MediatorVerdict, RelayVerdict, Row, Tried};
 use super::grade::{Caps, Grade};
 use super::names::{BOUNDARY_FILE, FLOWS_FILE};
 use super::reconcile::{Receipts, confirmed};
 use super::residual::Residual;
-use super::{as_stated, rules};
+use super::{as_stated, required, rules};
+
+/// A row is longer than this number of bytes, because it has two hashes.
+const SHORTEST_ROW: u64 = 128;
 
 /// Port, protocol, reason, and process of equal denied attempts.
 type DeniedAlike = (u16, String, String, String);
@@ -32,6 +35,11 @@ pub(super) struct Counted {
     denied: BTreeMap<DeniedAlike, (u64, BTreeSet<String>)>,
     answered: BTreeMap<Denied, u64>,
     unclear: Attempts,
+    /// Most processes of the command at a heartbeat.
+    processes: u64,
+    /// Number of rows, and number of rows before the last heartbeat.
+    rows: u64,
+    checked: u64,
     ring_full: u64,
     relay_denied: u64,
     /// Number of rows that do not match the schema, and the deviation of the first such row.
@@ -73,6 +81,10 @@ impl Counted {
             Row::Relay(row) => self.relay(row),
             Row::Resolver(row) => self.channels.name(&row.name),
             Row::Supervisor(row) => {
+                self.processes = self.processes.max(row.processes);
+                if row.event == BeatEvent::Heartbeat {
+                    self.checked = self.rows;
+                }
                 (self.ring_full, self.relay_denied) = (row.ring_full, row.relay_denied);
             }
             Row::End(row) => {
@@ -87,6 +99,18 @@ impl Counted {
             | Row::KernelMediatorTotal(_)
             | Row::Unknown(_) => {}
         }
+        self.rows = self.rows.saturating_add(1);
+    }
+
+    /// Returns the most processes of the command at a heartbeat.
+    pub(super) fn processes(&self) -> u64 {
+        self.processes
+    }
+
+    /// Returns the least length of the flow log at the last heartbeat, in bytes. The supervisor compared the length with
+    /// its limit before it wrote this heartbeat.
+    pub(super) fn least_length(&self) -> u64 {
+        self.checked.saturating_mul(SHORTEST_ROW)
     }
 
     fn attempts(&mut self, attempts: Tried<'_>) {
@@ -187,20 +211,21 @@ impl Counted {
             return;
         }
         let counters = &boundary_document.counters;
+        let probes = required::redirected(boundary_document);
         for (met, what) in [
             (
                 counters.closes_expected == counters.closes_seen,
                 "connections of the command have no close",
             ),
             (
-                self.closes <= counters.closes_seen,
-                "the flow log has more closes than the kernel counted",
+                self.closes.saturating_add(probes) <= counters.closes_seen,
+                "the flow log and the probes have more closes than the kernel counted",
             ),
             // The relay serves no connection without a slot. The kernel counts the expected close of a
             // connection before it writes the slot.
             (
-                connections <= counters.slots_written,
-                "the flow log has more connections to the relay than slots were written",
+                connections.saturating_add(probes) <= counters.slots_written,
+                "the flow log and the probes have more connections to the relay than slots were written",
             ),
             (
                 counters.slots_written <= counters.closes_expected,

@@ -1,4 +1,5 @@
 //! The probes, namespaces, and kernel programs that a packet of this version must have.
+use super::format::boundary::BoundaryDocument;
 
 /// The probes in the order in which they are run.
 pub const PROBES: [&str; 88] = [
@@ -91,6 +92,18 @@ pub const PROBES: [&str; 88] = [
     "device_nodes",
     "terminal_input",
 ];
+
+/// Probes whose connection the kernel redirects to the relay, and of these the probes that need IPv6.
+const REDIRECTED: [&str; 3] = ["direct_tcp_ipv4", "direct_tcp_ssh", "metadata_ipv4"];
+const REDIRECTED_IPV6: [&str; 3] = ["direct_tcp_ipv6", "direct_tcp_mapped", "metadata_ipv6"];
+
+/// Returns the number of probes whose connection arrived at the relay. The kernel counts these connections as well.
+pub(super) fn redirected(boundary_document: &BoundaryDocument) -> u64 {
+    let by_ipv6 = REDIRECTED_IPV6.iter().filter(|_| boundary_document.ipv6);
+    let all = REDIRECTED.iter().chain(by_ipv6);
+    let held = all.filter(|name| boundary_document.is_denied(name));
+    u64::try_from(held.count()).unwrap_or(u64::MAX)
+}
 
 /// The kinds of namespaces of the command, in the kernel's words.
 pub const NAMESPACES: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];

@@ -25,6 +25,7 @@ use super::reconcile::Reconciliation;
 use super::{as_stated, repeated, required, rules};
 
 mod changes;
+mod measured;
 mod pipelock;
 mod run;
 
@@ -60,6 +61,8 @@ impl<'a> Statements<'a> {
         self.repeated(findings);
         self.times(findings);
         self.steps(caps);
+        self.course(caps);
+        self.measured(findings, caps);
         self.tool(findings);
         self.links(findings, caps);
         self.agent(findings, caps);

@@ -7,7 +7,6 @@ use super::super::format::boundary::Step;
 use super::super::grade::{Caps, Grade};
 use super::super::joined::nanos;
 use super::super::names::{ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, FLOWS_FILE, PACKET_FILE};
-use super::super::required;
 use super::{Statements, differs};
 
 impl Statements<'_> {
@@ -90,25 +89,42 @@ impl Statements<'_> {
             Grade::KernelObserved,
             "the command has both an exit status and a timeout, or neither",
         );
-        let mut kinds: Vec<&str> = Vec::new();
-        for namespace in &self.boundary_document.namespaces {
-            let (kind, id) = namespace.split_once(":[").unwrap_or((namespace, ""));
-            let is_id = id
-                .strip_suffix(']')
-                .is_some_and(|id| id.parse::<u64>().is_ok());
-            kinds.extend(is_id.then_some(kind));
-        }
-        caps.unless(
-            kinds == required::NAMESPACES && self.boundary_document.namespaces.len() == kinds.len(),
-            Grade::KernelObserved,
-            "the command did not have namespaces of all kinds",
-        );
     }
 
     /// Returns the port of the explicit proxy inside the boundary, if the capsule states it.
     pub(in super::super) fn proxy_port(self) -> Option<i64> {
         let launch = self.capsule()?.evidence.contain_launch.as_ref()?;
         Some(launch.proxy_port)
+    }
+
+    /// Checks that the steps of the run took as long as the times of the supervisor's rows show. The rows may also show a
+    /// time in which the machine was suspended.
+    pub(super) fn course(self, caps: &mut Caps) {
+        let at = |name: &str| {
+            let mut marks = self.boundary_document.timeline.iter();
+            let mark = marks.find(|mark| mark.step.as_str() == name)?;
+            Some(i128::from(mark.at_us).saturating_mul(1_000))
+        };
+        let times = self.times;
+        let pairs = [
+            (at("command ended"), times.gone),
+            (at("mediator ended"), times.last),
+        ];
+        let begin = at("command executed").zip(times.first);
+        let fits = pairs.into_iter().all(|(until, last)| {
+            let (Some((from, first)), Some(until), Some(last)) = (begin, until, last) else {
+                return true;
+            };
+            let more = last
+                .saturating_sub(first)
+                .saturating_sub(until.saturating_sub(from));
+            more <= times.shown && more >= times.slack.saturating_neg()
+        });
+        caps.unless(
+            fits,
+            Grade::KernelObserved,
+            "the steps of the run did not take as long as its rows show",
+        );
     }
 
     pub(super) fn tool(self, findings: &mut Findings) {

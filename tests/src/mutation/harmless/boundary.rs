@@ -36,7 +36,7 @@ pub(super) static TABLE: &[Harmless] = &[
         BOUNDARY,
         "/counters/slots_written",
         "minus_one",
-        "Only the kernel counts the connections of the probes. The rows of the relay are a lower bound.",
+        "The rows of the relay and six probes are a lower bound. The probe with TCP Fast Open may be denied without a connection.",
     ),
     boundary(
         BOUNDARY,
@@ -76,9 +76,13 @@ pub(super) static TABLE: &[Harmless] = &[
     ),
     boundary(BOUNDARY, "/environment/*", "*", CALLERS_WISH),
     boundary(BOUNDARY, "/inherited_descriptors*", "*", CALLERS_WISH),
-    boundary(BOUNDARY, "/ipv6", "flipped", MEASURED_ONCE),
     boundary(BOUNDARY, "/kernel/version", "*", MEASURED_ONCE),
-    boundary(BOUNDARY, "/limits/*/most", "*", CALLERS_WISH),
+    boundary(
+        BOUNDARY,
+        "/limits/*/most",
+        "*",
+        "The caller chose the limit. It is compared with the processes, the rows, and the steps in the packet, which are below it.",
+    ),
     boundary(BOUNDARY, "/limits/shares/*", "*", MEASURED_ONCE),
     boundary(
         BOUNDARY,
@@ -131,13 +135,7 @@ pub(super) static TABLE: &[Harmless] = &[
         BOUNDARY,
         "/timeline*",
         "*",
-        "Only the supervisor's clock gives the times; the order of the steps is compared.",
-    ),
-    boundary(
-        BOUNDARY,
-        "/users/pipelock-relay",
-        "*",
-        "Nothing else in the packet names the relay's user.",
+        "Only the supervisor's clock gives the time of a step; the order of the steps and the duration of the run are compared.",
     ),
     boundary(
         BOUNDARY,
@@ -301,7 +299,7 @@ pub(super) static TABLE: &[Harmless] = &[
         FLOWS,
         "/supervisor.end/clock_set_ms",
         "*",
-        "Only the supervisor compares the clocks; a number that is larger than needed is shown.",
+        "The clock may have been set before the first row. The times of heartbeats bound what the number excuses.",
     ),
     boundary(FLOWS, "/supervisor.*/ts", SECONDS, WITHIN_SECONDS),
     boundary(
