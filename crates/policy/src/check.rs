@@ -101,7 +101,11 @@ mod tests {
         assert_eq!(checked.ip_allowlist, ["10.0.0.0/8"]);
         assert_eq!(checked.trusted_domains, ["a.test"]);
         assert!(checked.is_enforced);
-        let keys: Vec<&str> = checked.warnings.iter().map(|one| one.key.as_str()).collect();
+        let keys: Vec<&str> = checked
+            .warnings
+            .iter()
+            .map(|one| one.key.as_str())
+            .collect();
         assert_eq!(keys, ["trusted_domains", "api_allowlist"]);
         assert_eq!(pipelock(text).unwrap(), checked);
     }
