@@ -1,5 +1,5 @@
 //! The maps, and the functions that write records.
-use aya_ebpf::bindings::{BPF_F_MMAPABLE, BPF_RB_NO_WAKEUP};
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, RingBuf, SkStorage};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::maps::ring_buf::RingBufEntry;
@@ -10,6 +10,10 @@ use egress_common::abi::{
 use crate::counters::count;
 use crate::error::Error;
 use crate::read::{fill, settings};
+
+/// Flags with which a record is submitted or discarded: the kernel wakes the supervisor only if the supervisor has read
+/// every earlier record of the same buffer.
+pub const WAKE_IF_IDLE: u64 = 0;
 
 /// The last destination of each socket of the command. The kernel frees an entry with its socket.
 #[btf_map]
@@ -76,14 +80,13 @@ pub fn config() -> Result<Config, Error> {
     }
 }
 
-/// Writes one event without waking the reader. The reader polls every few milliseconds. A lost
-/// event is counted and makes the evidence of the run incomplete.
+/// Writes one event. A lost event is counted and makes the evidence of the run incomplete.
 #[inline(always)]
 pub fn emit(event: &Event) {
     match EVENTS.reserve(0) {
         Some(mut entry) => {
             fill(&mut entry, event);
-            entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+            entry.submit(WAKE_IF_IDLE);
         }
         None => count(Counter::RingFull),
     }
@@ -95,7 +98,7 @@ pub fn report(traffic: &Traffic) {
     match TRAFFIC.reserve(0) {
         Some(mut entry) => {
             fill(&mut entry, traffic);
-            entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+            entry.submit(WAKE_IF_IDLE);
         }
         None => count(Counter::RingFull),
     }

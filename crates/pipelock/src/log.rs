@@ -33,8 +33,7 @@ impl Log {
     pub(super) fn create(path: &Path) -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
         fcntl(ours.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        // An error is ignored, because a smaller pipe suffices. The pipe is read every few
-        // milliseconds.
+        // An error is ignored, because a smaller pipe suffices. The supervisor reads the pipe at least every 20 ms.
         fcntl(ours.as_fd(), FcntlArg::F_SETPIPE_SZ(PIPE_BYTES)).unwrap_or_default();
         let log = Self {
             pipe: ours.into(),

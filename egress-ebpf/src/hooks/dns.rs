@@ -1,7 +1,6 @@
 //! `cgroup_skb/ingress` on the command's cgroup, only in audit mode: copies the answers of name
 //! servers, because nothing else maps addresses to names in an audit. This hook allows every
 //! packet.
-use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::macros::cgroup_skb;
 use aya_ebpf::programs::SkBuffContext;
 use egress_common::abi::{DNS_ANSWER_BYTES, DnsAnswer};
@@ -9,7 +8,7 @@ use egress_common::decide::{IPPROTO_UDP, mapped};
 use egress_common::names::DNS_PORT;
 
 use crate::error::PASS;
-use crate::maps::text;
+use crate::maps::{WAKE_IF_IDLE, text};
 use crate::read;
 
 /// Offsets in an IPv4 header (RFC 791) and in an IPv6 header (RFC 8200), and the length of an IPv6 header.
@@ -66,8 +65,8 @@ fn record(ctx: &SkBuffContext, server: [u64; 2], offset: usize) {
         return;
     };
     if read::fill_answer(ctx, &mut entry, server, [whole, length], offset as u32) {
-        entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+        entry.submit(WAKE_IF_IDLE);
     } else {
-        entry.discard(u64::from(BPF_RB_NO_WAKEUP));
+        entry.discard(WAKE_IF_IDLE);
     }
 }

@@ -3,7 +3,6 @@
 //! decides which socket the path leads to.
 //!
 //! Claims: path-sockets
-use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
 use aya_ebpf::macros::cgroup_sock_addr;
 use aya_ebpf::programs::SockAddrContext;
 use egress_common::abi::{UNIX_ADDRESS_WORDS, UnixEvent};
@@ -11,7 +10,7 @@ use egress_common::verdict::Hook;
 
 use crate::error::PASS;
 use crate::event;
-use crate::maps::text;
+use crate::maps::{WAKE_IF_IDLE, text};
 use crate::read;
 
 // The loader has no section name for these two attach types. The programs have the same type as the
@@ -47,5 +46,5 @@ fn record(ctx: &SockAddrContext, hook: Hook) {
     };
     read::fill(&mut entry, &event);
     read::fill_address(ctx, &mut entry);
-    entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    entry.submit(WAKE_IF_IDLE);
 }

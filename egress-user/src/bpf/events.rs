@@ -3,6 +3,7 @@
 //! Claims: read-kernel-events
 use std::io;
 use std::net::{IpAddr, Ipv6Addr};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use aya::maps::{MapData, RingBuf};
@@ -232,6 +233,11 @@ impl Events {
         let attempts = std::iter::from_fn(|| self.take()).count();
         let texts = std::iter::from_fn(|| self.take_text()).count();
         Ok((attempts, texts))
+    }
+
+    /// Returns the descriptors of the rings. They become readable when a record arrives after everything was read.
+    pub fn watched(&self) -> [BorrowedFd<'_>; 3] {
+        [&self.attempts, &self.texts, &self.traffic].map(AsFd::as_fd)
     }
 
     /// Returns the next attempt, if there is one, without waiting.

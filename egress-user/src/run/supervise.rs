@@ -2,7 +2,7 @@
 //! has ended or the run cannot continue.
 //!
 //! Claims: limit-evidence
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,8 +15,11 @@ use super::heartbeat::{Heartbeat, Watched};
 use super::init::InitMessage;
 use super::launch::{Live, Running};
 
-/// Interval between two reads of the ring buffers, whose records wake no process.
-const TICK: Duration = Duration::from_millis(2);
+/// Time during which the kernel's records collect in the ring buffers after each reading, so that a busy command does
+/// not wake the supervisor for each record.
+const GATHER: Duration = Duration::from_millis(2);
+/// Longest sleep of the supervisor, because the limits on shared tables must be checked this often.
+const SLEEP: Duration = Duration::from_millis(20);
 /// Time that a command may take to end after the signal of a timeout.
 const TERM_GRACE: Duration = Duration::from_secs(5);
 /// Interval between two checks of the size of the receipts.
@@ -87,6 +90,7 @@ impl Running {
             look_at_evidence: began,
             timed_out: false,
             killed: false,
+            is_busy: true,
             live,
         };
         let ending = match supervisor.live.command.not_executed.take() {
@@ -120,6 +124,8 @@ struct Supervisor {
     look_at_evidence: Instant,
     timed_out: bool,
     killed: bool,
+    /// Whether something other than the end of the sleep ended the last wait.
+    is_busy: bool,
 }
 
 /// The descriptors that are readable.
@@ -127,6 +133,8 @@ struct Readable {
     init: bool,
     relay: bool,
     mediator: bool,
+    /// Whether any descriptor is readable, the signals and the ring buffers included.
+    any: bool,
 }
 
 impl Supervisor {
@@ -176,25 +184,40 @@ impl Supervisor {
         }
     }
 
-    /// Waits until a control socket is readable, at most for one tick.
-    fn wait(&self) -> Result<Readable, RunError> {
+    /// Waits until a descriptor is readable, at most for [`SLEEP`]. If the last wait ended early, the ring buffers are
+    /// left alone for [`GATHER`] first. The supervisor does not sleep while rows wait to be written.
+    fn wait(&mut self) -> Result<Readable, RunError> {
+        if self.is_busy || self.live.flows.is_behind() {
+            let readable = self.poll(&[], GATHER)?;
+            if readable.any || self.live.flows.is_behind() {
+                return Ok(readable);
+            }
+        }
+        let rings = self.live.boundary.events.watched();
+        let readable = self.poll(&rings, SLEEP)?;
+        self.is_busy = readable.any;
+        Ok(readable)
+    }
+
+    /// Waits until a control socket, a signal, or one of `rings` is readable, at most for `most`.
+    fn poll(&self, rings: &[BorrowedFd<'_>], most: Duration) -> Result<Readable, RunError> {
         let [relay, mediator] = self.live.network.watched();
         let watched = [Some(self.live.boundary.init.as_fd()), relay, mediator];
-        let signals = Some(self.signals.as_fd());
+        let others = rings.iter().copied().chain([self.signals.as_fd()]);
         let mut fds: Vec<PollFd<'_>> = watched
             .into_iter()
-            .chain([signals])
             .flatten()
+            .chain(others)
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
             .collect();
-        let tick = PollTimeout::try_from(TICK).unwrap_or(PollTimeout::ZERO);
-        match poll(&mut fds, tick) {
+        let most = PollTimeout::try_from(most).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut fds, most) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return system("watch the run", Err(errno.into())),
         }
-        let mut ready = fds
-            .iter()
-            .map(|fd| fd.revents().is_some_and(|events| !events.is_empty()));
+        let is_ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
+        let any = fds.iter().any(is_ready);
+        let mut ready = fds.iter().map(is_ready);
         // `fds` has the descriptors in the same order, without those that are absent.
         let [init, relay, mediator] =
             watched.map(|fd| fd.is_some() && ready.next().unwrap_or_default());
@@ -202,6 +225,7 @@ impl Supervisor {
             init,
             relay,
             mediator,
+            any,
         })
     }
 

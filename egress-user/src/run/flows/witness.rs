@@ -57,6 +57,11 @@ impl FlowLog {
         Ok(())
     }
 
+    /// Whether rows wait for [`Self::catch_up`].
+    pub(in crate::run) fn is_behind(&self) -> bool {
+        !self.witness.waiting.is_empty()
+    }
+
     /// Writes the row that has waited longest. Returns `false` if no row waits.
     fn next_close(&mut self) -> io::Result<bool> {
         let Some(close) = self.witness.waiting.pop_front() else {

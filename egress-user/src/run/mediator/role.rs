@@ -51,7 +51,7 @@ pub(in crate::run) trait RunningMediator: Debug {
     /// readable.
     fn failure(&mut self, dir: &RunDir) -> Option<String>;
 
-    /// Returns a text if the run cannot continue. The supervisor calls this method several hundred times a second.
+    /// Returns a text if the run cannot continue. The supervisor calls this method many times a second.
     fn check(&mut self) -> Option<String> {
         None
     }
