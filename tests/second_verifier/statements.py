@@ -11,6 +11,7 @@ import schema
 import strictjson
 from attestation import Attestation
 from boundary import Boundary
+from changed import impossible
 from capsule import Capsule
 from course import check_links
 from errors import Findings, FormError
@@ -72,8 +73,8 @@ class PacketParts:
     rules: dict[str, Any]
 
 
-def check_statements(parts: PacketParts, findings: Findings) -> None:
-    """Compare the files of a packet with each other."""
+def check_statements(parts: PacketParts, findings: Findings) -> list[str]:
+    """Compare the files of a packet with each other, and return the reasons that cap the grade."""
     def differ(text: str) -> None:
         findings.error("packet.statement", text)
 
@@ -82,7 +83,7 @@ def check_statements(parts: PacketParts, findings: Findings) -> None:
     _check_interception(parts, differ)
     _check_run(parts, differ)
     _check_probes(parts.boundary, differ)
-    _check_changes(parts, differ)
+    reasons = _check_changes(parts, differ)
     _check_identity(parts, findings)
     _check_posture(parts, differ)
     _check_rows(parts, differ)
@@ -90,6 +91,7 @@ def check_statements(parts: PacketParts, findings: Findings) -> None:
     check_members(parts.packet, parts.boundary, parts.capsule, parts.rules.get("mode"), differ)
     if parts.log:
         check_times(parts.packet, parts.log, differ)
+    return reasons
 
 
 def _check_users(parts: PacketParts, differ: Any) -> None:
@@ -159,7 +161,7 @@ def _check_probes(boundary: Boundary, differ: Any) -> None:
         differ("probes.counts is not the number of results by outcome")
 
 
-def _check_changes(parts: PacketParts, differ: Any) -> None:
+def _check_changes(parts: PacketParts, differ: Any) -> list[str]:
     workspace = parts.boundary.section("workspace")
     counts = workspace.get("changes")
     if (counts is not None) != (parts.changes is not None):
@@ -167,15 +169,15 @@ def _check_changes(parts: PacketParts, differ: Any) -> None:
             "changes.json exists although boundary.json counts no changes, "
             "or is missing although boundary.json counts changes"
         )
-        return
+        return []
     if counts is None or parts.changes is None:
-        return
+        return []
     try:
         document = strictjson.parse_bytes(parts.changes)
         _CHANGES(document, "changes.json")
     except FormError as error:
         differ(str(error))
-        return
+        return []
     if document["mode"] != workspace.get("mode", ""):
         differ("mode of changes.json is not workspace.mode")
     kept = [change for change in document["changes"] if change["outcome"] != "applied"]
@@ -187,6 +189,7 @@ def _check_changes(parts: PacketParts, differ: Any) -> None:
     outcomes = Counter(_MEMBERS.get(change["outcome"], change["outcome"]) for change in document["changes"])
     if not _is_counted(counts, _CHANGE_OUTCOMES, outcomes):
         differ("workspace.changes is not the number of changes by outcome")
+    return impossible(document["changes"], workspace)
 
 
 def _check_identity(parts: PacketParts, findings: Findings) -> None:

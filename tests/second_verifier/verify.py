@@ -147,7 +147,8 @@ class PacketCheck:
                 packet, boundary, capsule, attestation, log, policy, documents["identity.json"], changes,
                 list(files.entries()), rules or {},
             )
-            check_statements(parts, rest)
+            for reason in check_statements(parts, rest):
+                self.caps.add("kernel_observed", reason)
             self._rows(boundary, capsule, log, evidence, rules)
             reasons = observed_caps(boundary) + observed_caps_of_course(boundary, packet, log)
             for reason in reasons + deviations(boundary, changes, log):

@@ -9,6 +9,7 @@ pub mod activity;
 pub mod attest;
 pub mod boundary;
 pub mod build;
+mod changed;
 mod changes_file;
 pub mod check;
 mod clock;

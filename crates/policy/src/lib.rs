@@ -14,10 +14,12 @@ pub mod allow;
 pub mod allowed;
 #[cfg(feature = "yaml")]
 pub mod check;
+pub mod configuration;
 #[cfg(feature = "yaml")]
 pub mod document;
 #[cfg(feature = "yaml")]
 pub mod error;
+pub mod git_zone;
 #[cfg(feature = "yaml")]
 pub mod hide;
 pub mod host;

@@ -2,9 +2,10 @@
 use pipelock_receipts::findings::Findings;
 
 use super::super::as_stated;
+use super::super::changed::impossible;
 use super::super::format::boundary::ChangeCounts;
 use super::super::format::changes::{Change, ChangeOutcome, EntryKind, WhatChanged};
-use super::super::grade::Caps;
+use super::super::grade::{Caps, Grade};
 use super::super::names::{BOUNDARY_FILE, CHANGES_ARCHIVE, CHANGES_FILE};
 use super::{Statements, deviates, differs};
 
@@ -45,6 +46,12 @@ impl Statements<'_> {
             differs(findings, CHANGES_FILE, expected, found);
         }
         self.not_applied(&document.changes, findings);
+        for reason in impossible(document, workspace) {
+            caps.cap(
+                Grade::KernelObserved,
+                format!("{CHANGES_FILE} contradicts the rules of the workspace: {reason}"),
+            );
+        }
         let counted = ChangeCounts {
             applied: document.count(&ChangeOutcome::Applied),
             refused: document.count(&ChangeOutcome::Refused),

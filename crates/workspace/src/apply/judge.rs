@@ -7,27 +7,12 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use egress_policy::git_zone::{self, GitRule};
+pub use egress_policy::git_zone::{Kind, Zone, is_git_name};
+
 use super::configuration::{self, Pattern};
 use super::path::RelPath;
 use crate::store;
-
-/// The kind of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A device node.
-    Device,
-    /// A directory.
-    Directory,
-    /// A named pipe.
-    Fifo,
-    /// A regular file.
-    File,
-    /// A socket.
-    Socket,
-    /// A symbolic link.
-    Symlink,
-}
 
 /// Why a change is not applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,49 +66,14 @@ pub enum Reason {
     WorkspaceItself,
 }
 
-/// The role of a directory with regard to git.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Zone {
-    /// The directory is outside of every git directory.
-    Plain,
-    /// The directory is a git directory: `.git`, a bare repository, `modules/<name>`,
-    /// `worktrees/<name>`.
-    Git,
-    /// The directory is the `.git` of a repository that the command created. Its configuration is
-    /// reduced.
-    NewGit,
-    /// The directory is `hooks` in the `.git` of a repository that the command created. No change in
-    /// it is applied.
-    NewHooks,
-    /// The directory is `modules`, or a directory between `modules` and the git directories in
-    /// `modules`.
-    Modules,
-    /// The directory is `worktrees`.
-    Worktrees,
-    /// The directory is `objects`.
-    Objects,
-    /// The directory is `objects/info`.
-    ObjectsInfo,
-    /// The directory is `refs`, `logs` or below `objects`, where files and directories may have any
-    /// name.
-    Data,
-    /// The directory is any other directory inside a git directory. No change in such a directory
-    /// is applied.
-    Closed,
+impl From<GitRule> for Reason {
+    fn from(rule: GitRule) -> Self {
+        match rule {
+            GitRule::GitDirectory => Self::GitDirectory,
+            GitRule::NewGitDirectory => Self::NewGitDirectory,
+        }
+    }
 }
-
-/// The files of a git directory that count as data. This is an allow-list, because a deny-list
-/// would have to contain commondir, config.worktree, hooks, and everything that future versions of
-/// git read.
-const GIT_FILES: [&[u8]; 7] = [
-    b"COMMIT_EDITMSG",
-    b"FETCH_HEAD",
-    b"HEAD",
-    b"ORIG_HEAD",
-    b"index",
-    b"packed-refs",
-    b"shallow",
-];
 
 /// Names that make a directory a repository for git, or control the programs that git runs there.
 pub const GIT_MAKERS: [&[u8]; 6] = [
@@ -135,97 +85,18 @@ pub const GIT_MAKERS: [&[u8]; 6] = [
     b"refs",
 ];
 
-/// Whether a file system may treat `name` as `.git`.
-pub fn is_git_name(name: &[u8]) -> bool {
-    name.eq_ignore_ascii_case(b".git")
-}
-
 /// Whether git treats a directory with these names as a git directory (`is_git_directory` in its
 /// setup.c).
 pub fn is_git_directory(mut has: impl FnMut(&[u8]) -> bool) -> bool {
     has(b"HEAD") && (has(b"commondir") || (has(b"objects") && has(b"refs")))
 }
 
-impl Zone {
-    /// Judges a change of the entry `name` in a directory of this zone. `merged` is true for a
-    /// directory that existed before and is still the same directory.
-    ///
-    /// # Errors
-    /// Returns the reason why the change is not applied.
-    pub fn entry(self, name: &[u8], kind: Kind, merged: bool) -> Result<(), Reason> {
-        if is_git_name(name) {
-            return if merged && self == Self::Plain {
-                Ok(())
-            } else {
-                Err(Reason::NewGitDirectory)
-            };
-        }
-        let allowed = match self {
-            Self::Plain => true,
-            Self::NewGit if name == b"config" => kind == Kind::File,
-            Self::Git | Self::NewGit => match name {
-                b"objects" | b"refs" | b"logs" => kind == Kind::Directory,
-                b"modules" | b"worktrees" => merged,
-                _ => {
-                    kind == Kind::File && (GIT_FILES.contains(&name) || name.starts_with(b"MERGE_"))
-                }
-            },
-            Self::Modules | Self::Worktrees => merged,
-            Self::ObjectsInfo
-                if name.eq_ignore_ascii_case(b"alternates")
-                    || name.eq_ignore_ascii_case(b"http-alternates") =>
-            {
-                false
-            }
-            Self::Objects | Self::ObjectsInfo | Self::Data => {
-                matches!(kind, Kind::File | Kind::Directory)
-            }
-            Self::Closed | Self::NewHooks => false,
-        };
-        if allowed {
-            Ok(())
-        } else {
-            Err(Reason::GitDirectory)
-        }
-    }
-
-    /// Returns the zone of the directory `name` in a directory of this zone. `git` is true if the
-    /// host's workspace has a git directory there.
-    #[must_use]
-    pub fn child(self, name: &[u8], git: bool) -> Self {
-        match self {
-            Self::Plain if git || is_git_name(name) => Self::Git,
-            Self::Plain => Self::Plain,
-            Self::NewGit if name == b"hooks" => Self::NewHooks,
-            Self::Git | Self::NewGit => match name {
-                b"objects" => Self::Objects,
-                b"refs" | b"logs" => Self::Data,
-                b"modules" => Self::Modules,
-                b"worktrees" => Self::Worktrees,
-                _ => Self::Closed,
-            },
-            Self::Modules if git => Self::Git,
-            Self::Modules => Self::Modules,
-            Self::Worktrees => Self::Git,
-            Self::Objects if name.eq_ignore_ascii_case(b"info") => Self::ObjectsInfo,
-            Self::Objects | Self::ObjectsInfo | Self::Data => Self::Data,
-            Self::Closed | Self::NewHooks => Self::Closed,
-        }
-    }
-}
-
-/// The maximum number of names in a path, and the maximum number of bytes. With relative calls, the
-/// command can create deeper directories than a path can name (4,095 bytes). Reading each level
-/// takes a descriptor.
-const MOST_LEVELS: usize = 256;
-const LONGEST_PATH: usize = 3072;
-
 /// Judges the depth of a path.
 ///
 /// # Errors
 /// Returns [`Reason::TooDeep`] when the path is too long or too deep.
 pub fn depth(path: &RelPath) -> Result<(), Reason> {
-    if path.0.len() > LONGEST_PATH || path.depth() > MOST_LEVELS {
+    if git_zone::is_too_deep(&path.0) {
         Err(Reason::TooDeep)
     } else {
         Ok(())
@@ -277,7 +148,7 @@ impl Protected {
     /// # Errors
     /// Returns the reason why the change is not applied.
     pub fn check(&self, path: &RelPath, merged: bool) -> Result<(), Reason> {
-        let leads_to_allowed = || self.allowed.iter().any(|one| one.reaches_below(path));
+        let leads_to_allowed = || self.allowed.iter().any(|one| one.reaches_below(&path.0));
         self.configuration(path)
             .or_else(|reason| (merged && leads_to_allowed()).then_some(()).ok_or(reason))?;
         self.named(path, merged)
@@ -293,7 +164,7 @@ impl Protected {
     }
 
     fn configuration(&self, path: &RelPath) -> Result<(), Reason> {
-        if !configuration::holds(path) || self.allowed.iter().any(|one| one.covers(path)) {
+        if !configuration::holds(&path.0) || self.allowed.iter().any(|one| one.covers(&path.0)) {
             return Ok(());
         }
         let top = path.components().next().unwrap_or_default();
@@ -338,7 +209,7 @@ mod tests {
             at = at.join(OsStr::from_bytes(name));
             zone = zone.child(name, git.iter().any(|git| path(git) == at));
         }
-        zone.entry(last, kind, false)
+        Ok(zone.entry(last, kind, false)?)
     }
 
     #[test]
@@ -412,7 +283,7 @@ mod tests {
         assert_eq!(hooks, Zone::NewHooks);
         for name in ["pre-commit", "pre-commit.sample"] {
             let judged = hooks.entry(name.as_bytes(), Kind::File, false);
-            assert_eq!(judged, Err(Reason::GitDirectory), "{name}");
+            assert_eq!(judged, Err(GitRule::GitDirectory), "{name}");
         }
         assert_eq!(hooks.child(b"x", false), Zone::Closed);
         assert_eq!(Zone::Git.child(b"hooks", false), Zone::Closed);

@@ -7,7 +7,6 @@
 pub mod archive;
 pub mod commit;
 pub mod compare;
-pub mod configuration;
 pub mod content;
 pub mod copy;
 pub mod git_index;
@@ -33,6 +32,7 @@ use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Gid, Uid, UnlinkatFlags, fchown, unlinkat};
 
 use crate::store::{Store, UPPER};
+pub use egress_policy::configuration;
 use judge::{Protected, Reason};
 use model::{ChangeOutcome, Plan};
 use path::RelPath;

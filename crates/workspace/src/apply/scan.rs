@@ -168,7 +168,7 @@ impl Scan<'_> {
                 .rules
                 .protected
                 .check(&entry.path, false)
-                .and_then(|()| place.zone.entry(entry.name.as_bytes(), kind, false)),
+                .and_then(|()| Ok(place.zone.entry(entry.name.as_bytes(), kind, false)?)),
         };
         let judged = match judged {
             Ok(()) => self.may_replace(place, entry, old)?,
@@ -436,7 +436,7 @@ impl Scan<'_> {
         if kind == Kind::Directory && git::is_new_repository(place, entry) {
             return Ok(());
         }
-        place.zone.entry(entry.name.as_bytes(), kind, merged)
+        Ok(place.zone.entry(entry.name.as_bytes(), kind, merged)?)
     }
 
     /// Replaces the content of a changed file with `text`.

@@ -152,12 +152,6 @@ pub(super) static TABLE: &[Harmless] = &[
     ),
     boundary(
         BOUNDARY,
-        "/workspace/protected_by_default*",
-        "*",
-        "Only the supervisor states the rules of the workspace.",
-    ),
-    boundary(
-        BOUNDARY,
         "/workspace/allowed_changes",
         "unknown_element",
         CALLERS_WISH,

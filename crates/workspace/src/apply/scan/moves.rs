@@ -145,7 +145,7 @@ impl Scan<'_> {
                 .rules
                 .protected
                 .check(&path, false)
-                .and_then(|()| zone.entry(name.as_bytes(), kind, false));
+                .and_then(|()| Ok(zone.entry(name.as_bytes(), kind, false)?));
             if judged.is_err() {
                 return Ok(judged);
             }
@@ -217,9 +217,8 @@ impl Scan<'_> {
             return Ok(Ok(()));
         };
         let name = entry.name.as_bytes();
-        let judged = place.zone.entry(name, Kind::Directory, false);
-        if judged.is_err() {
-            return Ok(judged);
+        if let Err(rule) = place.zone.entry(name, Kind::Directory, false) {
+            return Ok(Err(rule.into()));
         }
         let dir = tree::open_dir(&lower.dir, entry.name)?;
         let path = lower.path.join(entry.name);

@@ -7,8 +7,6 @@
 //! Claims: configuration-protected
 use std::fmt;
 
-use super::path::RelPath;
-
 /// Files and directories at the top of the workspace to which no change is applied by default.
 pub const NAMES: [&str; 17] = [
     ".buildkite",
@@ -30,9 +28,15 @@ pub const NAMES: [&str; 17] = [
     "azure-pipelines.yml",
 ];
 
+/// Returns the names of a path below the workspace, outermost first.
+fn names_of(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let names = path.split(|byte| *byte == b'/');
+    names.filter(|name| !name.is_empty())
+}
+
 /// Whether the path is one of [`NAMES`] or below one of them.
-pub fn holds(path: &RelPath) -> bool {
-    let top = path.components().next().unwrap_or_default();
+pub fn holds(path: &[u8]) -> bool {
+    let top = names_of(path).next().unwrap_or_default();
     NAMES
         .iter()
         .any(|name| top.eq_ignore_ascii_case(name.as_bytes()))
@@ -97,8 +101,8 @@ impl Pattern {
     }
 
     /// Whether the pattern matches the path or a directory above it.
-    pub fn covers(&self, path: &RelPath) -> bool {
-        let mut names = path.components();
+    pub fn covers(&self, path: &[u8]) -> bool {
+        let mut names = names_of(path);
         self.0.split('/').all(|part| {
             names
                 .next()
@@ -107,9 +111,9 @@ impl Pattern {
     }
 
     /// Whether the pattern may match a path below `directory`.
-    pub fn reaches_below(&self, directory: &RelPath) -> bool {
+    pub fn reaches_below(&self, directory: &[u8]) -> bool {
         let mut parts = self.0.split('/');
-        directory.components().all(|name| {
+        names_of(directory).all(|name| {
             parts
                 .next()
                 .is_some_and(|part| matches(part.as_bytes(), name))
@@ -149,10 +153,6 @@ fn matches(part: &[u8], name: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn path(text: &str) -> RelPath {
-        RelPath(text.as_bytes().to_vec())
-    }
-
     /// Claims: configuration-protected
     #[test]
     fn names_count_at_the_top_in_any_case() {
@@ -162,7 +162,7 @@ mod tests {
             ".github/workflows/x.yml",
             ".Claude/settings.json",
         ] {
-            assert!(holds(&path(name)), "{name}");
+            assert!(holds(name.as_bytes()), "{name}");
         }
         for name in [
             "docs/AGENTS.md",
@@ -170,7 +170,7 @@ mod tests {
             ".gitlab-ci",
             "node_modules/p/.vscode/x",
         ] {
-            assert!(!holds(&path(name)), "{name}");
+            assert!(!holds(name.as_bytes()), "{name}");
         }
     }
 
@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn patterns_cover_what_they_match_and_everything_below() {
         let covers =
-            |pattern: &str, name: &str| pattern.parse::<Pattern>().unwrap().covers(&path(name));
+            |pattern: &str, name: &str| pattern.parse::<Pattern>().unwrap().covers(name.as_bytes());
         assert!(covers("AGENTS.md", "AGENTS.md"));
         assert!(covers(".claude/", ".claude/commands/x.md"));
         assert!(covers(".claude/*.md", ".claude/a.md"));
@@ -196,7 +196,7 @@ mod tests {
         }
         let below = |pattern: &str, name: &str| {
             let pattern: Pattern = pattern.parse().unwrap();
-            pattern.reaches_below(&path(name))
+            pattern.reaches_below(name.as_bytes())
         };
         assert!(below(".claude/commands/*.md", ".claude/commands"));
         assert!(below(".claude/commands/*.md", ".claude"));
