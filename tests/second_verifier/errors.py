@@ -15,6 +15,10 @@ class Unreadable(Exception):
     """A file of the packet cannot be read, so the packet has no verdict."""
 
 
+class TooLong(Unreadable):
+    """A file of the packet is longer than its limit."""
+
+
 @dataclass
 class Findings:
     """Errors and warnings, each with the identifier of its rule."""

@@ -7,7 +7,7 @@ import os
 import stat
 from typing import BinaryIO
 
-from errors import FormError, Unreadable
+from errors import FormError, TooLong, Unreadable
 
 MAX_DOCUMENT = 8 * 1024 * 1024
 MAX_LOG = 512 * 1024 * 1024
@@ -33,10 +33,20 @@ class PacketFiles:
         except (OSError, ValueError) as error:
             raise Unreadable(f"cannot open {name!r}: {error}") from None
         status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > most:
+        if not stat.S_ISREG(status.st_mode):
             os.close(descriptor)
-            raise Unreadable(f"{name!r} is not a regular file of at most {most} bytes")
+            raise Unreadable(f"{name!r} is not a regular file")
+        if status.st_size > most:
+            os.close(descriptor)
+            raise TooLong(f"{name!r} has {status.st_size} bytes, more than {most}")
         return os.fdopen(descriptor, "rb")
+
+    def open_itself(self, name: str) -> BinaryIO:
+        """Open a regular file of any length, but not through a link."""
+        path = os.path.join(self.directory, name)
+        if not os.path.isfile(path) or os.path.islink(path):
+            raise Unreadable(f"{name!r} is not a regular file")
+        return open(path, "rb")
 
     def read(self, name: str, most: int = MAX_DOCUMENT) -> bytes | None:
         """Return the bytes of a file, or `None` if there is no such entry."""
@@ -46,7 +56,7 @@ class PacketFiles:
         with file:
             data = file.read(most + 1)
         if len(data) > most:
-            raise Unreadable(f"{name!r} grew while it was read")
+            raise TooLong(f"{name!r} has more than {most} bytes")
         return data
 
     def entries(self) -> dict[str, str | None]:

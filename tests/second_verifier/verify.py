@@ -23,7 +23,7 @@ from compare import compare, enforced_list
 from counted import check_counted, counter_caps
 from course import observed_caps_of_course
 from crypto import load_key, sha256
-from errors import Findings, FormError, Unreadable
+from errors import Findings, FormError, TooLong, Unreadable
 from evidence import Evidence, EvidenceReader
 from files import MAX_LOG, PacketFiles
 from flows import FlowLog, broken_conditions, read_flows
@@ -93,6 +93,9 @@ class PacketCheck:
             self._limit()
             evidence = self._evidence(packet["artifacts"]["evidence"])
             self._packet(packet, evidence)
+        except TooLong as error:
+            result.verdict, result.grade, result.errors = "invalid", "none", ["packet.size"]
+            result.reasons = [f"packet.size: {error}"]
         except Unreadable as error:
             result.verdict, result.grade = "error", "none"
             result.reasons.append(str(error))
@@ -145,7 +148,7 @@ class PacketCheck:
         elif boundary:
             parts = PacketParts(
                 packet, boundary, capsule, attestation, log, policy, documents["identity.json"], changes,
-                list(files.entries()), rules or {},
+                list(files.entries()), files, rules or {},
             )
             for reason in check_statements(parts, rest):
                 self.caps.add("kernel_observed", reason)

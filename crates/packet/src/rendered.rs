@@ -84,6 +84,7 @@ pub fn render(source: &Source<'_>) -> Pages {
         packet,
         boundary_document: boundary.boundary_document.as_ref(),
         identity: None,
+        is_packet_signed: None,
     };
     Pages {
         summary: summary::render(&shown),

@@ -11,6 +11,12 @@ pub static MISSING: Rule = Rule::error(
     "the requested check needs a whole packet, and this is not one",
     "name the packet directory; a directory with other files of a packet has lost its packet.json",
 );
+pub static SIZE: Rule = Rule::error(
+    "packet.size",
+    65,
+    "a file of the packet is longer than its limit and was not read",
+    "get the packet from its run again; egress run writes no document of this length",
+);
 pub static JSON: Rule = Rule::error("packet.json", 70, "packet.json is not strict JSON", "");
 pub static SCHEMA: Rule = Rule::error(
     "packet.schema",

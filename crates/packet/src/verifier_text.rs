@@ -60,6 +60,9 @@ pub struct About<'a> {
     pub boundary_document: Option<&'a BoundaryDocument>,
     /// `identity.json`, and whether a pinned key signed its digest. `None` if the run is described by `packet.json` alone.
     pub identity: Option<(&'a Identity, bool)>,
+    /// Whether a pinned key signed the digest of `packet.json`. `None` for the page in the packet, which does not depend
+    /// on the pinned keys.
+    pub is_packet_signed: Option<bool>,
 }
 
 impl About<'_> {
@@ -67,17 +70,22 @@ impl About<'_> {
         let run = &self.packet.run;
         match self.identity {
             Some((identity, is_signed)) => write_identity(out, identity, is_signed)?,
-            None => write_named(
-                out,
-                &[
-                    ("repository", run.repository.as_deref()),
-                    ("commit", run.sha.as_deref()),
-                    ("ref", run.git_ref.as_deref()),
-                    ("workflow", run.workflow.as_deref()),
-                    ("run", run.run_id.as_deref()),
-                    ("attempt", run.run_attempt.as_deref()),
-                ],
-            )?,
+            None => {
+                if let Some(is_signed) = self.is_packet_signed {
+                    write_signed(out, is_signed)?;
+                }
+                write_named(
+                    out,
+                    &[
+                        ("repository", run.repository.as_deref()),
+                        ("commit", run.sha.as_deref()),
+                        ("ref", run.git_ref.as_deref()),
+                        ("workflow", run.workflow.as_deref()),
+                        ("run", run.run_id.as_deref()),
+                        ("attempt", run.run_attempt.as_deref()),
+                    ],
+                )?;
+            }
         }
         let end = run.completed_at.as_deref().unwrap_or("unknown");
         writeln!(
@@ -126,13 +134,17 @@ fn write_named(out: &mut String, named: &[(&str, Option<&str>)]) -> std::fmt::Re
     Ok(())
 }
 
-fn write_identity(out: &mut String, identity: &Identity, is_signed: bool) -> std::fmt::Result {
+fn write_signed(out: &mut String, is_signed: bool) -> std::fmt::Result {
     let signed = if is_signed {
         "signed by a pinned key"
     } else {
         "not signed by a pinned key"
     };
-    writeln!(out, "identity:    {signed}")?;
+    writeln!(out, "identity:    {signed}")
+}
+
+fn write_identity(out: &mut String, identity: &Identity, is_signed: bool) -> std::fmt::Result {
+    write_signed(out, is_signed)?;
     write_named(
         out,
         &[

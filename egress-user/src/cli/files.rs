@@ -91,6 +91,11 @@ impl Folder {
         Ok(file)
     }
 
+    /// Returns the size of a file.
+    pub(super) fn size(&self, name: &str) -> Option<u64> {
+        Some(self.dir.metadata(name).ok()?.len())
+    }
+
     /// Returns whether anything with this name exists in the directory.
     pub(super) fn has(&self, name: &str) -> bool {
         self.dir.symlink_metadata(name).is_ok()

@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::{Args, FromArgMatches};
 use egress_workspace::apply::configuration;
-use egress_workspace::apply::path::RelPath;
 
 use super::exit;
 use super::failure::{self, Form};
@@ -312,8 +311,8 @@ fn protected(
         named.push(protectable(workdir, path)?);
     }
     let is_allowed = |name: &str| {
-        let path = RelPath(name.as_bytes().to_vec());
-        args.allowed_changes.iter().any(|one| one.covers(&path))
+        let path = name.as_bytes();
+        args.allowed_changes.iter().any(|one| one.covers(path))
     };
     let links = configuration::NAMES.iter().filter(|name| !is_allowed(name));
     named.extend(

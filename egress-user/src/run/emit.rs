@@ -328,6 +328,7 @@ impl Emission {
                 read: Allowed::read,
             }),
             changes,
+            archive: None,
             attestation: Attestation::Pending {
                 pinned: signer.pinned,
             },

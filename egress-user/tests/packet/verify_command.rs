@@ -14,6 +14,7 @@ use audit_packet::{EVIDENCE_FILE, FLOWS_FILE, PACKET_FILE, POLICY_FILE};
 use egress::cli::exit;
 use egress::cli::keygen::{self, KeygenArgs};
 use egress::cli::verify::{self, VerifyArgs, VerifyOutcome, status};
+use pipelock_receipts::check::MAX_DOCUMENT_BYTES;
 
 fn args(path: &Path, chain: &Chain) -> VerifyArgs {
     VerifyArgs {
@@ -200,6 +201,38 @@ fn evidence_outside_the_packet_is_refused() {
     fs::rename(&moved, directory.path().join("real.jsonl")).unwrap();
     symlink("real.jsonl", &evidence).unwrap();
     assert_eq!(check(&args(directory.path(), &chain)).0, exit::SUCCESS);
+}
+
+#[test]
+fn file_that_is_too_long_makes_the_packet_invalid() {
+    let chain = chain(4, 3);
+    for name in [PACKET_FILE, POLICY_FILE, "summary.md", "attestation.json"] {
+        let directory = tempfile::tempdir().unwrap();
+        write_packet(directory.path(), &chain);
+        let length = MAX_DOCUMENT_BYTES + 1;
+        let file = fs::File::create(directory.path().join(name)).unwrap();
+        file.set_len(length).unwrap();
+        let (code, outcome) = check(&args(directory.path(), &chain));
+        assert_eq!((code, first(&outcome)), (exit::INVALID, "packet.size"));
+        let finding = outcome.findings.first().unwrap();
+        assert_eq!(finding.place.file.as_deref(), Some(name));
+        assert_eq!(
+            finding.expected,
+            format!("at most {MAX_DOCUMENT_BYTES} bytes")
+        );
+        assert_eq!(finding.found, format!("{length} bytes"));
+    }
+}
+
+#[test]
+fn run_of_an_unsigned_packet_is_printed_as_unsigned() {
+    let directory = tempfile::tempdir().unwrap();
+    let chain = chain(4, 3);
+    write_packet(directory.path(), &chain);
+    let args = args(directory.path(), &chain);
+    let text = verify::printed(&check(&args).1, &args);
+    let line = "identity:    not signed by a pinned key\n";
+    assert!(text.contains(line), "{text}");
 }
 
 #[test]

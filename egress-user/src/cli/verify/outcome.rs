@@ -124,6 +124,16 @@ pub enum VerifyError {
     /// A certificate file cannot be used.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// A file of a packet is longer than its limit.
+    #[error("{name} is longer than {most} bytes")]
+    TooLarge {
+        /// Name of the file.
+        name: String,
+        /// Size of the file, if it can be read.
+        size: Option<u64>,
+        /// Limit of the size.
+        most: u64,
+    },
     /// A file cannot be read.
     #[error("cannot read {}", path.display())]
     Read {
@@ -150,7 +160,8 @@ impl VerifyError {
                 source: KeyError::Io { .. },
                 ..
             }
-            | Self::Read { .. } => exit::CANNOT_READ,
+            | Self::Read { .. }
+            | Self::TooLarge { .. } => exit::CANNOT_READ,
             Self::Key { .. } => exit::USAGE,
             Self::Authority(error) => error.status(),
         }

@@ -10,14 +10,17 @@ use audit_packet::boundary::{Attestation, BoundaryFiles, PolicyFile};
 use audit_packet::check::{PacketFiles, PacketReport, Pinned, check_packet, read_packet};
 use audit_packet::identity::Identity;
 use audit_packet::rendered::Found;
+use audit_packet::rules;
 use audit_packet::stream::{FileDigest, Stream};
 use audit_packet::{
-    ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_FILE, FLOWS_FILE, IDENTITY_FILE,
-    PACKET_FILE, POLICY_FILE, REPORT_FILE, SUMMARY_FILE, TIMESTAMP_FILE, VERIFIER_FILE,
+    ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, CHANGES_ARCHIVE, CHANGES_FILE, FLOWS_FILE,
+    IDENTITY_FILE, PACKET_FILE, POLICY_FILE, REPORT_FILE, SUMMARY_FILE, TIMESTAMP_FILE,
+    VERIFIER_FILE,
 };
 use egress_policy::allowed::Allowed;
 use egress_timestamp::MOST_BYTES;
 use pipelock_receipts::check::MAX_DOCUMENT_BYTES;
+use pipelock_receipts::findings::{Finding, Place};
 
 use super::outcome::{Material, Subject, VerifyError, VerifyOutcome};
 use crate::cli::files::{Folder, read_all};
@@ -28,8 +31,27 @@ const MAX_CHANGES_BYTES: u64 = 512 << 20;
 const MAX_FILE_BYTES: u64 = 4 << 30;
 
 /// Verifies the packet at `path` and the files beside it. `bytes` is the content of `packet.json`, if it was already
-/// read.
+/// read. A file that is too long is a finding, because only the packet can be the cause.
 pub(super) fn verify(
+    path: &Path,
+    bytes: Option<Vec<u8>>,
+    pinned: &Pinned,
+) -> Result<VerifyOutcome, VerifyError> {
+    match verify_files(path, bytes, pinned) {
+        Err(VerifyError::TooLarge { name, size, most }) => {
+            let found = size.map_or_else(|| String::from("more"), |size| format!("{size} bytes"));
+            Ok(VerifyOutcome::unusable(vec![Finding {
+                rule: &rules::SIZE,
+                place: Place::in_file(name),
+                expected: format!("at most {most} bytes"),
+                found,
+            }]))
+        }
+        verified => verified,
+    }
+}
+
+fn verify_files(
     path: &Path,
     bytes: Option<Vec<u8>>,
     pinned: &Pinned,
@@ -44,9 +66,7 @@ pub(super) fn verify(
         bytes
     } else {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let file = folder.open(&name, MAX_DOCUMENT_BYTES);
-        file.and_then(|file| read_all(file, MAX_DOCUMENT_BYTES))
-            .map_err(failed)?
+        read(&folder, directory, &name, MAX_DOCUMENT_BYTES)?
     };
     let packet = match read_packet(&bytes) {
         Ok(packet) => packet,
@@ -79,6 +99,7 @@ pub(super) fn verify(
                 read: Allowed::read,
             }),
             changes: changes.as_deref(),
+            archive: beside.archive(),
             attestation: beside.attestation(&packet.artifacts.evidence),
         },
         pages: Found {
@@ -106,6 +127,20 @@ pub(super) fn verify(
             .and_then(|bytes| Identity::read(bytes).ok()),
         material: Some(timestamp),
         stamp: None,
+    })
+}
+
+/// Reads a file of at most `most` bytes.
+fn read(folder: &Folder, path: &Path, name: &str, most: u64) -> Result<Vec<u8>, VerifyError> {
+    let file = folder.open(name, most);
+    let bytes = file.and_then(|file| read_all(file, most));
+    bytes.map_err(|source| match source.kind() {
+        io::ErrorKind::FileTooLarge => VerifyError::TooLarge {
+            name: name.to_owned(),
+            size: folder.size(name),
+            most,
+        },
+        _ => VerifyError::read(&path.join(name), source),
     })
 }
 
@@ -184,11 +219,7 @@ impl OtherFiles {
         if !self.has(name) {
             return Ok(None);
         }
-        let bytes = self
-            .folder
-            .open(name, most)
-            .and_then(|file| read_all(file, most))
-            .map_err(|source| VerifyError::read(&self.path.join(name), source))?;
+        let bytes = read(&self.folder, &self.path, name, most)?;
         self.record_digest(name, &bytes);
         Ok(Some(bytes))
     }
@@ -225,6 +256,19 @@ impl OtherFiles {
         self.stream(FLOWS_FILE, self.most(FLOWS_FILE, MAX_FILE_BYTES))
     }
 
+    /// Opens the archive of changes, if the attestation names it. Otherwise it is not read.
+    fn archive(&self) -> Option<Result<Stream<'static>, String>> {
+        let attested = self.attested.as_ref()?;
+        let is_file = attested.names.get(CHANGES_ARCHIVE).copied()?;
+        let is_read = is_file && attested.opened.names(CHANGES_ARCHIVE);
+        let most = self.most(CHANGES_ARCHIVE, MAX_FILE_BYTES);
+        let stream = || {
+            self.stream(CHANGES_ARCHIVE, most)
+                .map_err(|error| error.to_string())
+        };
+        is_read.then(stream)
+    }
+
     /// Opens the evidence. The evidence needs no fixed size limit, because its check ends at the first line that no
     /// writer produces.
     fn evidence(&self, name: &str) -> io::Result<Stream<'static>> {
@@ -237,8 +281,8 @@ impl OtherFiles {
         self.stream(name, most.unwrap_or(u64::MAX))
     }
 
-    /// Returns the attestation with the digests of the files that it covers. The evidence and the flow log are left
-    /// out, because they are read as streams. A file that the attestation does not name is not opened.
+    /// Returns the attestation with the digests of the files that it covers. The evidence, the flow log, and the archive are
+    /// left out, because they are read as streams. A file that the attestation does not name is not opened.
     fn attestation(self, evidence: &str) -> Attestation {
         let most = |name: &str| self.most(name, MAX_FILE_BYTES);
         let Some(attested) = &self.attested else {
@@ -252,7 +296,7 @@ impl OtherFiles {
                 files.push(digest.clone());
             } else if !attested.opened.names(name) {
                 files.push(FileDigest::none(name, "not named"));
-            } else if name != evidence && name != FLOWS_FILE {
+            } else if name != evidence && ![FLOWS_FILE, CHANGES_ARCHIVE].contains(&name.as_str()) {
                 let hashed = self.stream(name, most(name)).and_then(|mut stream| {
                     stream.hash_rest()?;
                     Ok(stream.digest(name))

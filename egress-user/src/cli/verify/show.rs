@@ -5,7 +5,7 @@ use audit_packet::boundary::BoundaryReport;
 use audit_packet::reconcile::Reconciliation;
 use audit_packet::verifier_text::{self, About, MOST_FINDINGS, MOST_REASONS, brief};
 use egress_timestamp::Stamp;
-use pipelock_receipts::report::End;
+use pipelock_receipts::report::{End, EvidenceVerdict};
 use serde_json::{Value, json};
 
 use super::args::VerifyArgs;
@@ -26,6 +26,11 @@ fn about(outcome: &VerifyOutcome) -> Option<About<'_>> {
             let is_signed = boundary.is_some_and(|boundary| boundary.is_identity_signed);
             (identity, is_signed)
         }),
+        // The attestation of a valid packet has the digest of its `packet.json`.
+        is_packet_signed: Some(
+            boundary.is_some_and(|boundary| boundary.is_attested)
+                && outcome.verdict != EvidenceVerdict::Invalid,
+        ),
     })
 }
 
