@@ -19,7 +19,7 @@ _ESCAPE = re.compile(rb"\\(\\|x[0-9A-Fa-f]{2})?")
 Change = dict[str, Any]
 
 
-def _unescape(text: str) -> bytes | None:
+def unescape(text: str) -> bytes | None:
     """Return the bytes of a path, or `None` if an escape is wrong."""
     is_wrong = False
 
@@ -131,18 +131,18 @@ class _Rules:
         paths = [path for path in workspace.get("protected", []) if "\ufffd" not in path]
         self.protected = [path.removeprefix(begin).encode() for path in paths if path.startswith(begin)]
         self.created = {
-            _unescape(change.get("path", "")) for change in changes
+            unescape(change.get("path", "")) for change in changes
             if change["outcome"] == "applied" and change["change"] == "created"
         }
 
     def judge(self, change: Change) -> str | None:
         """Return why a change is impossible."""
         is_applied = change["outcome"] == "applied"
-        path = _unescape(change.get("path", ""))
+        path = unescape(change.get("path", ""))
         if path is None or not (_is_below(path) or (path == b"" and not is_applied)):
             return "a path that is not below the workspace"
         has_from = change.get("from") is not None
-        former = _unescape(change["from"]) if has_from else None
+        former = unescape(change["from"]) if has_from else None
         is_wrong = has_from and (former is None or not _is_below(former))
         if is_wrong or has_from != (change["change"] == "moved"):
             return "a previous path of a directory that was not moved, or none of one that was"

@@ -9,12 +9,14 @@ from typing import Any
 import crypto
 import schema
 import strictjson
+from archive import is_of_changes
 from attestation import Attestation
 from boundary import Boundary
 from changed import impossible
 from capsule import Capsule
 from course import check_links
-from errors import Findings, FormError
+from errors import Findings, FormError, Unreadable
+from files import PacketFiles
 from flows import RELAY_VERDICTS, FlowLog
 from members import check_members, check_run, check_times
 from places import intercepts
@@ -70,6 +72,7 @@ class PacketParts:
     identity: bytes | None
     changes: bytes | None
     names: list[str]
+    files: PacketFiles
     rules: dict[str, Any]
 
 
@@ -186,10 +189,25 @@ def _check_changes(parts: PacketParts, differ: Any) -> list[str]:
     has_files = any(change["kind"] == "file" and change["change"] != "deleted" for change in kept)
     if "attestation.json" in parts.names and not has_files <= (_ARCHIVE in parts.names) <= bool(kept):
         differ(f"{_ARCHIVE} is missing, or is present although every change was applied")
+    elif "attestation.json" in parts.names and not _fits_archive(parts, document["changes"]):
+        differ(f"{_ARCHIVE} is not that of the changes")
     outcomes = Counter(_MEMBERS.get(change["outcome"], change["outcome"]) for change in document["changes"])
     if not _is_counted(counts, _CHANGE_OUTCOMES, outcomes):
         differ("workspace.changes is not the number of changes by outcome")
     return impossible(document["changes"], workspace)
+
+
+def _fits_archive(parts: PacketParts, changes: list[dict[str, Any]]) -> bool:
+    """Whether the archive fits the changes. An archive that is not signed is not read."""
+    subjects = parts.attestation.statement["subject"] if parts.attestation and parts.attestation.signer else []
+    if _ARCHIVE not in parts.names or not any(subject["name"] == _ARCHIVE for subject in subjects):
+        return True
+    try:
+        file = parts.files.open_itself(_ARCHIVE)
+    except Unreadable:
+        return True
+    with file:
+        return is_of_changes(file, changes)
 
 
 def _check_identity(parts: PacketParts, findings: Findings) -> None:

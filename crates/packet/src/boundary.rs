@@ -1,5 +1,6 @@
 //! Checks the files of a packet about the boundary (attestation, capsule, measurements, and flow log) and computes the
 //! grade.
+use std::io::{self, BufReader};
 use std::time::Duration;
 
 use ed25519_dalek::VerifyingKey;
@@ -9,6 +10,7 @@ use pipelock_receipts::findings::{Finding, Findings, Place, Severity};
 use pipelock_receipts::report::{EvidenceReport, EvidenceVerdict};
 
 use super::activity::Activity;
+use super::archive;
 use super::attest::AttestationReport;
 use super::changes_file::ReadChanges;
 use super::flows::FlowReport;
@@ -20,6 +22,7 @@ use super::names::{BOUNDARY_FILE, CAPSULE_FILE};
 use super::reconcile::{Circumstances, Receipts, Reconciliation};
 use super::rules;
 use super::statements::Statements;
+use super::stream::{CHUNK, FileDigest, Stream};
 
 mod attested;
 mod files;
@@ -104,6 +107,11 @@ pub fn judge(
         .map(|_| log.reconciler.finish(receipts, around, &allowed));
     let is_attested = files.attestation.is_pinned();
     let identity = IdentityDigest::of(files.identity, &files.attestation);
+    let archive = read_archive(
+        files.archive.take(),
+        changes.as_ref(),
+        &mut files.attestation,
+    );
     let has_archive = files.attestation.has(super::names::CHANGES_ARCHIVE);
     let (attestation, is_pinned) =
         check_attestation(files.attestation, keys, &mut findings, &mut caps);
@@ -140,6 +148,7 @@ pub fn judge(
             connections: joined.connections(),
             times: joined.times(),
             has_archive,
+            archive: archive.as_deref(),
             capsule: capsule.as_ref(),
             predicate,
             identity: files.identity,
@@ -182,6 +191,30 @@ pub fn judge(
         held_back: HeldBack::of(changes.and_then(|changes| changes.document).as_ref()),
         findings: all,
     }
+}
+
+/// Hashes the archive of the changes that were not applied. Returns why it is not that of the changes.
+fn read_archive(
+    archive: Option<Result<Stream<'_>, String>>,
+    changes: Option<&ReadChanges>,
+    attestation: &mut Attestation,
+) -> Option<String> {
+    let name = super::names::CHANGES_ARCHIVE;
+    let document = changes.and_then(|changes| changes.document.as_ref());
+    let mut differs = None;
+    let read = archive?.and_then(|mut stream| {
+        let mut compare = || -> io::Result<()> {
+            if let Some(document) = document {
+                let mut buffered = BufReader::with_capacity(CHUNK, &mut stream);
+                differs = archive::differs(&mut buffered, &document.changes)?;
+            }
+            stream.hash_rest()
+        };
+        compare().map_err(|error| error.to_string())?;
+        Ok(stream.digest(name))
+    });
+    attestation.read(read.unwrap_or_else(|error| FileDigest::none(name, error)));
+    differs
 }
 
 /// Checks the capsule against the receipts and the pinned keys of the boundary.

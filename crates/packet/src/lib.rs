@@ -6,6 +6,7 @@
 #![deny(clippy::as_conversions, clippy::arithmetic_side_effects)]
 
 pub mod activity;
+mod archive;
 pub mod attest;
 pub mod boundary;
 pub mod build;

@@ -43,6 +43,8 @@ pub(super) struct Statements<'a> {
     pub(super) times: RunTimes,
     /// Whether there is an archive of the changes that were not applied. `None` while the packet is being made.
     pub(super) has_archive: Option<bool>,
+    /// Why the archive is not that of the changes.
+    pub(super) archive: Option<&'a str>,
     pub(super) capsule: Option<&'a CapsuleReport>,
     pub(super) predicate: Option<&'a Predicate>,
     pub(super) identity: Option<&'a [u8]>,

@@ -6,7 +6,7 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom};
 use sha2::{Digest as _, Sha256};
 
 /// Number of bytes that are hashed at once if nothing else reads them.
-const CHUNK: usize = 64 << 10;
+pub(super) const CHUNK: usize = 64 << 10;
 
 /// A reader that can start again.
 pub trait Source: Read + Seek {}

@@ -19,6 +19,8 @@ pub struct BoundaryFiles<'a> {
     pub policy: Option<PolicyFile<'a>>,
     /// `changes.json`.
     pub changes: Option<&'a [u8]>,
+    /// `workspace-changes.tar`, or the reason why it cannot be read. It is compared only if the attestation names it.
+    pub archive: Option<Result<Stream<'a>, String>>,
     /// `attestation.json`.
     pub attestation: Attestation,
 }

@@ -92,6 +92,9 @@ impl Statements<'_> {
             };
             let expected = format!("{archive} of the changes that were not applied");
             differs(findings, CHANGES_ARCHIVE, &expected, found);
+        } else if let Some(found) = self.archive {
+            let expected = "the changes that were not applied, as in changes.json";
+            differs(findings, CHANGES_ARCHIVE, expected, found);
         }
     }
 }

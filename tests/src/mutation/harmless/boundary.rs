@@ -1,6 +1,6 @@
 //! Statements that an attacker without a key can change, or that only the boundary can change.
 use super::entry::{
-    ARCHIVE, BOUNDARY, CALLERS_WISH, CHANGES, CLOSE, FLOWS, Harmless, KERNEL_ALONE, MEASURED_ONCE,
+    BOUNDARY, CALLERS_WISH, CHANGES, CLOSE, FLOWS, Harmless, KERNEL_ALONE, MEASURED_ONCE,
     MEDIATOR_SOCKETS, ORDER, PACKET, PROCESS, RELAY_ALONE, SECONDS, SUPERVISOR_SAW, WHITE_SPACE,
     WITHIN_SECONDS, WORDS_OF_AN_ERROR, boundary, keyless,
 };
@@ -342,7 +342,6 @@ pub(super) static TABLE: &[Harmless] = &[
     boundary(CHANGES, "/changes/*/size", "*", SUPERVISOR_SAW),
     boundary(CHANGES, "/changes/*/sha256", "*", SUPERVISOR_SAW),
     boundary(CHANGES, "/changes/*/reason", "word=*", SUPERVISOR_SAW),
-    boundary("workspace-changes.tar", "/", "*", ARCHIVE),
     boundary(
         "attestation.json#statement",
         "/subject/*/annotations*",

@@ -174,7 +174,6 @@ pub(super) const MEASURED_ONCE: &str =
 pub(super) const CALLERS_WISH: &str =
     "The caller chose the value, and nothing else in the packet records the choice.";
 pub(super) const SUPERVISOR_SAW: &str = "Only the supervisor saw what the command changed. The numbers, the archive, and the rules of the workspace are compared.";
-pub(super) const ARCHIVE: &str = "Only the supervisor has the files that it kept; only the existence of the archive is compared.";
 pub(super) const OTHER_SIGNATURE: &str = "Only the mediator writes the second receipt; target, verdict, and rule are those of the first.";
 pub(super) const DURABILITY: &str = "Only the mediator counts the writes that failed.";
 pub(super) const WORDS_OF_AN_ERROR: &str =

@@ -85,6 +85,7 @@ impl Honest {
             connections: 0,
             times: self.times,
             has_archive: None,
+            archive: None,
             capsule: None,
             predicate: None,
             identity: None,
