@@ -5,6 +5,7 @@ use super::super::as_stated;
 use super::super::changed::impossible;
 use super::super::format::boundary::ChangeCounts;
 use super::super::format::changes::{Change, ChangeOutcome, EntryKind, WhatChanged};
+use super::super::format::words::WorkspaceMode;
 use super::super::grade::{Caps, Grade};
 use super::super::names::{BOUNDARY_FILE, CHANGES_ARCHIVE, CHANGES_FILE};
 use super::{Statements, deviates, differs};
@@ -77,10 +78,7 @@ impl Statements<'_> {
             let found = "a change without a reason, or an applied one with a reason";
             differs(findings, CHANGES_FILE, expected, found);
         }
-        let mut left = changes.iter().filter(|change| !is_applied(change));
-        let may_be = left.clone().next().is_some();
-        let must_be = left
-            .any(|change| change.change != WhatChanged::Deleted && change.kind == EntryKind::File);
+        let (must_be, may_be) = expected_archive(&self.boundary_document.workspace.mode, changes);
         if self
             .has_archive
             .is_some_and(|is_there| (must_be && !is_there) || (is_there && !may_be))
@@ -95,6 +93,65 @@ impl Statements<'_> {
         } else if let Some(found) = self.archive {
             let expected = "the changes that were not applied, as in changes.json";
             differs(findings, CHANGES_ARCHIVE, expected, found);
+        }
+    }
+}
+
+/// Returns whether there must be an archive, and whether there may be one. Changes to a copy of the workspace are only
+/// listed.
+fn expected_archive(mode: &WorkspaceMode, changes: &[Change]) -> (bool, bool) {
+    if *mode == WorkspaceMode::Copy {
+        return (false, false);
+    }
+    let is_left = |change: &&Change| change.outcome != ChangeOutcome::Applied;
+    let mut left = changes.iter().filter(is_left);
+    let may_be = left.clone().next().is_some();
+    let is_file =
+        |change: &Change| change.change != WhatChanged::Deleted && change.kind == EntryKind::File;
+    (left.any(is_file), may_be)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn archive_has_the_files_that_were_not_applied_unless_the_workspace_was_copied() {
+        let change = |kind, what, outcome| Change {
+            kind,
+            change: what,
+            outcome,
+            ..Change::default()
+        };
+        let refused = change(
+            EntryKind::File,
+            WhatChanged::Created,
+            ChangeOutcome::Refused,
+        );
+        let deleted = change(
+            EntryKind::File,
+            WhatChanged::Deleted,
+            ChangeOutcome::Refused,
+        );
+        let pipe = change(
+            EntryKind::Fifo,
+            WhatChanged::Created,
+            ChangeOutcome::Refused,
+        );
+        let applied = change(
+            EntryKind::File,
+            WhatChanged::Created,
+            ChangeOutcome::Applied,
+        );
+        for (changes, expected) in [
+            (vec![applied.clone()], (false, false)),
+            (vec![applied, deleted, pipe], (false, true)),
+            (vec![refused], (true, true)),
+        ] {
+            let found = expected_archive(&WorkspaceMode::Apply, &changes);
+            assert_eq!(found, expected);
+            let copied = expected_archive(&WorkspaceMode::Copy, &changes);
+            assert_eq!(copied, (false, false));
         }
     }
 }
