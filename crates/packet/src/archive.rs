@@ -71,7 +71,7 @@ pub(super) fn differs(archive: &mut impl Read, changes: &[Change]) -> io::Result
         // A discarded configuration keeps its text, and the list has the reduced one.
         if !change.reduced {
             let is_long = change.size.is_some_and(|size| size != content.0);
-            let stated = change.sha256.as_ref().map(|stated| stated.as_str());
+            let stated = change.sha256.as_deref();
             let is_other = content
                 .1
                 .as_deref()

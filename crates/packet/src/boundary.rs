@@ -116,29 +116,23 @@ pub fn judge(
     let (attestation, is_pinned) =
         check_attestation(files.attestation, keys, &mut findings, &mut caps);
     let capsule = read_capsule(files.capsule, keys, report, reconciliation.as_ref());
+    let stated = boundary_document.as_ref();
     check_signers(
         report,
         capsule.as_ref(),
         attestation.as_ref(),
-        boundary_document.as_ref(),
+        stated,
         &mut findings,
     );
     if files.boundary.is_none() && capsule.is_none() && attestation.is_none() {
         caps.cap(Grade::None, "the packet has no files about a boundary");
     }
-    grade_capsule(
-        capsule.as_ref(),
-        boundary_document.as_ref(),
-        &mut findings,
-        &mut caps,
-    );
+    grade_capsule(capsule.as_ref(), stated, &mut findings, &mut caps);
     grade_receipts(report, &mut caps);
     if let Some(boundary_document) = &boundary_document {
         grade_boundary(boundary_document, packet, &mut findings, &mut caps);
     }
-    let predicate = attestation
-        .as_ref()
-        .and_then(|report| report.predicate.as_ref());
+    let predicate = attestation.as_ref().and_then(|one| one.predicate.as_ref());
     if let Some(boundary_document) = boundary_document.as_ref().filter(|one| !one.is_audit()) {
         let statements = Statements {
             packet,

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use egress_policy::configuration::{self, Pattern};
 use egress_policy::git_zone::{Kind, Zone, is_git_name, is_too_deep};
 
+use super::format::Name;
 use super::format::boundary::Workspace;
 use super::format::changes::{Change, ChangeOutcome, ChangesDocument, EntryKind, WhatChanged};
 use super::format::words::WorkspaceMode;
@@ -30,7 +31,7 @@ struct Rules {
 pub(super) fn impossible(document: &ChangesDocument, workspace: &Workspace) -> BTreeSet<String> {
     let mut reasons = BTreeSet::new();
     let stated = workspace.protected_by_default.iter();
-    if !stated.map(|name| name.as_str()).eq(configuration::NAMES) {
+    if !stated.map(Name::as_str).eq(configuration::NAMES) {
         reasons.insert(String::from("the names that are protected by default"));
     }
     let parsed = workspace.allowed_changes.iter().map(|text| text.parse());
@@ -177,8 +178,9 @@ impl Rules {
 /// Whether a change has only members that its kind has.
 fn has_members_of_its_kind(change: &Change) -> bool {
     let is_file = change.kind == EntryKind::File;
-    (is_file || (change.size.is_none() && change.sha256.is_none() && !change.setid_dropped))
-        && (is_file || !change.reduced)
+    let has_content = change.size.is_some() || change.sha256.is_some();
+    let is_changed = change.setid_dropped || change.reduced;
+    (is_file || !(has_content || is_changed))
         && (change.kind == EntryKind::Symlink || change.target.is_none())
         && (change.kind == EntryKind::Directory || change.from.is_none())
 }

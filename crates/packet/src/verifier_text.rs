@@ -68,24 +68,23 @@ pub struct About<'a> {
 impl About<'_> {
     fn write(&self, out: &mut String) -> std::fmt::Result {
         let run = &self.packet.run;
-        match self.identity {
-            Some((identity, is_signed)) => write_identity(out, identity, is_signed)?,
-            None => {
-                if let Some(is_signed) = self.is_packet_signed {
-                    write_signed(out, is_signed)?;
-                }
-                write_named(
-                    out,
-                    &[
-                        ("repository", run.repository.as_deref()),
-                        ("commit", run.sha.as_deref()),
-                        ("ref", run.git_ref.as_deref()),
-                        ("workflow", run.workflow.as_deref()),
-                        ("run", run.run_id.as_deref()),
-                        ("attempt", run.run_attempt.as_deref()),
-                    ],
-                )?;
+        if let Some((identity, is_signed)) = self.identity {
+            write_identity(out, identity, is_signed)?;
+        } else {
+            if let Some(is_signed) = self.is_packet_signed {
+                write_signed(out, is_signed)?;
             }
+            write_named(
+                out,
+                &[
+                    ("repository", run.repository.as_deref()),
+                    ("commit", run.sha.as_deref()),
+                    ("ref", run.git_ref.as_deref()),
+                    ("workflow", run.workflow.as_deref()),
+                    ("run", run.run_id.as_deref()),
+                    ("attempt", run.run_attempt.as_deref()),
+                ],
+            )?;
         }
         let end = run.completed_at.as_deref().unwrap_or("unknown");
         writeln!(

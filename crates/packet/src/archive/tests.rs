@@ -1,5 +1,9 @@
 //! Tests an archive that the `tar` program made, and changes of it. The archive has long names, a file with holes, another
 //! name of a file, a directory, and a link.
+#![expect(
+    clippy::arithmetic_side_effects,
+    reason = "the numbers of the test are small"
+)]
 use super::*;
 use crate::format::changes::{ChangeReason, ChangeRule};
 
@@ -155,13 +159,13 @@ fn every_difference_is_named() {
         ("an entry without a change", |changes| drop(changes.pop())),
         ("no such entry", |changes| changes.push(file("more", b""))),
         ("another length or digest", |changes| {
-            changes[1].size = Some(8)
+            changes[1].size = Some(8);
         }),
         ("another length or digest", |changes| {
             changes[4].sha256 = Some("00".repeat(32).into());
         }),
         ("another target", |changes| {
-            changes[6].target = Some("/a/b".into())
+            changes[6].target = Some("/a/b".into());
         }),
         ("another kind", |changes| changes[0].kind = EntryKind::File),
     ];

@@ -152,10 +152,10 @@ fn impossible_measurements_are_named() {
                 .push(unavailable("agent_connect4"));
         }),
         ("more processes", |run| {
-            run.document.limits.processes.most = 1
+            run.document.limits.processes.most = 1;
         }),
         ("more bytes of evidence", |run| {
-            run.document.limits.evidence.most = 127
+            run.document.limits.evidence.most = 127;
         }),
         ("more seconds", |run| {
             run.document.timeline = vec![mark("command executed", 1), mark("command ended", 82)];
@@ -170,7 +170,7 @@ fn impossible_measurements_are_named() {
             run.document.limits.seconds.most = None;
         }),
         ("did not take as long", |run| {
-            run.times.gone = Some(46 * SECOND)
+            run.times.gone = Some(46 * SECOND);
         }),
         ("did not take as long", |run| {
             *run.document.timeline.last_mut().unwrap() = mark("mediator ended", 38);
