@@ -7,9 +7,6 @@ use serde::Serialize;
 
 use super::start::Binding;
 
-/// Start of the notice about limits that were raised.
-pub const RAISED_LIMITS: &str = "limits were raised: ";
-
 /// The record of one Pipelock in `boundary.json`.
 #[derive(Debug, Clone, Serialize)]
 pub struct Facts {
@@ -40,7 +37,13 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Returns the notices for the caller, one per line.
+    /// Returns the notice about limits that were raised, if there are any. Nearly every run has this long notice, and it
+    /// requires no action.
+    pub fn raised_limits(&self) -> Option<String> {
+        (!self.raised.is_empty()).then(|| format!("limits were raised: {}", self.raised.join(", ")))
+    }
+
+    /// Returns the other notices for the caller, one per line.
     pub fn lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = self
             .notices
@@ -65,9 +68,6 @@ impl Facts {
                  the evidence invalid; `flight_recorder: {redact: false}` keeps the signature and \
                  shows the secret",
             ));
-        }
-        if !self.raised.is_empty() {
-            lines.push(format!("{RAISED_LIMITS}{}", self.raised.join(", ")));
         }
         lines.extend(self.notes.iter().cloned());
         lines

@@ -6,7 +6,6 @@ use std::io::{IsTerminal, Write};
 use audit_packet::denied::{Attempts, Denied, in_natural_order};
 use audit_packet::hint::{Block, Hint, Settings};
 use audit_packet::reasons;
-use egress_pipelock::facts;
 use egress_workspace::apply::Recovered;
 use egress_workspace::apply::judge::Reason;
 use egress_workspace::apply::model::{Change, ChangeOutcome};
@@ -18,6 +17,7 @@ use super::{exit, failure, not_executed, style};
 use crate::ci_commands::{harmless, harmless_json};
 use crate::run::emit::{Emitted, RunOutcome};
 use crate::run::ending::Ending;
+use crate::run::notice::{Notice, NoticeKind};
 use crate::run::plan::{Mode, Progress};
 use crate::run::stale_runs::{Kept, Swept};
 
@@ -170,11 +170,13 @@ pub fn run_result(run: &Emitted, as_json: bool, detail: Detail) {
     for reason in &run.incomplete {
         eprintln!("egress: incomplete  {}", visible(reason));
     }
-    // Nearly every run with Pipelock has the long notice about raised limits, which requires no action.
-    let is_shown =
-        |notice: &&String| detail == Detail::Verbose || !notice.starts_with(facts::RAISED_LIMITS);
+    // Nearly every run with Pipelock has the long notice about raised limits.
+    let is_shown = |notice: &&Notice| match notice.kind {
+        NoticeKind::RaisedLimits => detail == Detail::Verbose,
+        NoticeKind::General => true,
+    };
     for notice in run.notices.iter().filter(is_shown) {
-        eprintln!("egress: notice    {}", visible(notice));
+        eprintln!("egress: notice    {}", visible(&notice.text));
     }
     let word = match run.mode {
         Mode::Enforce => "denied   ",
@@ -405,6 +407,7 @@ fn result(run: &Emitted, failure: Option<&(String, String)>) -> Value {
                 .count()
         })
     };
+    let notices: Vec<&str> = run.notices.iter().map(|one| one.text.as_str()).collect();
     json!({
         "schema_version": JSON_VERSION,
         "error": failure.map(|(text, _)| text),
@@ -420,7 +423,7 @@ fn result(run: &Emitted, failure: Option<&(String, String)>) -> Value {
         "actions": run.report.counts.actions,
         "blocked_actions": run.report.counts.blocked_actions,
         "denied": denied,
-        "notices": run.notices,
+        "notices": notices,
         "timestamp": run.stamp.as_ref().map(|stamp| json!({
             "time": stamp.time_text(),
             "authority": stamp.authority,

@@ -32,6 +32,7 @@ use super::digest::sha256;
 use super::ending::Ending;
 use super::error::RunError;
 use super::facts::RunFacts;
+use super::notice::Notice;
 use super::notices;
 use super::plan::Mode;
 use super::record;
@@ -87,7 +88,7 @@ pub struct Emitted {
     /// Answers that look like a denial and that no receipt confirms, with their counts.
     pub answered: Attempts,
     /// Notices for the caller.
-    pub notices: Vec<String>,
+    pub notices: Vec<Notice>,
     /// The time stamp over the attestation, if one was requested and received.
     pub stamp: Option<Stamp>,
     /// Reasons why the record is not complete. Empty if the record is complete.
@@ -297,7 +298,7 @@ impl Emission {
 
     /// Returns the result of the run, and its time stamp if one was requested. The packet is on the disk by now, so a
     /// slow or silent authority cannot prevent it.
-    fn stamp(&self, attestation: &[u8], notices: &mut Vec<String>) -> (RunOutcome, Option<Stamp>) {
+    fn stamp(&self, attestation: &[u8], notices: &mut Vec<Notice>) -> (RunOutcome, Option<Stamp>) {
         let (outcome, plan) = (self.outcome(), &self.run.context.plan);
         let Some(authority) = &plan.timestamp else {
             return (outcome, None);
@@ -305,10 +306,11 @@ impl Emission {
         match authority.stamp(attestation, &plan.packet) {
             Ok(stamp) => (outcome, Some(stamp)),
             Err(error) => {
-                notices.push(format!(
+                let text = format!(
                     "the packet has no time stamp from {}: {error}",
                     authority.shown()
-                ));
+                );
+                notices.push(Notice::general(text));
                 (outcome.without_stamp(), None)
             }
         }

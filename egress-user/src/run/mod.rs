@@ -62,6 +62,7 @@ mod helper;
 mod init;
 pub mod launch;
 mod mediator;
+pub mod notice;
 mod notices;
 pub mod packet_dir;
 pub mod plan;

@@ -7,13 +7,21 @@ use egress_policy::allowed::Allowed;
 
 use super::ending::Ending;
 use super::facts::RunFacts;
+use super::notice::Notice;
 use super::plan::PlainHttp;
 
 /// Number of places of loopback that are named.
 const SHOWN: usize = 10;
 
 /// Returns the notices, for standard error and the summary.
-pub(super) fn of(run: &RunFacts) -> Vec<String> {
+pub(super) fn of(run: &RunFacts) -> Vec<Notice> {
+    let mut notices: Vec<Notice> = general(run).into_iter().map(Notice::general).collect();
+    notices.extend(run.mediator.notices.iter().cloned());
+    notices.extend(measured(run).into_iter().map(Notice::general));
+    notices
+}
+
+fn general(run: &RunFacts) -> Vec<String> {
     let mut lines = Vec::new();
     if run.unverified.is_some() {
         lines.push(String::from(
@@ -28,8 +36,12 @@ pub(super) fn of(run: &RunFacts) -> Vec<String> {
         ));
     }
     lines.extend(run.context.timeline.clock.notice());
-    lines.extend(run.mediator.notices.iter().cloned());
-    lines.extend(limits(run));
+    lines
+}
+
+/// Returns the notices about limits, loopback, credentials, sockets, and the command's files.
+fn measured(run: &RunFacts) -> Vec<String> {
+    let mut lines = limits(run);
     lines.extend(unserved(run));
     if run.mediator.plain_http == PlainHttp::Tunnel {
         lines.push(String::from(

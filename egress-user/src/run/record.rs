@@ -29,6 +29,7 @@ use serde::Serialize;
 use super::digest::sha256;
 use super::ending::Ending;
 use super::facts::RunFacts;
+use super::notice::Notice;
 use super::plan::PlainHttp;
 use crate::bpf;
 
@@ -98,7 +99,7 @@ fn runner_arch() -> String {
 ///
 /// # Errors
 /// Fails if this binary cannot be read for its digest.
-pub(super) fn boundary(run: &RunFacts, notices: &[String]) -> io::Result<Vec<u8>> {
+pub(super) fn boundary(run: &RunFacts, notices: &[Notice]) -> io::Result<Vec<u8>> {
     let kernel = nix::sys::utsname::uname()?;
     let uname = |text: &OsStr| Name::from(text.to_string_lossy());
     let context = &run.context;
@@ -186,7 +187,7 @@ pub(super) fn boundary(run: &RunFacts, notices: &[String]) -> io::Result<Vec<u8>
         answered_left_out: left(run.answered.len()),
         allowed: allowed_rows(run),
         allowed_left_out: left(run.allowed.len()),
-        notices: names(notices),
+        notices: notices.iter().map(|one| Name::from(&one.text)).collect(),
         attestation: attestation_key(run),
         packet_directory: path(plan.packet.path().file_name().unwrap_or_default().as_ref()),
         incomplete: names(&run.incomplete),

@@ -154,6 +154,31 @@ fn progress_is_shown_to_a_terminal_and_not_to_a_log() {
     assert!(!log.stderr.contains("egress: started"), "{log}");
 }
 
+/// The notice that limits were raised has a kind of its own, because it is long and requires no action.
+#[test]
+fn only_verbose_output_has_the_notice_about_raised_limits() {
+    let world = World::new();
+    let key = world.key("signer");
+    let run = |options: &[&str]| {
+        let policy = "mode: strict\napi_allowlist: []\ntrusted_domains: [a.test]\n";
+        let run = world.egress().config(policy).signed_with(&key);
+        let run = run.arg("--mediator").arg("pipelock").arg("--pipelock-bin");
+        let run = run.arg(env!("CARGO_BIN_EXE_pipelock-double"));
+        let run = options.iter().fold(run, |run, option| run.arg(option));
+        run.script("true").run()
+    };
+    let (brief, verbose) = (run(&[]), run(&["--verbose"]));
+    let notice = "egress: notice    limits were raised: ";
+    let other = "egress: notice    policy: `trusted_domains`";
+    assert!(verbose.stderr.contains(notice), "{verbose}");
+    assert!(!brief.stderr.contains(notice), "{brief}");
+    for run in [&brief, &verbose] {
+        assert!(run.stderr.contains(other), "{run}");
+        let listed = run.boundary("/notices");
+        assert!(listed.to_string().contains("limits were raised"), "{run}");
+    }
+}
+
 #[test]
 fn unread_result_does_not_change_the_status() {
     let world = World::new();

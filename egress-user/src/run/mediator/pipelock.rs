@@ -20,6 +20,7 @@ use super::role::{
 };
 use crate::bpf::Callers;
 use crate::run::error::{RunError, system};
+use crate::run::notice::{Notice, NoticeKind};
 use crate::run::plan::PipelockChoice;
 use crate::run::state::{RunDir, random_hex};
 
@@ -138,6 +139,15 @@ impl RunningMediator for RunningPipelock {
     }
 }
 
+fn for_caller(facts: &Facts) -> Vec<Notice> {
+    let raised = facts.raised_limits().map(|text| Notice {
+        kind: NoticeKind::RaisedLimits,
+        text,
+    });
+    let others = facts.lines().into_iter().map(Notice::general);
+    others.chain(raised).collect()
+}
+
 fn record(facts: &Facts, plain_http: PlainHttp) -> MediatorRecord {
     let path = |path: &Path| Name::from(path.to_string_lossy());
     let notices = facts.notices.iter().map(|notice| PolicyNotice {
@@ -176,6 +186,6 @@ fn record(facts: &Facts, plain_http: PlainHttp) -> MediatorRecord {
             flight_recorder_enabled: Some(true),
             ..ScannerConfig::default()
         },
-        notices: facts.lines(),
+        notices: for_caller(facts),
     }
 }

@@ -15,6 +15,7 @@ use crate::run::boundary::Boundary;
 use crate::run::context::RunContext;
 use crate::run::error::RunError;
 use crate::run::helper::Helper;
+use crate::run::notice::Notice;
 use crate::run::state::RunDir;
 
 /// The relay's process.
@@ -110,7 +111,7 @@ pub(in crate::run) struct MediatorRecord {
     pub(in crate::run) plain_http: PlainHttp,
     pub(in crate::run) scanner: ScannerConfig,
     /// Notices for the caller.
-    pub(in crate::run) notices: Vec<String>,
+    pub(in crate::run) notices: Vec<Notice>,
 }
 
 /// A mediator that has ended.
