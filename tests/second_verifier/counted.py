@@ -6,6 +6,8 @@ import ipaddress
 import re
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import cmp_to_key
+from itertools import zip_longest
 from typing import Any, Callable
 
 from actions import Actions
@@ -199,7 +201,25 @@ class _Destinations:
                 self._deny(attempt[1:], signed, {attempt[0]})
             if count > signed:
                 unclear[attempt] += count - signed
-        return sorted(unclear.items(), key=lambda item: (-item[1], _key(item[0])))
+        return sorted(unclear.items(), key=lambda item: (-item[1], natural(item[0][0]), _key(item[0])))
+
+
+def _natural_order(one: str, other: str) -> int:
+    """Compare two texts in natural order: negative, zero, or positive."""
+    runs = [re.findall(rb"[0-9]+|[^0-9]+", text.encode("utf-8")) for text in (one, other)]
+    for pair in zip_longest(*runs, fillvalue=b""):
+        if all(run[:1].isdigit() for run in pair):
+            digits = [run.lstrip(b"0") for run in pair]
+            left, right = [(len(run), run) for run in digits]
+        else:
+            left, right = [(0, run) for run in pair]
+        if left != right:
+            return -1 if left < right else 1
+    texts = [text.encode("utf-8") for text in (one, other)]
+    return (texts[0] > texts[1]) - (texts[0] < texts[1])
+
+
+natural = cmp_to_key(_natural_order)
 
 
 def _key(attempt: Attempt) -> tuple[Any, ...]:

@@ -74,13 +74,25 @@ pub fn verify(args: &[&std::ffi::OsStr]) -> Output {
     finish(&mut command)
 }
 
+/// Runs Python with the packages of the second verifier.
+///
+/// # Panics
+/// Panics if the directory of the project's tools is not known, or Python cannot start.
+pub fn python(args: &[&str]) -> Output {
+    finish(program(interpreter()).arg("-B").args(args))
+}
+
+fn interpreter() -> PathBuf {
+    let tools = env::var_os("EGRESS_TOOLS").expect("EGRESS_TOOLS is not set: use cargo xtask test");
+    PathBuf::from(tools).join("venv/bin/python")
+}
+
 /// Runs the second verifier once on all of these packets, with these public keys pinned.
 ///
 /// # Panics
 /// Panics if the directory of the project's tools is not known, or the verifier cannot start.
 pub fn second_verifier(key_hex: &str, boundary_key_hex: &str, packets: &[&Path]) -> Output {
-    let tools = env::var_os("EGRESS_TOOLS").expect("EGRESS_TOOLS is not set: use cargo xtask test");
-    let mut command = program(PathBuf::from(tools).join("venv/bin/python"));
+    let mut command = program(interpreter());
     command
         .arg("-B")
         .arg(concat!(

@@ -5,7 +5,7 @@ use egress_policy::allowed::Allowed;
 use pipelock_receipts::findings::{Findings, Place};
 use pipelock_receipts::json::Node;
 
-use super::denied::{Attempts, Denied, OTHERS, sort};
+use super::denied::{Attempts, Denied, OTHERS, in_natural_order};
 use super::format::boundary::{BoundaryDocument, DeniedRow, LISTED};
 use super::format::rows::RelayRow;
 use super::format::{BeatEvent, MediatorVerdict, RelayVerdict, Row, Tried};
@@ -185,7 +185,7 @@ impl Counted {
         for (attempt, count) in signed {
             self.deny_attempt(attempt, count);
         }
-        sort(&mut unclear);
+        in_natural_order(&mut unclear, |(denied, count)| (denied, *count));
         self.unclear = unclear;
     }
 
@@ -448,4 +448,29 @@ fn places(name: Option<&str>, place: &str) -> BTreeSet<String> {
         (is_unspecified || !place.is_empty()).then_some(if is_unspecified { "" } else { place });
     let name = name.filter(|name| !name.is_empty());
     name.into_iter().chain(place).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `boundary.json` lists only the first answers, so its order decides which answers a page can show.
+    #[test]
+    fn answers_are_in_natural_order_whatever_their_number_is() {
+        for number in [20, LISTED + 100] {
+            let mut counted = Counted::default();
+            let name = |number: usize| format!("h{number}.test");
+            for number in 0..number {
+                let answer = Denied {
+                    destination: name(number),
+                    reason: String::from("answered_403"),
+                    ..Denied::default()
+                };
+                counted.answered.insert(answer, 1);
+            }
+            counted.settle(&Receipts::default(), &Allowed::default());
+            let found = counted.unclear.iter().map(|(one, _)| &one.destination);
+            assert!(found.eq(&(0..number).map(name).collect::<Vec<_>>()));
+        }
+    }
 }

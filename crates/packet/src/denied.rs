@@ -71,8 +71,8 @@ impl Denied {
     }
 }
 
-/// Sorts for people: the most frequent attempts first, and equally frequent attempts in natural order. `denied` of
-/// `boundary.json` has this order, so that its first rows are also the first rows for people.
+/// Sorts for people: the most frequent attempts first, and equally frequent attempts in natural order. `denied` and
+/// `answered` of `boundary.json` have this order, so that their first rows are also the first rows for people.
 pub fn in_natural_order<T>(rows: &mut [T], of: impl Fn(&T) -> (&Denied, u64)) {
     rows.sort_by(|a, b| {
         let ((a, a_count), (b, b_count)) = (of(a), of(b));
@@ -85,12 +85,6 @@ pub fn in_natural_order<T>(rows: &mut [T], of: impl Fn(&T) -> (&Denied, u64)) {
 
 /// Attempts with their numbers.
 pub type Attempts = Vec<(Denied, u64)>;
-
-/// Puts the most frequent attempts first, and equally frequent attempts in the order that the format requires for
-/// `answered` of `boundary.json`.
-pub fn sort(attempts: &mut Attempts) {
-    attempts.sort_by(|a, b| b.1.cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
-}
 
 /// Reasons for which the relay denies a later `ClientHello` in an open tunnel. The relay does not
 /// send that `ClientHello` on. Bytes that are not a `ClientHello` name no server, so a tunnel that

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use audit_packet::attest;
 use audit_packet::boundary::{Attestation, BoundaryFiles, BoundaryReport, PolicyFile, judge};
 use audit_packet::build::{PacketInputs, build};
-use audit_packet::denied::{self, Attempts, in_natural_order};
+use audit_packet::denied::{Attempts, Denied, in_natural_order};
 use audit_packet::grade::Graded;
 use audit_packet::model::{Packet, PacketVerdict, Provider, Run, ScannerConfig, Verifier};
 use audit_packet::reconcile::{self, Receipts};
@@ -144,7 +144,7 @@ impl Verified {
 }
 
 /// Returns the number of all attempts.
-fn sum(attempts: &[(denied::Denied, u64)]) -> u64 {
+fn sum(attempts: &[(Denied, u64)]) -> u64 {
     let counts = attempts.iter().map(|(_, count)| *count);
     counts.fold(0, u64::saturating_add)
 }
@@ -269,7 +269,7 @@ impl Emission {
         let elsewhere = sum(&denied).saturating_sub(self.blocked());
         denied.extend(signed);
         in_natural_order(&mut denied, |(denied, count)| (denied, *count));
-        denied::sort(&mut unclear);
+        in_natural_order(&mut unclear, |(denied, count)| (denied, *count));
         (self.run.denied, self.run.answered) = (denied, unclear);
         elsewhere
     }

@@ -12,9 +12,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use audit_packet::denied::{Denied, in_natural_order};
 use audit_packet::grade::Grade;
 use egress::cli::verify::{VerifyArgs, verify};
-use egress_tests::evidence::{public_key_hex, second_verifier};
+use egress_tests::evidence::{public_key_hex, python, second_verifier};
 use egress_tests::mutation::{HonestPacket, Sampled, is_named, scene, write_changes, write_lies};
 use egress_tests::{Run, World};
 use pipelock_receipts::findings::Severity;
@@ -182,6 +183,44 @@ fn shapes(world: &World, key: &Path, boundary: &Path) -> [(&'static str, PathBuf
         ("plain", signed(plain)),
         ("keyless", packet(run(plain))),
     ]
+}
+
+/// The two verifiers sort destinations in the same natural order.
+#[test]
+fn natural_order_is_the_same_in_both_verifiers() {
+    let texts = [
+        "h10.test",
+        "h2.test",
+        "",
+        "h01.test",
+        "h1.test",
+        "10.0.0.10",
+        "10.0.0.2",
+        "a",
+        "h",
+        "h1",
+        "h1.test:80",
+        "h010",
+        "h10a9",
+        "h10a10",
+        "\u{e4}2",
+        "2001:db8::10",
+        "2001:db8::9",
+    ]
+    .map(String::from);
+    let mut rows = texts.clone().map(|destination| Denied {
+        destination,
+        ..Denied::default()
+    });
+    let code = "import json, sys; sys.path.insert(0, sys.argv[1]); from counted import natural
+print(json.dumps(sorted(json.loads(sys.argv[2]), key=natural)))";
+    let input = serde_json::to_string(&texts).expect("JSON");
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/second_verifier");
+    let output = python(&["-c", code, dir, &input]);
+    let by_second: Vec<String> = serde_json::from_str(&output.stdout).expect("a list");
+    in_natural_order(&mut rows, |row| (row, 1));
+    let texts: Vec<String> = rows.into_iter().map(|row| row.destination).collect();
+    assert_eq!(by_second, texts, "{output}");
 }
 
 fn by_egress(packets: &[Sampled], [key, boundary]: &[String; 2]) -> Vec<Found> {
