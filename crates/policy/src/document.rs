@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_saphyr::options::DuplicateKeyPolicy;
 use serde_saphyr::{Error as YamlError, Spanned};
 
+use super::brackets;
 use super::error::PolicyError;
 use super::layout;
 
@@ -226,8 +227,11 @@ fn explain(error: &YamlError, text: &str) -> PolicyError {
         cause,
         YamlError::MultipleDocuments { .. } | YamlError::Budget { .. }
     );
-    if is_about_layout && let Some((line, what)) = layout::mistake(text, line) {
-        return PolicyError::syntax(line, what);
+    if is_about_layout {
+        let mistake = brackets::mistake(text, line).or_else(|| layout::mistake(text, line));
+        if let Some((line, what)) = mistake {
+            return PolicyError::syntax(line, what);
+        }
     }
     PolicyError::syntax(line, what)
 }

@@ -13,6 +13,8 @@ mod advice;
 pub mod allow;
 pub mod allowed;
 #[cfg(feature = "yaml")]
+mod brackets;
+#[cfg(feature = "yaml")]
 pub mod check;
 pub mod configuration;
 #[cfg(feature = "yaml")]

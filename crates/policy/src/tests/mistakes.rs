@@ -88,6 +88,51 @@ fn a_mistake_in_keys_and_layout_has_its_own_text() {
 }
 
 #[test]
+fn a_bracket_or_quote_that_is_not_closed_has_its_place() {
+    let open = "the `[` in column 16 is not closed; add `]` after the last item";
+    refused(&[
+        (
+            "mode: strict\napi_allowlist: [a.test\n",
+            &format!("policy line 2: {open}"),
+        ),
+        // The parser stops at a later line.
+        (
+            "api_allowlist: [a.test,\n  \"b.test\" # one more ]\nmode: strict\n",
+            &format!("line 1: {open}"),
+        ),
+        (
+            "api_allowlist: [a.test, *.example.org\nssrf:\n  ip_allowlist: [10.0.0.0/8]\n",
+            &format!("line 1: {open}"),
+        ),
+        (
+            "ssrf: {ip_allowlist: [10.0.0.0/8}\n",
+            "line 1: the `[` in column 22 is not closed; add `]` after the last item",
+        ),
+        (
+            "mode: strict\nssrf: {ip_allowlist: []\n",
+            "line 2: the `{` in column 7 is not closed; add `}` after the last key",
+        ),
+        (
+            "api_allowlist: [a.test]]\n",
+            "line 1: the `]` in column 24 closes nothing; remove it",
+        ),
+        (
+            "mode: \"strict\napi_allowlist: [a.test]\n",
+            "line 1: the `\"` in column 7 is not closed; add the same quote at the end of the text",
+        ),
+        // Brackets in texts are not brackets of a list.
+        (
+            "api_allowlist: ['it''s [', \"\\\"[\"]\n\tx: y\n",
+            "line 2: the line starts with a tab",
+        ),
+        (
+            "mode: strict[\n b: [\n",
+            "line 2: the `[` in column 5 is not closed",
+        ),
+    ]);
+}
+
+#[test]
 fn a_mistake_in_a_list_of_hosts_has_its_own_text() {
     refused(&[
         (
