@@ -60,13 +60,16 @@ impl Denied {
         }
     }
 
-    /// Returns the protocol and the reason. The prefix of `ssrf:name_not_resolved` is left out, because the name has no
+    /// Returns the protocol and the reason, or one word if they are equal (`client_silent`). The prefix of `ssrf:name_not_resolved` is left out, because the name has no
     /// address, so no private address was denied.
     pub fn why(&self) -> String {
         let reason = match self.reason.as_str() {
             NOT_RESOLVED => "name_not_resolved",
             reason => reason,
         };
+        if reason == self.protocol {
+            return reason.to_owned();
+        }
         format!("{} {reason}", self.protocol)
     }
 }
@@ -158,6 +161,19 @@ mod tests {
         };
         assert_eq!(denied.answered_with(), Some(403));
         assert!(denied.claims("allowlist"));
+    }
+
+    #[test]
+    fn protocol_and_reason_that_are_equal_are_one_word() {
+        let denied = |protocol: &str, reason: &str| Denied {
+            protocol: protocol.to_owned(),
+            reason: reason.to_owned(),
+            ..Denied::default()
+        };
+        let silent = denied("client_silent", "client_silent");
+        assert_eq!(silent.why(), "client_silent");
+        let closed = denied("client_silent", "port_not_allowed");
+        assert_eq!(closed.why(), "client_silent port_not_allowed");
     }
 
     #[test]
