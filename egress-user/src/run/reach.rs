@@ -25,12 +25,12 @@ const DEFAULT_SERVERS: [IpAddr; 2] = [
 
 /// The tables of the kernel programs on the mediator's own sockets, and the time of the last update.
 #[derive(Debug)]
-pub(super) struct Reach {
+pub(super) struct MediatorTables {
     gate: MediatorGate,
     due: Instant,
 }
 
-impl Reach {
+impl MediatorTables {
     /// Fills the tables.
     ///
     /// # Order
@@ -47,12 +47,12 @@ impl Reach {
             system("allow a port", gate.open_port(*port))?;
         }
         let due = Instant::now();
-        let mut reach = Self { gate, due };
+        let mut tables = Self { gate, due };
         system(
             "update the machine's addresses in the kernel programs",
-            reach.update(),
+            tables.update(),
         )?;
-        Ok(reach)
+        Ok(tables)
     }
 
     /// Reads addresses and name servers again if a second has passed.

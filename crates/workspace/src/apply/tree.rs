@@ -1,7 +1,7 @@
 //! Accesses directories by descriptor, without following links.
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
@@ -58,6 +58,17 @@ pub fn beneath(root: &impl AsFd, path: &RelPath, flags: OFlag) -> io::Result<Own
                 | ResolveFlag::RESOLVE_NO_XDEV,
         );
     Ok(openat2(root, path.as_os_str(), how)?)
+}
+
+/// Reads a file to its end, unless it is longer than `most` bytes.
+///
+/// # Errors
+/// Returns the error of `read(2)`.
+pub fn read_short(file: File, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= most);
+    Ok(fits.then_some(bytes))
 }
 
 /// Returns the kind of an entry, from its mode.

@@ -29,7 +29,7 @@ use crate::run::init::{self, Init, PassedSockets};
 use crate::run::mediator::{self, Launch, MediatorSetup, Relay, RelayOptions, RunningMediator};
 use crate::run::plan::Plan;
 use crate::run::probes::{Controls, Probed};
-use crate::run::reach::Reach;
+use crate::run::reach::MediatorTables;
 use crate::run::relay_reports::take_report;
 use crate::run::state::{RunDir, random_hex};
 use crate::run::trust::Trust;
@@ -124,7 +124,7 @@ impl NetworkSetup for Enforce {
         let none = || init::failed(String::from("it created no sockets for the relay"));
         let sockets = sockets.ok_or_else(none)?;
         let opened = Opened::by(context.plan.policy.text.as_deref());
-        let reach = Reach::set(&boundary.gates, &opened, &context.plan.open_ports())?;
+        let tables = MediatorTables::set(&boundary.gates, &opened, &context.plan.open_ports())?;
         let address = system("read the mediator's address", mediator.address())?;
         let measurement = Measurement::of(context, boundary.gates.programs())?;
         let redaction_key = system("create a redaction key", random_hex::<32>()).map(Key::new)?;
@@ -152,7 +152,7 @@ impl NetworkSetup for Enforce {
         Ok(Box::new(Enforced {
             relay,
             mediator,
-            reach,
+            tables,
             tunnels: 0,
         }))
     }
@@ -228,7 +228,7 @@ fn check_running(
 struct Enforced {
     relay: Relay,
     mediator: Box<dyn RunningMediator>,
-    reach: Reach,
+    tables: MediatorTables,
     /// Tunnels that were open when the relay began to end.
     tunnels: u64,
 }
@@ -275,7 +275,7 @@ impl RunningNetwork for Enforced {
         if failure.is_none() {
             system(
                 "update the machine's addresses in the kernel programs",
-                self.reach.update(),
+                self.tables.update(),
             )?;
         }
         Ok(failure)

@@ -3,8 +3,7 @@
 //!
 //! Claims: new-repository
 use std::ffi::OsStr;
-use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 
@@ -13,7 +12,7 @@ use crate::apply::git_index::{self, MOST_BYTES};
 use crate::apply::judge::{self, GIT_MAKERS, Kind, Reason, Zone};
 use crate::apply::layer::{LowerHalf, is_redirected, is_whiteout};
 use crate::apply::new_repository::{self, Reduced};
-use crate::apply::tree;
+use crate::apply::tree::{self, read_short};
 
 /// Length of an object id in a repository without configuration, in bytes.
 const HASH_LENGTH: usize = 20;
@@ -65,12 +64,10 @@ pub(super) fn index(
     place: &UpperDir<'_>,
     entry: &UpperEntry<'_>,
 ) -> io::Result<Result<(), Reason>> {
-    let read = |file: File| -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
-        Ok(bytes)
+    let read = |file| read_short(file, MOST_BYTES);
+    let Some(bytes) = read(tree::open_file(place.upper, entry.name)?)? else {
+        return Ok(Err(Reason::GitIndex));
     };
-    let bytes = read(tree::open_file(place.upper, entry.name)?)?;
     if place.zone == Zone::NewGit {
         let hash = reduced(place)?.map_or(HASH_LENGTH, |reduced| reduced.hash_length);
         return Ok(judged(&bytes, hash));
@@ -82,13 +79,13 @@ pub(super) fn index(
             .iter()
             .find_map(|path| tree::open_file(&lower.dir, path).ok())
     });
-    let config = config.map(read).transpose()?.unwrap_or_default();
+    // Without a configuration, and with a longer one, the index must have the shorter hashes.
+    let config = config.map(read).transpose()?.flatten().unwrap_or_default();
     Ok(judged(&bytes, git_index::hash_length(&config)))
 }
 
 fn judged(index: &[u8], hash: usize) -> Result<(), Reason> {
-    let fits = u64::try_from(index.len()).is_ok_and(|length| length <= MOST_BYTES);
-    if fits && git_index::is_plain(index, hash) {
+    if git_index::is_plain(index, hash) {
         Ok(())
     } else {
         Err(Reason::GitIndex)
@@ -103,12 +100,9 @@ pub(super) fn reduced(place: &UpperDir<'_>) -> io::Result<Option<Reduced>> {
         Some(stat) if tree::kind(&stat) == Kind::File => {}
         Some(_) | None => return Ok(None),
     }
-    let mut bytes = Vec::new();
     let file = tree::open_file(place.upper, name)?;
-    file.take(new_repository::MOST_BYTES + 1)
-        .read_to_end(&mut bytes)?;
-    let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= new_repository::MOST_BYTES);
-    Ok(fits.then(|| Reduced::of(&bytes)))
+    let bytes = read_short(file, new_repository::MOST_BYTES)?;
+    Ok(bytes.map(|bytes| Reduced::of(&bytes)))
 }
 
 /// Whether the entry is the `.git` of a repository that the command created and may leave. Other
@@ -132,7 +126,8 @@ pub(super) fn is_template(place: &UpperDir<'_>, entry: &UpperEntry<'_>) -> io::R
         (Zone::NewHooks, Kind::File, _) => Ok(name.ends_with(SAMPLE)),
         (Zone::NewGit, Kind::File, b"description") => {
             let length = DESCRIPTION.len() as u64;
-            let text = read_short(place.upper, entry.name, length)?;
+            let file = tree::open_file(place.upper, entry.name)?;
+            let text = read_short(file, length)?;
             Ok(text.is_some_and(|text| text == DESCRIPTION))
         }
         (Zone::NewGit, Kind::Directory, b"branches" | b"hooks" | b"info") => {
@@ -159,21 +154,11 @@ fn is_template_in(parent: &[u8], dir: &OwnedFd, name: &OsStr) -> io::Result<bool
         (b"hooks", name) => Ok(is_file && name.ends_with(SAMPLE)),
         (b"info", b"exclude") if is_file => {
             let is_comment = |line: &[u8]| line.is_empty() || line.starts_with(b"#");
-            let text = read_short(dir, name, LONGEST_EXCLUDE)?;
+            let text = read_short(tree::open_file(dir, name)?, LONGEST_EXCLUDE)?;
             Ok(text.is_some_and(|text| text.split(|byte| *byte == b'\n').all(is_comment)))
         }
         _ => Ok(false),
     }
-}
-
-/// Reads a file, unless it is longer than `most` bytes.
-fn read_short(dir: &OwnedFd, name: &OsStr, most: u64) -> io::Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::new();
-    tree::open_file(dir, name)?
-        .take(most + 1)
-        .read_to_end(&mut bytes)?;
-    let fits = u64::try_from(bytes.len()).is_ok_and(|length| length <= most);
-    Ok(fits.then_some(bytes))
 }
 
 /// Whether a new repository may be in the directory `entry` of `place`: the host does not have the
