@@ -1,4 +1,4 @@
-//! `changes.json`: every change of the command to its workspace, if the command did not work on the
+//! `changes.json`: the changes of the command to its workspace, if the command did not work on the
 //! workspace itself.
 use serde::{Deserialize, Serialize};
 
@@ -100,7 +100,8 @@ documents! {
         [
             /// The value of `workspace.mode` in `boundary.json`.
             mode: WorkspaceMode,
-            /// One entry for each changed path. A directory comes before its contents.
+            /// One entry for each changed path, except templates of `git init` that have no effect. A directory comes before
+            /// its contents.
             changes: Vec<Change>,
         ]
         /// `egress.changes.v0`.
