@@ -58,6 +58,29 @@ fn reason(why: &NotExecuted, is_hidden: bool) -> (String, &'static str) {
                 "install the interpreter, or name another one before the file: bash FILE",
             )
         }
+        NotExecuted::ClosedInterpreter {
+            path,
+            interpreter,
+            closed,
+        } => {
+            let [path, interpreter] = [path, interpreter].map(|text| visible(text));
+            let text = format!(
+                "{path} exists, but the command may not execute {interpreter} in its first line"
+            );
+            match closed {
+                _ if is_hidden => (text, ""),
+                Some(closed) => (
+                    format!("{text}, because it may not enter {}", visible(closed)),
+                    "let all users enter that directory (chmod o+x), or name an interpreter in another directory, such \
+                     as /usr/bin, in the first line",
+                ),
+                None => (
+                    text,
+                    "make the interpreter executable for all users (chmod 755), or name another one before the file: \
+                     bash FILE",
+                ),
+            }
+        }
         NotExecuted::NoFirstLine { path } => (
             format!(
                 "{} is not a program, and has no first line that names an interpreter",

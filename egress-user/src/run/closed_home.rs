@@ -35,7 +35,10 @@ impl ClosedHome {
             NotExecuted::NoInterpreter {
                 interpreter: Some(interpreter),
                 ..
-            } => self.hides_file(&workdir.join(interpreter)),
+            }
+            | NotExecuted::ClosedInterpreter { interpreter, .. } => {
+                self.hides_file(&workdir.join(interpreter))
+            }
             NotExecuted::NoInterpreter {
                 interpreter: None, ..
             }

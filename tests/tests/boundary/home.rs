@@ -119,6 +119,15 @@ fn error_names_the_closed_home_that_hides_a_program() {
     };
     let script = format!("#!{}\n", program.display());
     let by_path = run("/usr/bin:/bin").command([program.as_os_str()]).run();
+    // Without the directories of programs, the file view has the closed home itself.
+    let whole = run("/usr/bin:/bin").arg("--no-home-tools");
+    let whole = whole.file("script", &script);
+    set_mode(&whole.directory().join("script"), 0o755);
+    let whole = whole.command(["./script"]).run();
+    assert_eq!(whole.status, Some(126), "{whole}");
+    for text in [&named, "--no-home-tools hides", "script exists, but"] {
+        assert!(whole.stderr.contains(text), "{text}: {whole}");
+    }
     let by_script = run("/usr/bin:/bin").file("script", script);
     set_mode(&by_script.directory().join("script"), 0o755);
     let by_script = by_script.command(["./script"]).run();

@@ -52,7 +52,22 @@ fn command_that_cannot_run() {
     let entered = format!("the command may not enter {}", closed.display());
     let path = format!("{}/bin:/usr/bin:/bin", closed.display());
     let absolute = closed.join("bin/hidden").display().to_string();
-    let cases: [(&str, &[&str], i32, &str); 8] = [
+    fs::write(dir.path().join("interpreter"), "").unwrap();
+    let locked = format!(
+        "locked exists, but the command may not execute {absolute} in its first line, because it may not enter {}",
+        closed.display()
+    );
+    let unready = format!(
+        "unready exists, but the command may not execute {}/interpreter in its first line",
+        dir.path().display()
+    );
+    // Root may enter the closed directory, so the same script runs without the boundary.
+    let control = dir.path().join("control");
+    fs::write(&control, format!("#!{absolute}\n")).unwrap();
+    fs::set_permissions(&control, fs::Permissions::from_mode(0o755)).unwrap();
+    let control = world.shell(&control.display().to_string());
+    assert!(control.success(), "{control}");
+    let cases: [(&str, &[&str], i32, &str); 10] = [
         ("/bin", &["/nowhere/agent"], 127, "it was not found"),
         ("/bin", &["missing"], 127, "it was not found"),
         // A directory of PATH that the command may not enter is named, and does not change the status.
@@ -77,14 +92,21 @@ fn command_that_cannot_run() {
             127,
             "lost exists, but /no/interpreter in its first line was not found",
         ),
+        ("/bin", &["./locked"], 126, &locked),
+        ("/bin", &["./unready"], 126, &unready),
     ];
     for (path, command, status, text) in cases {
         let run = world.egress().allow(&[]).env("PATH", path);
         let run = run.file("plain.txt", "no program");
         let run = run
             .file("script", "echo RAN\n")
-            .file("lost", "#!/no/interpreter -x\n");
-        for name in ["script", "lost"] {
+            .file("lost", "#!/no/interpreter -x\n")
+            .file("locked", format!("#!{absolute}\n"))
+            .file(
+                "unready",
+                format!("#!{}/interpreter\n", dir.path().display()),
+            );
+        for name in ["script", "lost", "locked", "unready"] {
             let executable = fs::Permissions::from_mode(0o755);
             fs::set_permissions(run.directory().join(name), executable).unwrap();
         }

@@ -4,6 +4,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 
 /// The longest first line of a script that the kernel reads (`BINPRM_BUF_SIZE`).
@@ -25,6 +26,16 @@ pub enum NotExecuted {
         /// The interpreter of a script, if the file is one.
         interpreter: Option<String>,
     },
+    /// The file is a script whose interpreter the command's user may not execute.
+    ClosedInterpreter {
+        /// The file.
+        path: String,
+        /// The interpreter.
+        interpreter: String,
+        /// The directory on the way to the interpreter that the command's user may not enter. Without it, the
+        /// interpreter itself is not executable.
+        closed: Option<String>,
+    },
     /// The file is neither a program nor a script with an interpreter in its first line.
     NoFirstLine {
         /// The file.
@@ -45,7 +56,7 @@ impl NotExecuted {
     pub fn status(&self) -> i32 {
         match self {
             Self::NotFound { .. } | Self::NoInterpreter { .. } => 127,
-            Self::NoFirstLine { .. } | Self::Refused { .. } => 126,
+            Self::ClosedInterpreter { .. } | Self::NoFirstLine { .. } | Self::Refused { .. } => 126,
         }
     }
 
@@ -72,14 +83,27 @@ impl NotExecuted {
             Ok(_) => {
                 let first = first_line(candidate).unwrap_or_default();
                 let script = first.strip_prefix("#!");
+                let interpreter = script.map(|rest| {
+                    let words = rest.trim_start_matches([' ', '\t']);
+                    words
+                        .split([' ', '\t'])
+                        .next()
+                        .unwrap_or_default()
+                        .to_owned()
+                });
                 let is_lost = matches!(errno, Errno::ENOENT | Errno::ENOTDIR);
                 let is_text = script.is_none() && !first.starts_with("\x7fELF");
                 *self = if is_lost {
-                    let interpreter = script.map(|rest| {
-                        let words = rest.trim_start_matches([' ', '\t']);
-                        words.split([' ', '\t']).next().unwrap_or_default().into()
-                    });
                     Self::NoInterpreter { path, interpreter }
+                } else if errno == Errno::EACCES
+                    && may_execute(candidate)
+                    && let Some(interpreter) = interpreter
+                {
+                    Self::ClosedInterpreter {
+                        closed: closed_directory(Path::new(&interpreter)),
+                        path,
+                        interpreter,
+                    }
                 } else if errno == Errno::ENOEXEC && is_text {
                     Self::NoFirstLine { path }
                 } else {
@@ -89,6 +113,11 @@ impl NotExecuted {
             }
         }
     }
+}
+
+/// Whether the permissions of the file let this user execute it.
+fn may_execute(path: &Path) -> bool {
+    access(path, AccessFlags::X_OK).is_ok()
 }
 
 /// Returns the first directory on the way to `path` that this user may not enter.
@@ -144,6 +173,27 @@ mod tests {
         let found = why(&script, Errno::ENOENT);
         assert_eq!(found.status(), 127);
         assert_eq!(found, NotExecuted::NoInterpreter { path, interpreter });
+        // The script may be executed, and its interpreter may not.
+        let interpreter = dir.path().join("interpreter").display().to_string();
+        let closed = file("closed", &format!("#!{interpreter}\n"));
+        file("interpreter", "");
+        let found = why(&closed, Errno::EACCES);
+        assert_eq!(found.status(), 126);
+        assert_eq!(
+            found,
+            NotExecuted::ClosedInterpreter {
+                path: closed.to_string_lossy().into_owned(),
+                interpreter,
+                closed: None
+            }
+        );
+        fs::set_permissions(&closed, fs::Permissions::from_mode(0o644)).unwrap();
+        let errno = libc::EACCES;
+        let path = closed.to_string_lossy().into_owned();
+        assert_eq!(
+            why(&closed, Errno::EACCES),
+            NotExecuted::Refused { path, errno }
+        );
         // A file that exists is the reason, whatever comes after that file in PATH.
         let mut found = why(&plain, Errno::EACCES);
         found.add(&dir.path().join("nothing"), Errno::ENOENT);
