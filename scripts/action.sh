@@ -23,11 +23,18 @@ row() {
     '$1 == version && $2 == machine { print $3, $4; exit }' "$project/dist/$1.sha256"
 }
 
+# have_table NAME: fails the step unless the table of the binary is in the action.
+have_table() {
+  [[ -r "$project/dist/$1.sha256" ]] ||
+    fail "dist/$1.sha256 is missing, so no downloaded $1 can be checked, and nothing was run; use the action from its whole repository at a commit"
+}
+
 # release NAME VERSION: fetches the released binary, checks it, and sets `found` to its path. Sets `found` to nothing
 # if the table has no row for this version.
 release() {
   local name=$1 version=$2 listed sha256 url directory
   found=''
+  have_table "$name"
   listed=$(row "$name" "$version")
   [[ -n "$listed" ]] || return 0
   read -r sha256 url <<< "$listed"
@@ -73,9 +80,10 @@ else
   if [[ -z "$egress" ]]; then
     command -v cargo > /dev/null ||
       fail "no release of egress $version for $machine is listed in dist/egress.sha256, and there is no cargo to build it; name a binary with egress-bin"
+    echo "egress: no release $version for $machine is listed in dist/egress.sha256, so the step builds egress from source; this takes minutes"
     echo '::group::egress: building from source'
     (cd "$project" && cargo xtask build --release) > "${RUNNER_TEMP:-/tmp}/egress-build.$$" ||
-      { echo '::endgroup::'; fail "egress $version cannot be built from source; name a binary with egress-bin"; }
+      { echo '::endgroup::'; fail "no release of egress $version for $machine is listed in dist/egress.sha256, and it cannot be built from source; name a binary with egress-bin"; }
     echo '::endgroup::'
     egress=$(tail -n 1 "${RUNNER_TEMP:-/tmp}/egress-build.$$")
   fi
@@ -83,6 +91,7 @@ fi
 
 if [[ "$task" == run && "$INPUT_MEDIATOR" == pipelock && "${INPUT_MODE:-}" != audit ]]; then
   if [[ -n "$INPUT_PIPELOCK_VERSION" ]]; then
+    have_table pipelock
     listed=$(row pipelock "$INPUT_PIPELOCK_VERSION")
     [[ -n "$listed" ]] ||
       fail "no sha256 of Pipelock $INPUT_PIPELOCK_VERSION for $machine is listed in dist/pipelock.sha256; name a binary with pipelock-bin, and leave pipelock-version out"

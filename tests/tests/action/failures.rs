@@ -258,10 +258,18 @@ fn release_runs_only_with_its_own_sha256() {
     let key = runner.key("signer.key").display().to_string();
     let asked = [("BINARY", ""), ("KEY", &key)];
 
-    // Without a listed release and without a compiler, the step fails.
-    runner
-        .step(&asked)
-        .assert_one_error("name a binary with egress-bin");
+    // Without a listed release and without a build, the step fails.
+    let unlisted = runner.step(&asked);
+    unlisted.assert_one_error("is listed in dist/egress.sha256, and ");
+    unlisted.assert_one_error("name a binary with egress-bin");
+    // The same holds for a table without rows, as it is before the first release, and for no table.
+    runner.write("dist/egress.sha256", "# No release is listed yet.\n");
+    let unlisted = runner.step(&asked);
+    unlisted.assert_one_error("is listed in dist/egress.sha256, and ");
+    fs::remove_file(runner.path("checkout/dist/egress.sha256")).unwrap();
+    let missing = runner.step(&asked);
+    missing
+        .assert_one_error("dist/egress.sha256 is missing, so no downloaded egress can be checked");
 
     let cached = release(&runner, &"0".repeat(64));
     runner

@@ -6,7 +6,7 @@
 
 use std::fs;
 
-use egress_tests::{Output, World, binary};
+use egress_tests::{Output, Run, World, binary};
 use serde_json::Value;
 
 /// Parses the last line of standard output as JSON.
@@ -164,7 +164,7 @@ fn only_verbose_output_has_the_notice_about_raised_limits() {
         let run = world.egress().config(policy).signed_with(&key);
         let run = run.arg("--mediator").arg("pipelock").arg("--pipelock-bin");
         let run = run.arg(env!("CARGO_BIN_EXE_pipelock-double"));
-        let run = options.iter().fold(run, |run, option| run.arg(option));
+        let run = options.iter().fold(run, Run::arg);
         run.script("true").run()
     };
     let (brief, verbose) = (run(&[]), run(&["--verbose"]));
@@ -247,7 +247,7 @@ fn proxy_variables_name_the_explicit_port() {
 fn command_begins_with_the_first_word_that_is_no_option() {
     let world = World::new();
     let words = ["--json", "--", "-x", "--timeout"];
-    let after = |run: egress_tests::Run<'_>| {
+    let after = |run: Run<'_>| {
         let run = words.iter().fold(run, |run, word| run.arg(*word)).run();
         assert_eq!(run.status, Some(0), "{run}");
         assert_eq!(run.stdout, "--json\n--\n-x\n--timeout\n", "{run}");
