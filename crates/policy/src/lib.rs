@@ -44,6 +44,7 @@ pub mod redact;
 pub mod runtime;
 #[cfg(feature = "schema")]
 pub mod schema;
+mod secrets;
 pub mod ssrf;
 
 pub use allow::AllowList;

@@ -3,25 +3,21 @@
 //! The relay and the built-in mediator both call [`target`] with the same key. The flow log and the
 //! receipts of a run therefore contain the same text for a request. A reader can compare them
 //! without learning the query or the credentials.
-use std::borrow::Cow;
 use std::fmt;
 
 use crate::Host;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+pub use crate::secrets::is_credential;
+use crate::secrets::is_secret;
+
 /// The text that replaces a path segment that looks like a credential.
 pub const REDACTED: &str = "[redacted-value]";
 /// The longest path that is written out, in bytes.
 const MAX_PATH: usize = 2 << 10;
-/// How many times a segment is percent-decoded before the result is checked.
-const DECODINGS: usize = 3;
 /// Number of hex digits in a digest.
 const DIGEST: usize = 16;
-/// Number of bytes of a token that are checked. Without a limit, the time would grow with the
-/// square of the length for texts like `sk-sk-sk-…`.
-const LONGEST_TAIL: usize = 64;
-
 /// The key for a run's digests.
 ///
 /// The key is random and never written to the packet. Without the key, nobody can confirm a guess
@@ -46,8 +42,9 @@ impl fmt::Debug for Key {
 /// Writes a URL, or an authority alone, in the form in which it is recorded.
 ///
 /// Scheme and host become lower case. The default port, user information and fragment are removed.
-/// The query is replaced by its length and keyed digest. Path segments that look like credentials
-/// are replaced by [`REDACTED`], and the part of the path beyond 2 KiB by its length and digest.
+/// The query is replaced by its length and keyed digest. Path segments that contain a secret are
+/// replaced by [`REDACTED`], and so is the whole path if a secret spans several segments. The part
+/// of the path beyond 2 KiB is replaced by its length and digest.
 /// Applying the function to its own result changes nothing.
 pub fn target(text: &str, key: &Key) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
@@ -67,7 +64,7 @@ pub fn target(text: &str, key: &Key) -> String {
         _ => None,
     };
     let host = authority(host, default_port);
-    let path = bounded(segments(path), key);
+    let path = hidden_path(path, key);
     let query = query.map(|query| hidden_query(query, key));
     format!("{scheme}://{host}{path}{}", query.unwrap_or_default())
 }
@@ -99,27 +96,39 @@ fn hidden_query(query: &str, key: &Key) -> String {
     format!("?{}", mark("query", query, key))
 }
 
-/// Returns the path with each credential replaced. An empty path becomes `/`, as HTTP sends it.
-fn segments(path: &str) -> String {
+/// Returns the path without secrets, and cut. An empty path becomes `/`, as HTTP sends it.
+fn hidden_path(path: &str, key: &Key) -> String {
     if path.is_empty() {
         return String::from("/");
     }
+    let cut = path.rfind('[').filter(|at| is_mark_at(path, *at));
+    if let Some((kept, mark)) = cut.and_then(|at| path.split_at_checked(at)) {
+        return format!("{}{mark}", without_secrets(kept));
+    }
+    let shown = without_secrets(path);
+    if shown.len() <= MAX_PATH {
+        return shown;
+    }
+    let (kept, rest) = shown.split_at(shown.floor_char_boundary(MAX_PATH));
+    // The cut may end a token where a word went on.
+    let kept = without_secrets(kept);
+    format!("{kept}{}", mark("path", rest, key))
+}
+
+fn without_secrets(path: &str) -> String {
     let segments = path.split('/').map(|segment| {
-        if is_credential(segment) {
+        if is_secret(segment) {
             REDACTED
         } else {
             segment
         }
     });
-    segments.collect::<Vec<_>>().join("/")
-}
-
-fn bounded(path: String, key: &Key) -> String {
-    if path.len() <= MAX_PATH || path.rfind('[').is_some_and(|at| is_mark_at(&path, at)) {
-        return path;
+    let shown = segments.collect::<Vec<_>>().join("/");
+    // Every secret that may contain a slash has a name, a URL, or JSON before it.
+    if shown.contains(['=', ':', '"', '%']) && is_secret(&shown) {
+        return format!("/{REDACTED}");
     }
-    let (kept, rest) = path.split_at(path.floor_char_boundary(MAX_PATH));
-    format!("{kept}{}", mark("path", rest, key))
+    shown
 }
 
 /// Returns `[WHAT LENGTH DIGEST]`. A URL cannot contain a space, so a client cannot send this text.
@@ -151,162 +160,10 @@ fn is_mark_at(path: &str, at: usize) -> bool {
     path.get(at..).is_some_and(|rest| is_mark(rest, "path"))
 }
 
-/// Whether a path segment or another short text contains a likely credential, in plain or
-/// percent-encoded form.
-pub fn is_credential(segment: &str) -> bool {
-    let mut text = Cow::Borrowed(segment);
-    for _ in 0..DECODINGS {
-        if holds_token(&text) {
-            return true;
-        }
-        match decoded(&text) {
-            Some(next) => text = Cow::Owned(next),
-            None => return false,
-        }
-    }
-    holds_token(&text)
-}
-
-/// Returns the text with its escapes decoded, or `None` if it has no escapes.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    let mut is_changed = false;
-    while let Some((first, after)) = rest.split_first() {
-        let digit = |at: usize| char::from(*after.get(at)?).to_digit(16);
-        let escaped = (*first == b'%')
-            .then(|| digit(0).zip(digit(1)))
-            .flatten()
-            .and_then(|(high, low)| u8::try_from(high * 16 + low).ok());
-        bytes.push(escaped.unwrap_or(*first));
-        is_changed |= escaped.is_some();
-        rest = if escaped.is_some() {
-            after.get(2..).unwrap_or_default()
-        } else {
-            after
-        };
-    }
-    is_changed.then(|| String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// A kind of token, recognized by its prefix.
-struct Kind {
-    prefix: &'static str,
-    /// The minimum number of characters after the prefix.
-    tail: usize,
-    is_tail: fn(u8) -> bool,
-    /// Whether one of these characters must be a digit or a capital letter, because ordinary words
-    /// start with the same prefix.
-    is_mixed: bool,
-}
-
-const fn kind(prefix: &'static str, tail: usize, is_tail: fn(u8) -> bool, is_mixed: bool) -> Kind {
-    Kind {
-        prefix,
-        tail,
-        is_tail,
-        is_mixed,
-    }
-}
-
-static KINDS: [Kind; 15] = [
-    kind("ghp_", 16, is_alphanumeric, false),
-    kind("gho_", 16, is_alphanumeric, false),
-    kind("ghu_", 16, is_alphanumeric, false),
-    kind("ghs_", 16, is_word, false),
-    kind("ghr_", 16, is_alphanumeric, false),
-    kind("github_pat_", 16, is_word, false),
-    kind("glpat-", 16, is_word, false),
-    kind("sk-", 16, is_word, true),
-    kind("sk_live_", 16, is_word, false),
-    kind("AKIA", 16, is_upper, false),
-    kind("ASIA", 16, is_upper, false),
-    kind("npm_", 20, is_alphanumeric, false),
-    kind("pypi-", 16, is_word, true),
-    // A JSON Web Token starts with `{"` in base64, and dots separate its parts.
-    kind("eyJ", 10, is_jwt, true),
-    kind("hf_", 30, is_alphanumeric, false),
-];
-
-fn is_alphanumeric(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-}
-
-fn is_upper(byte: u8) -> bool {
-    byte.is_ascii_uppercase() || byte.is_ascii_digit()
-}
-
-fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-'
-}
-
-fn is_jwt(byte: u8) -> bool {
-    is_word(byte) || byte == b'.' || byte == b'='
-}
-
-fn holds_token(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    // A token must start at the beginning of a word, so `risk-…` does not match `sk-`.
-    let starts = (0..bytes.len()).filter(|at| {
-        at.checked_sub(1)
-            .and_then(|before| bytes.get(before))
-            .is_none_or(|byte| !byte.is_ascii_alphanumeric())
-    });
-    for at in starts {
-        let rest = bytes.get(at..).unwrap_or_default();
-        if KINDS.iter().any(|kind| kind.matches(rest)) || is_slack(rest) || is_bot(rest) {
-            return true;
-        }
-    }
-    false
-}
-
-impl Kind {
-    fn matches(&self, bytes: &[u8]) -> bool {
-        let Some(rest) = bytes.strip_prefix(self.prefix.as_bytes()) else {
-            return false;
-        };
-        let tail = rest
-            .iter()
-            .take(LONGEST_TAIL)
-            .take_while(|byte| (self.is_tail)(**byte));
-        let (mut length, mut is_mixed) = (0, false);
-        for byte in tail {
-            length += 1;
-            is_mixed |= byte.is_ascii_digit() || byte.is_ascii_uppercase();
-        }
-        length >= self.tail && (is_mixed || !self.is_mixed)
-    }
-}
-
-/// Matches Slack tokens: `xoxb-…`, `xoxp-…` and similar.
-fn is_slack(bytes: &[u8]) -> bool {
-    match bytes.strip_prefix(b"xox") {
-        Some([letter, b'-', tail @ ..]) => {
-            letter.is_ascii_alphanumeric()
-                && tail.iter().take_while(|byte| is_word(**byte)).count() >= 10
-        }
-        _ => false,
-    }
-}
-
-/// Matches `bot<digits>:<35 characters>`, the form of a Telegram bot's token in a path.
-fn is_bot(bytes: &[u8]) -> bool {
-    let Some(rest) = bytes.strip_prefix(b"bot") else {
-        return false;
-    };
-    let digits = rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
-    match rest.get(digits..) {
-        Some([b':', tail @ ..]) if digits > 0 => {
-            tail.iter().take_while(|byte| is_word(**byte)).count() >= 35
-        }
-        _ => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::secrets::examples::{secrets, some};
 
     fn shown(text: &str) -> String {
         target(text, &Key::new("k"))
@@ -405,5 +262,24 @@ mod tests {
             assert!(once.len() < MAX_PATH + 400, "{}", once.len());
             assert_eq!(shown(&once), once);
         }
+    }
+
+    #[test]
+    fn no_cut_and_no_second_call_shows_or_hides_more() {
+        for secret in secrets() {
+            // The cut comes before, inside, and after the secret, or ends it where a word went on.
+            for end in [1, secret.len() / 2, secret.len(), secret.len() + 1] {
+                let start = "a".repeat(MAX_PATH - 2 - end);
+                let once = shown(&format!("http://a.test/{start}/{secret}/x"));
+                assert!(!once.contains(&secret), "{once}");
+                for text in [once, shown(&format!("http://a.test/{start}/{secret}xyz"))] {
+                    assert_eq!(shown(&text), text, "{secret}");
+                }
+            }
+        }
+        // A secret with a slash hides the whole path.
+        let key = format!("AccountKey={}/{}==", some(40), some(45));
+        let shown = shown(&format!("http://a.test/x/{key}/y"));
+        assert_eq!(shown, "http://a.test/[redacted-value]");
     }
 }

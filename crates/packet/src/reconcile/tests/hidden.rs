@@ -111,3 +111,86 @@ fn a_target_with_a_missing_part_is_compared_too() {
     late.rewrite(1, &json!({"timestamp": time(9)}));
     assert_eq!(named(&late, PIPELOCK), ["other_time"]);
 }
+
+/// Adds one request, its status and the bytes of its answer, as the relay and Pipelock show it.
+fn forwarded(run: &mut Run, id: u64, row: &str, signed: &str, (status, bytes): (u16, u64)) {
+    let pattern = format!("status={status} bytes={bytes} reason=complete");
+    run.action(
+        id,
+        "forward",
+        "GET",
+        &format!("http://a.test{signed}"),
+        &pattern,
+    );
+    let row = format!("GET http://a.test{row}");
+    let facts = json!({"status": status, "bytes_down": bytes});
+    run.request(id, "forward", &row, "forwarded", &facts);
+    run.opened(80, bytes.saturating_add(400));
+}
+
+fn denied(run: &mut Run, id: u64, row: &str, signed: &str) {
+    run.denial(id, "forward", "GET", &format!("http://a.test{signed}"));
+    let row = format!("GET http://a.test{row}");
+    run.request(id, "forward", &row, "answered", &json!({"status": 403}));
+}
+
+#[test]
+fn the_relay_and_a_pipelock_may_redact_different_paths() {
+    const LARGE: u64 = 1 << 20;
+    let [both, ours, theirs] = [
+        ("/[redacted-value]/x", "/[redacted-path]"),
+        ("/bot/[redacted-value]", "/bot/bot123456:7Qz2mX8k"),
+        ("/words/abandon-ability", "/[redacted-path]"),
+    ];
+    // Each pair of kinds occurs in one run, with every pair of endings.
+    for (first, second) in [(both, ours), (both, theirs), (ours, theirs)] {
+        let mut run = Run::new();
+        forwarded(&mut run, 1, first.0, first.1, (200, 9));
+        forwarded(&mut run, 2, second.0, second.1, (418, LARGE));
+        agree(&run);
+        let mut run = Run::new();
+        forwarded(&mut run, 1, first.0, first.1, (418, LARGE));
+        forwarded(&mut run, 2, second.0, second.1, (200, 9));
+        agree(&run);
+        let mut run = Run::new();
+        denied(&mut run, 1, first.0, first.1);
+        forwarded(&mut run, 2, second.0, second.1, (200, LARGE));
+        agree(&run);
+        let mut run = Run::new();
+        forwarded(&mut run, 1, first.0, first.1, (200, LARGE));
+        denied(&mut run, 2, second.0, second.1);
+        agree(&run);
+    }
+}
+
+#[test]
+fn a_lie_about_a_redacted_path_is_named() {
+    let run = |status: u16, bytes: u64| {
+        let mut run = Run::new();
+        forwarded(
+            &mut run,
+            1,
+            "/[redacted-value]/x",
+            "/[redacted-path]",
+            (200, 9),
+        );
+        let pattern = format!("status={status} bytes={bytes} reason=complete");
+        run.receipts[1]["pattern"] = json!(pattern);
+        named(&run, PIPELOCK)
+    };
+    assert!(run(200, 9).is_empty());
+    assert_eq!(run(418, 9), ["other_status"]);
+    assert_eq!(run(200, 8), ["other_bytes"]);
+    // A denial of a request that went through.
+    let mut lie = Run::new();
+    forwarded(
+        &mut lie,
+        1,
+        "/[redacted-value]/x",
+        "/[redacted-path]",
+        (200, 9),
+    );
+    lie.receipts.clear();
+    lie.denial(1, "forward", "GET", "http://a.test/[redacted-path]");
+    assert!(!named(&lie, PIPELOCK).is_empty());
+}
