@@ -46,6 +46,9 @@ pub(crate) struct Receipt {
 pub(crate) struct Twin {
     pub(crate) entry: Tree,
     pub(crate) receipt: Tree,
+    /// Number of entries between the receipt of version 1 and this one. Requests that are served at the same time write their
+    /// two receipts independently of each other.
+    behind: usize,
 }
 
 impl Receipt {
@@ -134,13 +137,23 @@ impl Testimony {
     /// Reads the lines of evidence.
     pub(crate) fn of(text: &str) -> Result<Self, String> {
         let mut testimony = Self { items: Vec::new() };
+        // The place of each item among the entries that are kept.
+        let mut places = Vec::new();
+        let mut next = 0;
         for line in text.lines() {
-            testimony.take(line)?;
+            let items = testimony.items.len();
+            if testimony.take(line, &places, next)? {
+                if testimony.items.len() > items {
+                    places.push(next);
+                }
+                next += 1;
+            }
         }
         Ok(testimony)
     }
 
-    fn take(&mut self, line: &str) -> Result<(), String> {
+    /// Takes the entry of one line, whose place is `next`. Returns whether the entry is kept.
+    fn take(&mut self, line: &str, places: &[usize], next: usize) -> Result<bool, String> {
         let entry = Tree::read(line)?;
         let detail = entry.at(&["detail"]).ok_or("an entry without detail")?;
         match entry.text("type").as_str() {
@@ -155,29 +168,32 @@ impl Testimony {
                 self.items.push(Item::Receipt(receipt));
             }
             "evidence_receipt" => {
-                let twin = Twin {
+                let mut twin = Twin {
                     receipt: detail.clone(),
                     entry,
+                    behind: 0,
                 };
                 // Under load, receipts about other requests may be between the version 1 receipt and its version 2
                 // receipt.
-                let mut receipts = self.items.iter_mut().filter_map(|item| match item {
-                    Item::Receipt(receipt) => Some(receipt),
+                let items = self.items.iter_mut().zip(places);
+                let mut receipts = items.filter_map(|(item, place)| match item {
+                    Item::Receipt(receipt) => Some((receipt, place)),
                     Item::Other(_) => None,
                 });
-                let first = receipts.find(|receipt| {
+                let first = receipts.find(|(receipt, _)| {
                     receipt.is_decision() && receipt.twin.is_none() && twin.says_what(receipt)
                 });
-                first
-                    .ok_or("a receipt of version 2 has no receipt of version 1 about the same decision")?
-                    .twin = Some(twin);
+                let (receipt, place) = first.ok_or(
+                    "a receipt of version 2 has no receipt of version 1 about the same decision",
+                )?;
+                twin.behind = next - place - 1;
+                receipt.twin = Some(twin);
             }
             // The old checkpoint is dropped, and a new one is written at the end.
-            "checkpoint" if self.is_closed() => self.items.push(Item::Other(entry)),
-            "checkpoint" => {}
+            "checkpoint" if !self.is_closed() => return Ok(false),
             _ => self.items.push(Item::Other(entry)),
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Returns whether only the end of the evidence can follow. A mediator without sessions ends its evidence with a
@@ -254,13 +270,16 @@ impl Testimony {
             head: String::from("genesis"),
             receipts: Chain::default(),
             twins: Chain::default(),
+            waiting: Vec::new(),
         };
         for item in self.items {
             match item {
                 Item::Receipt(receipt) => writer.receipt(receipt),
                 Item::Other(entry) => writer.other(entry),
             }
+            writer.write_twins();
         }
+        writer.write_all_twins();
         writer.lines.into_bytes()
     }
 }
@@ -296,10 +315,30 @@ struct Writer<'k> {
     head: String,
     receipts: Chain,
     twins: Chain,
+    /// The receipts of version 2 that were not written yet, each with the number of entries to which it comes.
+    waiting: Vec<(u64, Twin)>,
 }
 
 impl Writer<'_> {
+    /// Writes the receipts of version 2 whose place has come.
+    fn write_twins(&mut self) {
+        while let Some(at) = self.waiting.iter().position(|(seq, _)| *seq <= self.seq) {
+            let (_, twin) = self.waiting.remove(at);
+            self.twin(twin);
+        }
+    }
+
+    /// Writes the receipts of version 2 that are left. Fewer entries than expected follow if a lie removed some.
+    fn write_all_twins(&mut self) {
+        for (_, twin) in std::mem::take(&mut self.waiting) {
+            self.twin(twin);
+        }
+    }
+
     fn receipt(&mut self, mut receipt: Receipt) {
+        if receipt.record.at(&["session_control", "close"]).is_some() {
+            self.write_all_twins();
+        }
         let record = &mut receipt.record;
         if self.receipts.count == 0 && record.at(&["session_control"]).is_none() {
             record.set("chain_prev_hash", "genesis");
@@ -340,7 +379,7 @@ impl Writer<'_> {
         receipt.entry.set("summary", &summary);
         self.entry(receipt.entry, detail);
         if let Some(twin) = receipt.twin {
-            self.twin(twin);
+            self.waiting.push((self.seq + twin.behind as u64, twin));
         }
     }
 
@@ -371,6 +410,7 @@ impl Writer<'_> {
     }
 
     fn other(&mut self, mut entry: Tree) {
+        self.write_all_twins();
         let [count, seq] = [self.receipts.count, self.seq];
         let kind = entry.text("type");
         let mut summary = entry.text("summary");
@@ -428,3 +468,10 @@ impl Writer<'_> {
         self.seq += 1;
     }
 }
+
+#[cfg(test)]
+#[expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot read its own evidence has failed"
+)]
+mod tests;
