@@ -67,6 +67,61 @@ async fn a_handshake_and_its_frames_go_through() {
 }
 
 #[tokio::test]
+async fn the_129th_websocket_is_denied_until_another_one_ends() {
+    /// The default of `websocket_proxy.max_concurrent_connections`.
+    const MOST: usize = 128;
+    let world = MediatorWorld::new();
+    let at = origin(|mut stream| async move {
+        read_head(&mut stream).await;
+        let switched = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
+        stream.write_all(switched.as_bytes()).await?;
+        let (mut read, mut write) = stream.split();
+        tokio::io::copy(&mut read, &mut write).await?;
+        write.shutdown().await
+    })
+    .await;
+    let url = format!("ws%3A%2F%2Fallowed.test%3A{}%2F", at.port());
+    let open = async || {
+        let mut stream = world.dial().await;
+        stream.write_all(request(&url).as_bytes()).await.unwrap();
+        let head = read_head(&mut stream).await;
+        (head, stream)
+    };
+    let mut streams = Vec::new();
+    for number in 1..=MOST {
+        let (head, stream) = open().await;
+        assert!(head.starts_with("HTTP/1.1 101 "), "{number}: {head}");
+        streams.push(stream);
+    }
+    // The control: the last one that was admitted carries frames, while all are open.
+    let last = streams.last_mut().unwrap();
+    last.write_all(b"\x81\x85abcdefghi").await.unwrap();
+    let mut frame = [0; 11];
+    last.read_exact(&mut frame).await.unwrap();
+    assert_eq!(&frame, b"\x81\x85abcdefghi");
+    let (head, _) = open().await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert!(head.contains("too_many_websockets"), "{head}");
+
+    // The end of one makes room for another one.
+    drop(streams.pop());
+    world.outcome("complete").await;
+    let (head, _stream) = open().await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let story = world.stop().await.story();
+    let denied: Vec<&String> = story
+        .iter()
+        .filter(|line| line.starts_with("block"))
+        .collect();
+    assert_eq!(
+        denied,
+        ["block capacity too many active websocket connections"]
+    );
+    let admitted = story.iter().filter(|line| *line == "allow intent").count();
+    assert_eq!(admitted, MOST + 1);
+}
+
+#[tokio::test]
 async fn every_request_to_an_origin_has_a_target() {
     let world = MediatorWorld::new();
     let at = origin(|mut stream| async move {
