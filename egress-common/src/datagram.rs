@@ -2,8 +2,9 @@
 //! same code as the kernel.
 use crate::decide::{IPPROTO_UDP, mapped};
 
-/// Maximum number of extension headers that are skipped. RFC 8200, section 4.1, defines six
-/// extension headers, and each occurs once.
+/// Maximum number of extension headers that are skipped. RFC 8200, section 4.1, recommends that each of the six
+/// extension headers occur at most once, except Destination Options, which may occur twice. A packet that follows this
+/// recommendation has at most seven.
 const MOST_EXTENSIONS: u32 = 8;
 
 // Next header values (RFC 8200, section 4; RFC 4302 for the last one).

@@ -60,7 +60,8 @@ impl Counted {
             self.attempts(attempts);
         }
         match row {
-            // A probe is not counted as a denial.
+            // `mediator_denied` counts every row. A row with the verdict `probe` is not listed as a denied
+            // destination, because the mediator's library would not have sent data.
             Row::KernelMediatorDenied(row) => {
                 self.mediator_denied = self.mediator_denied.saturating_add(1);
                 if row.verdict == MediatorVerdict::Denied {

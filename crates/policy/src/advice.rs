@@ -88,7 +88,7 @@ pub(super) fn entry(text: &str, error: EntryError) -> String {
                 Ok(_) | Err(_) => String::from("*.example.org"),
             };
             format!(
-                "is {found}, but `*` can stand only for all of the first labels; write \"{instead}\""
+                "is {found}, but `*` is allowed only at the beginning, followed by a dot and a name; write \"{instead}\""
             )
         }
         EntryError::WildcardAddress => {

@@ -1,9 +1,9 @@
 //! Produces exactly one report for every request, every tunnel, and every denied connection.
 //!
 //! A [`Flow`] is opened before anything is judged, and reports when it is dropped. A task therefore
-//! reports its flow however the task ends, even by an abort. The flow holds a permit until the
-//! supervisor has received the report. If the supervisor does not read, no new flow opens, and no
-//! report is discarded.
+//! reports its flow however the task ends, even by an abort. The flow holds a permit until the pump has put the report
+//! into the channel to the supervisor. If the supervisor does not read, this channel fills up. Then no new flow opens,
+//! and no report is discarded.
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -168,7 +168,8 @@ impl Passed {
 }
 
 impl Reporter {
-    /// Creates a reporter and its pump. At most `open` flows are open or not received yet.
+    /// Creates a reporter and its pump. At most `open` flows are open, or have a report that the pump has not put into
+    /// `out` yet.
     pub(super) fn new(open: usize, out: mpsc::Sender<Outgoing>, redaction: Key) -> (Self, Pump) {
         let (sender, queue) = mpsc::unbounded_channel();
         let permits = Arc::new(Semaphore::new(open.min(Semaphore::MAX_PERMITS)));
@@ -182,7 +183,8 @@ impl Reporter {
         )
     }
 
-    /// Opens the flow of one request or tunnel. Waits while too many flows are open or not received.
+    /// Opens the flow of one request or tunnel. Waits while too many flows are open, or have a report that the pump has
+    /// not put into its channel yet.
     pub(super) async fn flow(&self, origin: Origin, protocol: &str) -> Flow {
         Flow {
             permit: self.permit().await,

@@ -1,7 +1,7 @@
 //! `timestamp.tsr`: the reply of a time stamp authority (RFC 3161) over the SHA-256 of `attestation.json`.
 //!
-//! The attestation cannot name this file, because the token covers the attestation. The caller sends the request, reads
-//! the reply, and names the authorities. Revocation lists are not checked.
+//! The attestation cannot name this file, because the time stamp in the reply covers the attestation. The caller sends
+//! the request, reads the reply, and names the authorities. Revocation lists are not checked.
 #![forbid(unsafe_code)]
 #![deny(clippy::as_conversions, clippy::arithmetic_side_effects)]
 

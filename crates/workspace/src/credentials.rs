@@ -159,7 +159,7 @@ pub fn fill_layer(layer: &Path, about: &About, redactions: &[Redaction]) -> io::
 /// copied.
 ///
 /// # Errors
-/// Returns the error of writing a file. Also fails if a directory no longer exists.
+/// Fails if a file cannot be written, or if a directory no longer exists.
 pub fn put_into_copy(copy: &OwnedFd, about: &About, redactions: &[Redaction]) -> io::Result<()> {
     for one in redactions {
         if let Ok(below) = one.path.strip_prefix(&about.workspace) {

@@ -184,7 +184,7 @@ pub fn run_result(run: &Emitted, as_json: bool, detail: Detail) {
     };
     let denied = hinted(run, &run.denied);
     for (denied, count, hint) in denied.iter().take(shown) {
-        eprintln!("egress: {word} {}", denied_text(denied, *count, hint));
+        eprintln!("egress: {word} {}", denied_text(denied, *count, "", hint));
     }
     if run.denied.len() > shown {
         eprintln!(
@@ -194,8 +194,11 @@ pub fn run_result(run: &Emitted, as_json: bool, detail: Detail) {
     }
     let answered = hinted(run, &run.answered);
     for (answer, count, hint) in answered.iter().take(shown) {
-        let text = denied_text(answer, *count, hint);
-        eprintln!("egress: answered  {text}, without a receipt that denies it");
+        let note = "; looks like a denial, but no receipt confirms it";
+        eprintln!(
+            "egress: answered  {}",
+            denied_text(answer, *count, note, hint)
+        );
     }
     if run.answered.len() > shown {
         eprintln!(
@@ -346,14 +349,14 @@ fn hinted<'r>(run: &'r Emitted, attempts: &'r Attempts) -> Vec<(&'r Denied, u64,
     rows
 }
 
-/// Returns the line for one denied destination, with what would let it through.
-fn denied_text(denied: &Denied, count: u64, hint: &Hint) -> String {
+/// Returns the line for one denied destination, with `note` and what would let it through.
+fn denied_text(denied: &Denied, count: u64, note: &str, hint: &Hint) -> String {
     let hint = match hint.in_words().as_str() {
         "" => String::new(),
         words => format!("; {}", visible(words)),
     };
     format!(
-        "{count} x {} by {} ({}){hint}",
+        "{count} x {} by {} ({}){note}{hint}",
         visible(&denied.target()),
         visible(&denied.process),
         visible(&denied.why()),
@@ -395,7 +398,7 @@ fn result(run: &Emitted, failure: Option<&(String, String)>) -> Value {
     let denied: Vec<_> = hinted(run, &run.denied)
         .iter()
         .map(|(denied, count, hint)| {
-            let text = denied_text(denied, *count, hint);
+            let text = denied_text(denied, *count, "", hint);
             json!({"attempt": denied, "count": count, "text": text})
         })
         .collect();

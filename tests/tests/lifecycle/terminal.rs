@@ -86,7 +86,7 @@ fn interrupt_of_the_callers_terminal_ends_the_command_alone() {
     ));
     screen.expect("waiting");
     assert!(screen.text().contains("not a tty"), "{}", screen.text());
-    // Ctrl-Z stops no process, because a stopped supervisor could not record what the command does.
+    // Ctrl-Z does not stop any process, because a stopped supervisor could not record what the command does.
     screen.press(&["C-z"]);
     screen.press(&["C-c"]);
     screen.expect("status=130");

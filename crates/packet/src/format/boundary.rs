@@ -278,7 +278,8 @@ documents! {
     AllowedSocket {
         /// Path of the socket.
         path: Name,
-        /// Whether the command is the owner of the socket.
+        /// Whether the command has the rights of the socket's owner. If not, the command has the rights of any other
+        /// user.
         as_owner: bool,
     }
 

@@ -168,7 +168,8 @@ pub struct Receipts {
     pub(super) hidden: BTreeMap<String, Actions>,
     /// Denials by the allow-list, by host.
     off_list: BTreeMap<String, u64>,
-    /// Messages and denied messages, by their `WebSocket`. Each denied message ends its `WebSocket`.
+    /// For each `WebSocket` target, the number of messages with a receipt, and how many of them the mediator denied.
+    /// Each denied message ends its `WebSocket`. The target is `None` if its host was redacted or it is not a URL.
     pub(super) frames: BTreeMap<Option<Target>, (u64, u64)>,
     /// Number of receipts that the built-in mediator does not write.
     pub(super) unlike_builtin: u64,

@@ -169,7 +169,7 @@ fn a_mistake_in_a_list_of_hosts_has_its_own_text() {
         ),
         (
             "api_allowlist: ['api-*.example.org']",
-            "`*` can stand only for all of the first labels; write \"*.example.org\"",
+            "`*` is allowed only at the beginning, followed by a dot and a name; write \"*.example.org\"",
         ),
         (
             "api_allowlist: ['b\u{fc}cher.example']",

@@ -94,7 +94,8 @@ const QUOTAS: &str = "file system quotas belong to the machine";
 const HANDLES: &str = "opens files without passing through their directories";
 const LANDLOCK: &str = "only removes rights from the caller; programs use it to sandbox themselves";
 const FUTEX: &str = "waits and wakes on the caller's own memory";
-const STATMOUNT: &str = "describes mounts by number; programs fall back to `/proc/self/mountinfo`";
+const STATMOUNT: &str = "returns the properties of the mount with a given ID; programs fall back to `/proc/self/mountinfo`";
+const LISTMOUNT: &str = "lists the IDs of mounts; programs fall back to `/proc/self/mountinfo`";
 const XATTR_AT: &str =
     "does the same as the older call, with a directory descriptor instead of a path";
 const OWN_PROCESS: &str = "requires the same rights as kill(2) and ptrace(2), so it reaches only the command's own processes";
@@ -273,7 +274,7 @@ pub(super) const CALLS: &[Call] = &[
     call("futex_wait", 455, Allowed, FUTEX),
     call("futex_requeue", 456, Allowed, FUTEX),
     call("statmount", 457, Missing, STATMOUNT),
-    call("listmount", 458, Missing, STATMOUNT),
+    call("listmount", 458, Missing, LISTMOUNT),
     call(
         "lsm_get_self_attr",
         459,
