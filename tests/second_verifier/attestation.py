@@ -80,7 +80,7 @@ def read_attestation(data: bytes, pinned: list[str], findings: Findings) -> Atte
     candidates = [(key, sig) for keyid, sig in signatures for key in (pinned or [keyid])]
     signer = next((key for key, signature in candidates if crypto.verify(key, signature, message)), None)
     if signer is None:
-        findings.error("attestation.signature", "no signature of the attestation is valid under the boundary's key")
+        findings.error("attestation.signature", "no signature of the attestation is valid under the boundary key")
     return Attestation(statement, signer, signer is not None and bool(pinned))
 
 

@@ -74,7 +74,7 @@ class Capsule:
 
     @property
     def signer(self) -> str:
-        """The boundary's key that the capsule names."""
+        """The boundary key that the capsule names."""
         return self.document["signer_key_id"]
 
     @property

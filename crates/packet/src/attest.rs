@@ -1,8 +1,8 @@
 //! `attestation.json`: one signature over all other files of a packet.
 //!
 //! The file is a DSSE envelope around an in-toto Statement v1. The subjects of the statement are
-//! the files with their SHA-256, and the boundary's key signs the statement. Other in-toto tools
-//! can verify the file with the boundary's key alone.
+//! the files with their SHA-256, and the boundary key signs the statement. Other in-toto tools
+//! can verify the file with the boundary key alone.
 //!
 //! Claims: files-attested
 use std::collections::BTreeMap;

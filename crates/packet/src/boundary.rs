@@ -59,7 +59,7 @@ pub struct BoundaryReport {
     pub signer: Option<String>,
     /// Whether a pinned key of the boundary signed the attestation.
     pub is_attested: bool,
-    /// Whether a pinned key signed the digest of `identity.json`. That key is the boundary's key in
+    /// Whether a pinned key signed the digest of `identity.json`. That key is the boundary key in
     /// the attestation, or the key of the receipts. The receipts sign the capsule, and the capsule
     /// has the digest.
     pub is_identity_signed: bool,

@@ -8,9 +8,9 @@ use std::fmt;
 pub enum Grade {
     /// The packet has no files about a boundary.
     None,
-    /// The files about the boundary are not signed by the boundary's key, or contradict each other.
+    /// The files about the boundary are not signed by the boundary key, or contradict each other.
     Unproven,
-    /// The boundary's key signed the measurements, but a part is missing: a risk was accepted, the receipts do not bind
+    /// The boundary key signed the measurements, but a part is missing: a risk was accepted, the receipts do not bind
     /// the capsule, or the record is not complete.
     KernelObserved,
     /// Nothing is missing, but a signer is not pinned.

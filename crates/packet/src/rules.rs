@@ -74,7 +74,7 @@ pub static ATTESTATION_FORM: Rule = Rule::error(
 pub static ATTESTATION_SIGNATURE: Rule = Rule::error(
     "attestation.signature",
     91,
-    "no signature of the attestation is valid under the boundary's key",
+    "no signature of the attestation is valid under the boundary key",
     "check that the boundary key belongs to this run",
 );
 pub static ATTESTATION_DIGEST: Rule = Rule::error(
@@ -105,7 +105,7 @@ pub static ATTESTATION_SIGNER: Rule = Rule::error(
     "attestation.signer",
     89,
     "the key that signed the attestation is not the key that the receipts bind",
-    "somebody without the boundary's key signed these files again",
+    "somebody without the boundary key signed these files again",
 );
 pub static BOUNDARY_FORM: Rule =
     Rule::error("boundary.form", 96, "boundary.json does not match the schema", "");
@@ -151,7 +151,7 @@ pub static IDENTITY_UNSIGNED: Rule = Rule::error(
     "identity.unsigned",
     67,
     "no pinned key signed identity.json, so it proves nothing about the run",
-    "pass the boundary's key with --boundary-key; --key is enough only if the receipts bind the posture capsule",
+    "pass the boundary key with --boundary-key; --key is enough only if the receipts bind the posture capsule",
 );
 pub static AGE: Rule = Rule::error(
     "packet.age",

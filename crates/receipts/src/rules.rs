@@ -289,7 +289,7 @@ pub static CAPSULE_SIGNATURE: Rule = Rule::error(
 pub static CAPSULE_SIGNER: Rule = Rule::error(
     "capsule.signer",
     82,
-    "the key that signed the posture capsule is not the boundary's key",
+    "the key that signed the posture capsule is not the boundary key",
     "check that the boundary key belongs to this run",
 );
 pub static CAPSULE_WINDOW: Rule = Rule::error(

@@ -54,7 +54,7 @@ impl HonestPacket {
         })
     }
 
-    /// Replaces the text `from` in one file, signs the packet again with the boundary's key, and writes the packet into
+    /// Replaces the text `from` in one file, signs the packet again with the boundary key, and writes the packet into
     /// `dir`.
     ///
     /// # Panics

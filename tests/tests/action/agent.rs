@@ -75,7 +75,7 @@ fn public(runner: &Runner, name: &str) -> String {
     egress_tests::evidence::public_key_hex(&runner.path(name))
 }
 
-/// Runs the workflow. The job uses the public half of `boundary` as the boundary's key.
+/// Runs the workflow. The job uses the public half of `boundary` as the boundary key.
 fn run(runner: &Runner, boundary: &str) -> Output {
     let dir = runner.world.dir().display();
     let signer = public(runner, "signer.key");

@@ -97,7 +97,7 @@ fn pinned_run_is_enforced_by_the_kernel() {
     );
     assert_eq!(required.status, Some(0), "{required}");
 
-    // The grade is `unpinned` if the boundary's key is not pinned.
+    // The grade is `unpinned` if the boundary key is not pinned.
     let (status, grade, reasons) = signed.grade(None);
     assert_eq!((status, grade.as_str()), (Some(0), "unpinned"), "{reasons}");
     let required = signed.verify(None, &["--require-grade", "kernel_enforced"]);

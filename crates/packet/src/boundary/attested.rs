@@ -82,7 +82,7 @@ impl IdentityDigest {
         }
     }
 
-    /// Returns whether a pinned key signed the digest. That key is the boundary's key, or the key
+    /// Returns whether a pinned key signed the digest. That key is the boundary key, or the key
     /// of the receipts that sign the capsule.
     pub(super) fn is_signed(
         &self,
@@ -186,7 +186,7 @@ pub(super) fn check_predicate(
 }
 
 /// Checks that the attestation, the capsule, and `boundary.json` have the same signer. The mediator signs the
-/// boundary's key in `session_open`, so no other key can sign for the boundary, whether it is pinned or not. If the
+/// boundary key in `session_open`, so no other key can sign for the boundary, whether it is pinned or not. If the
 /// mediator binds no key, the signer of the capsule counts.
 pub(super) fn check_signers(
     report: &EvidenceReport,

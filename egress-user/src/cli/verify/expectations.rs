@@ -103,7 +103,7 @@ fn check_age(outcome: &mut VerifyOutcome, max_age: Option<Duration>, now: Offset
     outcome.add(&rules::AGE, PACKET_FILE, expected, found);
 }
 
-/// Returns the packet's time, if a pinned key signed this time. If the boundary's key is pinned, this is the time in
+/// Returns the packet's time, if a pinned key signed this time. If the boundary key is pinned, this is the time in
 /// `packet.json`, or the time of a trusted time stamp. If only the key of the receipts is pinned, it is the time of the
 /// last receipt.
 fn signed_time(outcome: &VerifyOutcome) -> Option<String> {
