@@ -88,7 +88,7 @@ impl Child {
     /// Whether one of the child's threads runs, waits for a processor, or waits for a disk.
     ///
     /// # Errors
-    /// Returns the error of reading `/proc`, where a process stays listed until it is waited for.
+    /// Fails if the child's directory in `/proc` cannot be read. The directory exists until the child is waited for.
     pub fn is_at_work(&self) -> io::Result<bool> {
         for task in std::fs::read_dir(format!("/proc/{}/task", self.pid))? {
             // A thread may end at any time.

@@ -11,7 +11,7 @@ use rustix::termios::{self, OptionalActions, Termios};
 /// terminal, which the user `owner` can open again by its path.
 ///
 /// # Errors
-/// Returns the error of opening `/dev/ptmx`, or of changing the terminal's owner.
+/// Fails if `/dev/ptmx` cannot be opened, or if the terminal's owner cannot be changed.
 pub fn make(owner: u32) -> io::Result<(OwnedFd, OwnedFd)> {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = openpt(flags)?;

@@ -59,7 +59,7 @@ impl Shown {
     /// Writes the file to `path`, with its owner and permissions.
     ///
     /// # Errors
-    /// Returns the error of writing the file or changing its owner or mode.
+    /// Fails if the file cannot be written, or if its owner or mode cannot be changed.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         fs::write(path, &self.content)?;
         chown(path, Some(self.uid), Some(self.gid))?;
@@ -130,7 +130,7 @@ impl From<&About> for Exchange {
 /// overlay.
 ///
 /// # Errors
-/// Returns the error of writing a file or creating a directory.
+/// Fails if a file cannot be written, or if a directory cannot be created.
 pub fn fill_layer(layer: &Path, about: &About, redactions: &[Redaction]) -> io::Result<()> {
     let exchange = Exchange::from(about);
     for one in redactions {

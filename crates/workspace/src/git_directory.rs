@@ -12,7 +12,7 @@ const LONGEST: u64 = 16 << 10;
 /// Whether git treats `dir` as a git directory (`is_git_directory` in its setup.c).
 ///
 /// # Errors
-/// Returns the error of reading one of its files.
+/// Fails if an existing file or directory that decides this cannot be read.
 pub fn is_git_directory(reach: &Reach, dir: &Path) -> io::Result<bool> {
     let head = dir.join("HEAD");
     let is_head = match head.read_link() {
@@ -40,7 +40,7 @@ pub fn is_git_directory(reach: &Reach, dir: &Path) -> io::Result<bool> {
 /// Reads the path in a file of one line, such as `.git` and `commondir`.
 ///
 /// # Errors
-/// Returns the error of reading the file.
+/// Fails if the file cannot be read.
 pub fn named_in(reach: &Reach, file: &Path, prefix: &str) -> io::Result<Option<PathBuf>> {
     let Some(file) = resolved(file) else {
         return Ok(None);

@@ -28,7 +28,7 @@ const ROOT_HOME: &str = "/root";
 /// Returns the homes of the machine: the caller's, root's, and those in `/home`, up to a limit.
 ///
 /// # Errors
-/// Returns the error of listing `/home`.
+/// Fails if `/home` cannot be listed.
 pub fn homes(reach: &Reach, caller: Option<&Path>) -> io::Result<Vec<PathBuf>> {
     let (dir, most) = HOMES;
     let mut homes: Vec<PathBuf> = caller.map(Path::to_path_buf).into_iter().collect();
@@ -70,7 +70,7 @@ impl KnownSearch {
     /// there is one.
     ///
     /// # Errors
-    /// Returns the error of listing a directory or inspecting a file.
+    /// Fails if a directory cannot be listed, or if a file cannot be inspected.
     pub fn directory(
         &mut self,
         reach: &Reach,

@@ -69,7 +69,7 @@ impl Reach {
     /// links. Returns `None` if no such file exists or the command could not read it.
     ///
     /// # Errors
-    /// Returns the error of opening or reading the file.
+    /// Fails if the file cannot be opened or read.
     pub fn read(&self, path: &Path, most: u64) -> io::Result<Option<Found>> {
         let Some(place) = self.place(path)? else {
             return Ok(None);
@@ -93,7 +93,7 @@ impl Reach {
     /// directory. The list is empty if no such directory exists or the command could not list it.
     ///
     /// # Errors
-    /// Returns the error of opening or listing the directory.
+    /// Fails if the directory cannot be opened or listed.
     pub fn list(&self, path: &Path, most: usize) -> io::Result<Vec<(OsString, bool)>> {
         let Some(place) = self.place(path)? else {
             return Ok(Vec::new());
@@ -129,7 +129,7 @@ impl Reach {
     /// list is empty if no such directory exists or the command could not list it.
     ///
     /// # Errors
-    /// Returns the error of opening the directory or inspecting a file.
+    /// Fails if the directory cannot be opened, or if a file cannot be inspected.
     pub fn inspect<'n>(
         &self,
         path: &Path,
@@ -154,7 +154,7 @@ impl Reach {
     /// Whether `path` is a directory.
     ///
     /// # Errors
-    /// Returns the error of opening or inspecting the path.
+    /// Fails if the path cannot be opened or inspected.
     pub fn is_dir(&self, path: &Path) -> io::Result<bool> {
         match self.place(path)? {
             Some(place) => Ok(File::from(place).metadata()?.is_dir()),

@@ -187,7 +187,7 @@ pub fn filters(is_audit: bool) -> Result<Vec<BpfProgram>, seccompiler::BackendEr
 /// Call this after `no_new_privs` is set, as the last step before `execve`.
 ///
 /// # Errors
-/// Returns the error of compiling a filter or of `seccomp(2)`.
+/// Fails if a filter cannot be compiled, or if `seccomp(2)` fails.
 pub fn install(is_audit: bool) -> Result<(), Box<dyn std::error::Error>> {
     for filter in filters(is_audit)? {
         seccompiler::apply_filter(&filter)?;

@@ -37,7 +37,7 @@ pub fn copy(store: &Store) -> io::Result<()> {
 /// Records that the copy is complete. Every later change in the copy is the command's.
 ///
 /// # Errors
-/// Returns the error of creating the file.
+/// Fails if the file cannot be created.
 pub fn end(store: &Store) -> io::Result<()> {
     store.create_file(COPIED).map(drop)
 }

@@ -152,7 +152,7 @@ impl<'a> Ways<'a> {
     /// may have created the link.
     ///
     /// # Errors
-    /// Returns the error of reading a directory or link.
+    /// Fails if a directory or link cannot be read.
     pub fn judge(&self, path: &RelPath, target: &[u8]) -> io::Result<Result<(), Reason>> {
         if self.judged.contains_key(path) {
             return Ok(self.check(path));
@@ -229,7 +229,7 @@ impl<'a> Ways<'a> {
     /// Starts the path of the link at `path`, on the path of the link at `first`.
     ///
     /// # Errors
-    /// Returns the error of reading a directory or link of the host.
+    /// Fails if a directory or link of the host cannot be read.
     fn enter(
         &self,
         mut step: Step,

@@ -39,7 +39,7 @@ const MOST_NAMES: usize = 1000;
 /// `workspace`, and `link` is a name of that program.
 ///
 /// # Errors
-/// Returns the error of reading a directory or link.
+/// Fails if a directory or link cannot be read.
 pub(super) fn is_of_system(link: &RelPath, target: &[u8], workspace: &Path) -> io::Result<bool> {
     let Some(slash) = target.iter().rposition(|byte| *byte == b'/') else {
         return Ok(false);

@@ -97,7 +97,7 @@ impl<'a> LayeredTree<'a> {
     /// Whether the workspace has a link at `path`.
     ///
     /// # Errors
-    /// Returns the error of reading the directory.
+    /// Fails if the directory cannot be read.
     pub(super) fn was_link(&self, path: &RelPath) -> io::Result<bool> {
         let (parent, name) = path.split();
         match HeldEntry::of(self.root, &parent, name) {
@@ -109,7 +109,7 @@ impl<'a> LayeredTree<'a> {
     /// Finds the entries at `path`.
     ///
     /// # Errors
-    /// Returns the error of reading the directories.
+    /// Fails if a directory on the path cannot be read.
     pub(super) fn node(&self, path: &RelPath) -> io::Result<Rc<Node>> {
         if let Some(node) = self.cache.borrow().nodes.get(path) {
             return Ok(Rc::clone(node));
@@ -296,7 +296,7 @@ pub(super) struct Found {
 /// changes are applied.
 ///
 /// # Errors
-/// Returns the error of reading a directory. Also fails if the paths exceed the memory limit.
+/// Fails if a directory cannot be read, or if the paths exceed the memory limit.
 pub(super) fn find(root: &OwnedFd) -> io::Result<Found> {
     let device = fstat(root)?.st_dev;
     let mut seen = Found::default();
