@@ -270,9 +270,8 @@ fn workspace(run: &Emitted, shown: usize) {
         .filter(|change| change.outcome != ChangeOutcome::Applied)
         .collect();
     eprintln!(
-        "egress: workspace {} changes applied, {} not",
-        changes.len() - refused.len(),
-        refused.len()
+        "egress: workspace {}",
+        outcomes(changes.len() - refused.len(), refused.len())
     );
     for change in refused.iter().take(shown) {
         let path = visible(&change.path.text());
@@ -299,6 +298,12 @@ fn workspace(run: &Emitted, shown: usize) {
     }
 }
 
+/// Returns how many changes were applied and how many were not, in words.
+fn outcomes(applied: usize, refused: usize) -> String {
+    let noun = if applied == 1 { "change" } else { "changes" };
+    format!("{applied} {noun} applied, {refused} not applied")
+}
+
 /// Returns the line about the changes of a killed run, which were completed, undone, or removed.
 pub fn recovered(one: &Recovered) -> String {
     if !one.completed {
@@ -311,7 +316,7 @@ pub fn recovered(one: &Recovered) -> String {
         .as_ref()
         .map_or_else(String::new, |path| format!(", kept in {}", path.display()));
     format!(
-        "recovered  a killed run's changes: {} applied, {} not{kept}",
+        "recovered  a killed run's changes: {} applied, {} not applied{kept}",
         one.applied, one.refused
     )
 }
