@@ -94,7 +94,7 @@ def _kind(row: dict[str, Any]) -> tuple[Any, str]:
 class FlowLog:
     """The rows of the flow log, and the results of the check of its chain.
 
-    `every` has all rows; `rows` has only the rows whose members have the right types.
+    `every` contains all rows; `rows` contains only the rows whose members have the right types.
     """
 
     every: list[dict[str, Any]] = field(default_factory=list)

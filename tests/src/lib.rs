@@ -1,9 +1,9 @@
 //! Support for the privileged end-to-end tests: a world of two network namespaces.
 //!
-//! `runner` is the machine on which `egress` runs, and `internet` has all peers. One wire connects the two namespaces,
-//! and a counter at the far end of the wire counts the network packets that left the runner. No packet of a test leaves
-//! these namespaces. A denial test reads the counter twice: an attempt without the boundary must increase the count,
-//! and the same attempt with the boundary must not increase it.
+//! `runner` is the machine on which `egress` runs, and `internet` contains all peers. One wire connects the two
+//! namespaces, and a counter at the far end of the wire counts the network packets that left the runner. No packet of a
+//! test leaves these namespaces. A denial test reads the counter twice: an attempt without the boundary must increase
+//! the count, and the same attempt with the boundary must not increase it.
 //!
 //! ```no_run
 //! let world = egress_tests::World::new();

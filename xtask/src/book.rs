@@ -167,8 +167,8 @@ fn summary(pages: &BTreeMap<PathBuf, Page>) -> Result<Vec<String>> {
     Ok(wrong.collect())
 }
 
-/// Returns whether a block of YAML on the page is the workflow without its first line. The page has placeholders in
-/// place of zero commits.
+/// Returns whether a block of YAML on the page is the workflow without its first line. The page shows
+/// placeholders in place of zero commits.
 fn shows_workflow(page: &str, workflow: &str) -> bool {
     let (_, workflow) = workflow.split_once('\n').unwrap_or_default();
     let workflow = workflow.replace(&format!("@{}", "0".repeat(40)), "@COMMIT");

@@ -28,7 +28,7 @@ fn hashes<'r>(
     }
 }
 
-/// Checks that `policy.yaml` has the hash that the packet and these receipts state.
+/// Checks that the hash of `policy.yaml` is the one that the packet and these receipts state.
 pub(super) fn check(
     packet: &Packet,
     policy: &[u8],

@@ -249,7 +249,7 @@ fn of_policy(
     all
 }
 
-/// Returns the members about the run. `packet.json` has these members only for GitHub.
+/// Returns the members about the run. `packet.json` contains these members only for GitHub.
 fn of_run(packet: &Packet, identity: &Identity) -> Vec<Repeated> {
     let run = &packet.run;
     let is_github = identity.provider == "github_actions";

@@ -296,7 +296,7 @@ impl<'a> Statements<'a> {
         }
     }
 
-    /// Checks that `boundary.json` has the counts of the rows.
+    /// Checks that the counts in `boundary.json` are the counts of the rows.
     fn flows(self, findings: &mut Findings) {
         let Some(both) = self.reconciliation else {
             return;

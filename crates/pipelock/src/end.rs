@@ -137,7 +137,7 @@ impl Pipelock {
     }
 
     /// Stops Pipelock. `tunnels` is the number of tunnels before the relay closed its connections.
-    /// `allowed` has the relay's numbers for the whole run.
+    /// `allowed` contains the relay's numbers for the whole run.
     pub fn end(mut self, given: &std::path::Path, tunnels: u64, allowed: LetThrough) -> Ended {
         let mut incomplete = Vec::new();
         let mut notes = Vec::new();

@@ -137,8 +137,8 @@ type Case = (&'static str, Vec<Vec<u8>>, &'static str);
 /// Claims: decisions-signed*
 #[test]
 fn every_mutation_is_named() {
-    // The chain has these entries: the opening, a heartbeat, two for each action, a denial after every third action,
-    // and a checkpoint after every fifth entry.
+    // The chain consists of these entries: the opening, a heartbeat, two for each action, a denial after every third
+    // action, and a checkpoint after every fifth entry.
     let chain = chain(6, 5);
     let total = chain.lines.len();
     let without = |skip: usize| {

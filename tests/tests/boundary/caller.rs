@@ -119,7 +119,7 @@ fn variables_that_steer_the_runner_stay_outside() {
     ] {
         assert!(lines.contains(&line), "{line}: {run}");
     }
-    // The packet has the names of the removed variables, and none of their values.
+    // The packet contains the names of the removed variables, and none of their values.
     let dropped = run.boundary("/environment/dropped");
     for name in names {
         assert!(dropped.as_array().unwrap().contains(&name.into()), "{name}");

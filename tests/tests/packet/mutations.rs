@@ -34,7 +34,8 @@ fn boundary_that_contradicts_another_file_is_rejected_even_when_signed() {
     for name in [
         // The document claims an audit, but the rest of the packet is from an enforced run.
         "/mode:word=audit",
-        // The document claims that there was no stub resolver, but the flow log has names that the resolver answered.
+        // The document claims that there was no stub resolver, but the flow log contains names that the resolver
+        // answered.
         "/dns:word=deny",
         // All numbers of the object are removed.
         "/probes/counts:empty",

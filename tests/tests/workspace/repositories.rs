@@ -1,5 +1,5 @@
 //! Repositories that the command creates in the workspace: they arrive usable, with a configuration that runs nothing.
-//! `rules.rs` has the attempts to plant code in them.
+//! `rules.rs` contains the attempts to plant code in such repositories.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;

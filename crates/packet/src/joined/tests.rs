@@ -150,7 +150,7 @@ fn clock_excuses_no_more_than_the_times_of_the_heartbeats_show() {
         })
     };
     let resolver = |second: u64| json!({"source": "resolver", "ts": time(second), "reason": "x"});
-    // The clock was set forward by 40 s before the last row, and the kernel's row has the old time.
+    // The clock was set forward by 40 s before the last row, and the kernel's row shows the old time.
     let mut attempt = sound()[2].clone();
     attempt["name"] = json!(null);
     assert_eq!(

@@ -26,7 +26,7 @@ pub enum Disagreement {
     FewerBytes,
     /// The mediator signed a denial with a layer other than the one in its answer.
     OtherLayer,
-    /// The mediator signed that a host is not on the allow-list, but the allow-list has the host.
+    /// The mediator signed that a host is not on the allow-list, but the allow-list contains the host.
     DeniedThoughListed,
     /// A receipt has a verdict, target, action type, or side effects that the mediator never signs for a request of
     /// this kind.

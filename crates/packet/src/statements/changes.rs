@@ -12,7 +12,7 @@ use super::{Statements, deviates, differs};
 
 impl Statements<'_> {
     /// Checks that `changes.json` exists if the command did not work on the workspace itself, and
-    /// that `boundary.json` has the counts of its rows.
+    /// that `boundary.json` states the counts of the rows of `changes.json`.
     pub(super) fn changes(self, findings: &mut Findings, caps: &mut Caps) {
         let document = self.changes.map(|changes| {
             deviates(CHANGES_FILE, Some(changes.deviations.clone()), caps);

@@ -10,7 +10,7 @@ use super::super::names::{ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, FLOWS_F
 use super::{Statements, differs};
 
 impl Statements<'_> {
-    /// Checks that `packet.json` has the times of the flow log. The time before the packet is written grows with the
+    /// Checks that `packet.json` states the times of the flow log. The time before the packet is written grows with the
     /// number of receipts to check.
     pub(super) fn times(self, findings: &mut Findings) {
         const CHECKED_WITHIN: i128 = 600_000_000_000;

@@ -1,7 +1,7 @@
-//! The table of system calls. The table has the older calls that are not always allowed, and a decision on each newer
+//! The table of system calls. The table lists the older calls that are not always allowed, and a decision on each newer
 //! call.
 //!
-//! `docs/system-calls.md` holds the same table; a test compares the two.
+//! `docs/system-calls.md` contains the same table; a test compares the two.
 //!
 //! Claims: calls, new-calls
 
@@ -359,7 +359,7 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_the_c_library() {
-        // Calls for which the table has a literal number although libc has a name.
+        // Calls for which the table contains a literal number although libc defines a name.
         for (name, number) in [
             ("pidfd_send_signal", libc::SYS_pidfd_send_signal),
             ("io_uring_register", libc::SYS_io_uring_register),
