@@ -42,7 +42,7 @@ const BARE: Duration = Duration::from_secs(2);
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> Result<()> {
-    let binary = env::var_os("EGRESS_BIN").ok_or("EGRESS_BIN names no egress")?;
+    let binary = env::var_os("EGRESS_BIN").ok_or("EGRESS_BIN is not set to the path of egress")?;
     let reference = env::var_os("EGRESS_REF_VERIFIER_RS");
     let directory = tempfile::tempdir()?;
     let key = keys::generate()?;

@@ -82,7 +82,8 @@ fn main() -> Result<()> {
 }
 
 fn bench() -> Result<()> {
-    let object = env::var_os("EGRESS_BPF_OBJECT").ok_or("EGRESS_BPF_OBJECT names no object")?;
+    let object = env::var_os("EGRESS_BPF_OBJECT")
+        .ok_or("EGRESS_BPF_OBJECT is not set to the path of an object")?;
     let object = fs::read(object)?;
     // In this network namespace, no connection leaves the machine, whatever programs are attached.
     unshare(CloneFlags::CLONE_NEWNET)?;

@@ -77,7 +77,7 @@ _CHECKS = {
 
 
 def is_unix(row: dict[str, Any]) -> bool:
-    """Whether a row is about the address of a file, which names no connection."""
+    """Whether a row is about the address of a file, which does not name a connection."""
     return row.get("protocol") == "unix"
 
 

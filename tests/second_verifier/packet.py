@@ -134,7 +134,7 @@ def _check_rules(packet: dict[str, Any], findings: Findings) -> None:
         (sum(summary["totals"].values()) == summary["receipt_count"], "the totals do not add up to receipt_count"),
         (all(a < b for a, b in zip(domains, domains[1:])), "domains_touched is not in ascending order"),
         (verifier["trusted"] == is_valid, "trusted is not that of the verdict"),
-        (not is_valid or verifier.get("signer_key"), "a valid packet names no signer_key"),
+        (not is_valid or verifier.get("signer_key"), "a valid packet does not name a signer_key"),
         (packet["posture"]["enforcement_mode"] != "", "enforcement_mode is empty"),
         (packet["posture"]["runner_os"] != "", "runner_os is empty"),
     )

@@ -141,7 +141,7 @@ class ReceiptChain:
         if any(receipt.is_session_record for receipt in self.receipts):
             for receipt in self.receipts:
                 if not receipt.text("run_nonce"):
-                    self.findings.error("session.nonce", "a receipt names no run, although the chain has sessions")
+                    self.findings.error("session.nonce", "a receipt does not name a run, although the chain contains sessions")
         for phases in self.phases.values():
             if phases == {"intent"}:
                 self.findings.warning("action.open", "an action has no outcome")
@@ -189,7 +189,7 @@ class ReceiptChain:
         record, control = receipt.record, receipt.record.get("session_control")
         is_first = self.last is None
         if is_first and record["chain_prev_hash"].startswith("g1:") and not (control or {}).get("open"):
-            self.findings.error("session.open", "the first receipt has the genesis of a session, but opens no session")
+            self.findings.error("session.open", "the first receipt has the genesis of a session, but does not open a session")
         if control is None:
             self._check_plain(receipt)
             return

@@ -47,7 +47,7 @@ pub fn stores(workdir: &Path) -> Vec<PathBuf> {
 /// Returns all changes that the packet lists.
 ///
 /// # Panics
-/// Panics if the packet lists no changes.
+/// Panics if the packet does not list changes.
 pub fn changes(run: &RunOutput) -> Vec<Value> {
     let document = run.json("changes.json");
     let changes = document.get("changes").and_then(Value::as_array);

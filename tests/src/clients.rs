@@ -372,8 +372,8 @@ pub fn check(world: &World, run: Run<'_>, column: Column) -> RunOutput {
     output
 }
 
-/// Installs a policy on the runner that makes Chromium trust the world's authority. Chromium reads no certificate
-/// bundle.
+/// Installs a policy on the runner that makes Chromium trust the world's authority. Chromium does not read
+/// certificate bundles.
 ///
 /// # Panics
 /// Panics if the policy cannot be installed.

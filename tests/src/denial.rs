@@ -12,8 +12,8 @@ use crate::world::World;
 pub enum Trace {
     /// The attempt sends a network packet, and the counter must record it.
     OnTheWire,
-    /// The attempt sends no network packet, because it only creates a socket, for example. The control then requires
-    /// that the attempt succeeds.
+    /// The attempt does not send a network packet, because it only creates a socket, for example. The control then
+    /// requires that the attempt succeeds.
     None,
 }
 

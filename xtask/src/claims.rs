@@ -235,7 +235,7 @@ fn rows<'text>(document: &str, text: &'text str) -> Result<Vec<(String, &'text s
 }
 
 /// Returns the identifiers in brackets. Each identifier has the text between itself and the previous identifier in the
-/// same paragraph, item, or row. If this text names no file, the identifier has the text of the whole paragraph.
+/// same paragraph, item, or row. If this text does not name a file, the identifier has the text of the whole paragraph.
 fn statements(text: &str) -> Vec<(String, &str)> {
     let mut found = Vec::new();
     for block in blocks(text) {

@@ -32,8 +32,8 @@ pub(crate) struct Object {
 }
 
 /// Makes `command` embed the kernel programs that were built last. `command` runs cargo and may build `egress-user`.
-/// All builds with one profile must name the same objects. If a build names no objects, the next build that names them
-/// compiles everything again.
+/// All builds with one profile must name the same objects. If a build does not name objects, the next build that names
+/// them compiles everything again.
 pub(crate) fn embed<'a>(layout: &Layout, command: &'a mut Command) -> &'a mut Command {
     embed_without_diagnostics(layout, command).env(DEBUG_OBJECT_VARIABLE, debug_object(layout))
 }

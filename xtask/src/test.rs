@@ -70,7 +70,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     match &corpora {
         Some(shared) => println!("test: evidence with known verdicts in {}", shared.display()),
         None => println!(
-            "test: LEFT OUT: evidence with known verdicts; {CORPORA_VARIABLE} names no directory with it"
+            "test: LEFT OUT: evidence with known verdicts; {CORPORA_VARIABLE} does not name a directory with it"
         ),
     }
     let test = || {
@@ -168,7 +168,7 @@ fn pipelocks() -> Result<Vec<PathBuf>> {
         .filter(|path| !path.as_os_str().is_empty())
         .collect();
     if found.is_empty() {
-        bail!("{PIPELOCK_VARIABLE} names no Pipelock");
+        bail!("{PIPELOCK_VARIABLE} does not name a Pipelock");
     }
     for path in &found {
         if !path.is_file() {

@@ -24,7 +24,7 @@ const SOURCES: [&str; 6] = [
     "xtask",
 ];
 
-/// Crates that read no clock, no file, and no network, except for one file that reads keys.
+/// Crates that do not read clocks, files, or the network, except for one file that reads keys.
 const PURE: [&str; 4] = [
     "crates/packet/src",
     "crates/policy/src",

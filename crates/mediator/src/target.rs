@@ -20,7 +20,7 @@ pub(super) struct Destination {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub(super) enum TargetError {
     /// The request line has no authority, or an empty one.
-    #[error("the request names no host")]
+    #[error("the request does not name a host")]
     NoAuthority,
     /// User information, as in `user@host`.
     #[error("the request has user information in its target")]

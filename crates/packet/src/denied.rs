@@ -90,7 +90,7 @@ pub fn in_natural_order<T>(rows: &mut [T], of: impl Fn(&T) -> (&Denied, u64)) {
 pub type Attempts = Vec<(Denied, u64)>;
 
 /// Reasons for which the relay denies a later `ClientHello` in an open tunnel. The relay does not
-/// send that `ClientHello` on. Bytes that are not a `ClientHello` name no server, so a tunnel that
+/// send that `ClientHello` on. Bytes that are not a `ClientHello` do not name a server, so a tunnel that
 /// ends with such bytes was cut and not denied.
 const LATER_HELLO: [&str; 2] = ["encrypted_client_hello", "name_mismatch"];
 

@@ -3,7 +3,7 @@
 //!
 //! A real Pipelock does not report that its allow-list denied a host, so this code evaluates the list again. The command
 //! chose the host and the path of an attempt. A hint therefore contains a host only in the spelling that the policy
-//! parser accepts, and a path only if the path needs no quotes.
+//! parser accepts, and a path only if the path does not need quotes.
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -164,7 +164,7 @@ impl Hint {
     }
 }
 
-/// Whether the mediator's allow-list may be the reason. Pipelock 2.x reports no reason.
+/// Whether the mediator's allow-list may be the reason. Pipelock 2.x does not report a reason.
 fn is_list(denied: &Denied, reason: &str) -> bool {
     reason == "allowlist"
         || reason.starts_with("allowlist:")

@@ -68,8 +68,8 @@ pub struct Residual {
     /// Requests that the mediator certainly denied. The mediator received these bytes and states that it did not pass
     /// them on.
     pub(super) blocked: Through,
-    /// Number of names that the stub resolver answered. The stub resolver answers inside the boundary and sends no name
-    /// outside.
+    /// Number of names that the stub resolver answered. The stub resolver answers inside the boundary and does not send
+    /// names outside.
     pub(super) names: u64,
     /// Sum of the lengths of the names that the stub resolver answered, bytes.
     pub(super) name_bytes: u64,

@@ -1,6 +1,6 @@
-//! Stops Pipelock in an order that loses no receipt. The relay has closed its connections before this module is used.
-//! The supervisor waits until Pipelock has finished its scans and written its receipts. After that, the supervisor
-//! reads Pipelock's counters and sends a signal.
+//! Stops Pipelock in an order that does not lose receipts. The relay has closed its connections before this module is
+//! used. The supervisor waits until Pipelock has finished its scans and written its receipts. After that, the
+//! supervisor reads Pipelock's counters and sends a signal.
 use std::io;
 use std::time::{Duration, Instant};
 

@@ -310,7 +310,7 @@ impl Pipelock {
             Some(bound) if *bound == self.capsule.posture => Ok(Binding::Bound),
             Some(bound) => Err(PipelockError::NotBound {
                 found: match bound.capsule_sha256.as_str() {
-                    "" => String::from("it names no capsule"),
+                    "" => String::from("it does not name a capsule"),
                     other => format!("it names {other}"),
                 },
             }),

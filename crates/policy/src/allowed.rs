@@ -18,7 +18,7 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    /// An unknown policy, which denies no host.
+    /// An unknown policy, which allows every host.
     pub const UNKNOWN: Self = Self {
         mode: None,
         redacts: false,

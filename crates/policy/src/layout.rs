@@ -52,7 +52,7 @@ pub(super) fn mistake(text: &str, stopped: u64) -> Option<(u64, String)> {
                 levels.contains(&indentation)
             };
             if !fits {
-                let what = "the indentation matches no line above it; indent keys and items of one level by the same number of spaces";
+                let what = "the indentation does not match any line above it; indent keys and items of one level by the same number of spaces";
                 return Some((number, what.to_owned()));
             }
         }

@@ -6,7 +6,7 @@
 //! for a real Pipelock, which interprets its own keys. [`hide`] removes a document's values from
 //! messages.
 //!
-//! This crate reads no file, no clock, and nothing from the network. The caller's file may hold secrets and may not be
+//! This crate does not read files, clocks, or the network. The caller's file may hold secrets and may not be
 //! meant as a policy, so an error repeats a value only if its key belongs to the policy language.
 #[cfg(feature = "yaml")]
 mod advice;

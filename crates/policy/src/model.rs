@@ -58,7 +58,7 @@ pub struct ForwardKeys {
     /// `max_tunnel_seconds`: the longest life of a tunnel, even a busy one. There is no limit when
     /// the key is absent.
     pub max_tunnel: Option<Duration>,
-    /// `idle_timeout_seconds`: a tunnel or body that carries no byte for this long is closed.
+    /// `idle_timeout_seconds`: a tunnel or body is closed if no byte passes for this long.
     pub idle_timeout: Duration,
     /// `sni_verification`: a tunnel may carry only TLS for the requested host.
     pub sni_verification: bool,
@@ -82,7 +82,7 @@ pub struct WebSocketKeys {
     pub enabled: bool,
     /// `max_connection_seconds`: the longest life of a connection.
     pub max_connection: Duration,
-    /// `idle_timeout_seconds`: a connection that carries no byte for this long is closed.
+    /// `idle_timeout_seconds`: a connection is closed if no byte passes for this long.
     pub idle_timeout: Duration,
     /// `max_concurrent_connections`: the maximum number of connections at a time.
     pub max_concurrent: usize,

@@ -94,7 +94,7 @@ fn read_ssrf(section: &mut Section<'_>) -> Result<Vec<Cidr>, PolicyError> {
 }
 
 fn read_logging(section: &mut Section<'_>) -> Result<(), PolicyError> {
-    // The built-in mediator writes no request log because the receipts record every request.
+    // The built-in mediator does not write a request log, because the receipts record every request.
     for key in ["format", "output"] {
         if let Some(field) = section.take(key) {
             field.text()?;

@@ -42,8 +42,8 @@ pub fn check_evidence_visiting(
     check.finish()
 }
 
-/// A check of the files of one recorder session. The check reads the files one after the other and keeps no file in
-/// memory.
+/// A check of the files of one recorder session. The check reads the files one after the other and does not keep
+/// them in memory.
 pub struct EvidenceCheck<'t>(Checker<'t>);
 
 impl<'t> EvidenceCheck<'t> {

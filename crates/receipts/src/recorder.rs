@@ -4,7 +4,7 @@
 //! A method that succeeds returns complete lines, each with its LF, in the order in which the
 //! caller must write them. A method that fails changes nothing. A line that was returned cannot be
 //! taken back, so the run must end if the line cannot be written. The caller passes in times and
-//! identifiers, because this module uses no clock, random numbers, or files.
+//! identifiers, because this module does not use clocks, random numbers, or files.
 use std::collections::BTreeSet;
 
 use ed25519_dalek::{Signer, SigningKey};

@@ -11,7 +11,7 @@ pub static NO_RECEIPTS: Rule = Rule::error(
     "evidence.empty",
     0,
     "there is no receipt",
-    "Pipelock up to 3.0 writes no receipt without traffic",
+    "Pipelock up to 3.0 does not write a receipt if there is no traffic",
 );
 pub static REWRITTEN: Rule = Rule::error(
     "receipt.rewritten",
@@ -223,7 +223,7 @@ pub static SESSION_CLOSE: Rule =
 pub static SESSION_NONCE: Rule = Rule::error(
     "session.nonce",
     50,
-    "a receipt names no run, although the chain has sessions",
+    "a receipt does not name a run, although the chain contains sessions",
     "",
 );
 pub static DURABILITY: Rule = Rule::error(

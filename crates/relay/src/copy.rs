@@ -157,7 +157,7 @@ struct Pipe<'a> {
     buffers: &'a Buffers,
     /// Bytes to write that are not in the lent buffer.
     first: Vec<u8>,
-    /// A buffer that is lent only while it contains bytes, so that an idle tunnel uses no buffer.
+    /// A buffer that is lent only while it contains bytes, so that an idle tunnel does not use a buffer.
     buffer: Option<Box<[u8]>>,
     start: usize,
     end: usize,

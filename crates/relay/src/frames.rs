@@ -1,9 +1,9 @@
 //! Rewrites the WebSocket frames of the command so that the stream can end after any byte. Pure.
 //!
 //! If the command dies in the middle of a frame, the mediator would wait for the rest, and neither close nor write its
-//! receipt. Pipelock writes no receipt for a WebSocket that ends without a Close frame. The relay therefore sends only
-//! complete frames: each received part of a data frame becomes a fragment, and a control frame is sent once it is
-//! complete. A Close frame can then follow at any time, and no incomplete message arrives as a complete one.
+//! receipt. Pipelock does not write a receipt for a WebSocket that ends without a Close frame. The relay therefore
+//! sends only complete frames: each received part of a data frame becomes a fragment, and a control frame is sent once
+//! it is complete. A Close frame can then follow at any time, and no incomplete message arrives as a complete one.
 //!
 //! A frame without a mask is denied (RFC 6455, section 5.1). The relay denies the frame at its second byte, because
 //! that byte holds the mask flag. A server therefore cannot take the bytes after a handshake for the start of another

@@ -62,8 +62,8 @@ const KNOWN: [(&[u8], &str); 15] = [
 ];
 
 /// Checks for a method, one space, and the start of a request target. Other protocols that start with capital letters
-/// (`NICK x`, `USER x`) send no request target. Any target is accepted after CONNECT, because the target of a CONNECT
-/// is a host.
+/// (`NICK x`, `USER x`) do not send a request target. Any target is accepted after CONNECT, because the target of a
+/// CONNECT is a host.
 fn request_line(bytes: &[u8]) -> Sniffed {
     let method = bytes
         .iter()

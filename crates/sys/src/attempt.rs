@@ -98,7 +98,7 @@ pub fn call_32bit() -> io::Result<i64> {
     #[cfg(target_arch = "x86_64")]
     {
         let mut number: i64 = 20;
-        // SAFETY: the call takes no argument and writes no memory. The registers that some kernels
+        // SAFETY: the call takes no argument and does not write to memory. The registers that some kernels
         // do not preserve are listed as outputs.
         unsafe {
             std::arch::asm!("int 0x80", inout("rax") number, out("r8") _, out("r9") _,
@@ -160,7 +160,7 @@ impl SharedSegment {
 
 impl Drop for SharedSegment {
     fn drop(&mut self) {
-        // SAFETY: `IPC_RMID` reads no structure.
+        // SAFETY: `IPC_RMID` does not read a structure.
         unsafe { libc::shmctl(self.0, libc::IPC_RMID, std::ptr::null_mut()) };
     }
 }

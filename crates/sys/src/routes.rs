@@ -90,7 +90,7 @@ fn kind(route: &[u8]) -> io::Result<u8> {
     field(route, KIND_AT).map(|[kind]| kind)
 }
 
-/// Returns the destination of a route; `0.0.0.0` or `::` if the route names no destination.
+/// Returns the destination of a route; `0.0.0.0` or `::` if the route has no destination.
 pub(super) fn destination(route: &[u8], is_v4: bool) -> io::Result<IpAddr> {
     let attributes = route.get(ROUTE..).unwrap_or_default();
     if let Some(octets) = attribute(attributes, DESTINATION)? {

@@ -59,7 +59,7 @@ fn try_connect4(ctx: &SockAddrContext) -> Result<i32, Error> {
     Ok(refuse())
 }
 
-/// Counts the denial and writes no event. Any denial makes the evidence of the run incomplete.
+/// Counts the denial without writing an event. Any denial makes the evidence of the run incomplete.
 #[inline(always)]
 fn refuse() -> i32 {
     count(Counter::RelayDenied);

@@ -109,7 +109,7 @@ fn check_options(args: &RunArgs) -> anyhow::Result<()> {
         );
         ensure!(
             !args.require_trusted,
-            "--mode audit writes no receipts; leave out --require-trusted"
+            "--mode audit does not write receipts; leave out --require-trusted"
         );
     }
     for name in &args.accepted_risks {

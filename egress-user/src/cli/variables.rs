@@ -55,8 +55,8 @@ const PROXIES: [&str; 6] = [
     "https_proxy",
 ];
 
-/// Returns the warning that the run uses no proxy, if the caller's environment names one. The value is not shown,
-/// because it may hold a password.
+/// Returns the warning that the run does not use a proxy, if the caller's environment names one. The value is not
+/// shown, because it may hold a password.
 pub(super) fn ignored_proxies(environment: &[(OsString, OsString)]) -> Option<String> {
     let named = environment.iter().filter(|(_, value)| !value.is_empty());
     let names = named.filter_map(|(name, _)| name.to_str());

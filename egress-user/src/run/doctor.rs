@@ -1,4 +1,4 @@
-//! Checks whether this machine can run egress, in a temporary run that starts no command.
+//! Checks whether this machine can run egress, in a temporary run that does not start a command.
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::{Ipv6Addr, TcpListener};

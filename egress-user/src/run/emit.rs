@@ -366,7 +366,7 @@ impl Emission {
             && self.report.verdict == EvidenceVerdict::SelfConsistentOnly
     }
 
-    /// Returns whether the evidence exists and is valid. A run that writes no evidence counts as sound, because its
+    /// Returns whether the evidence exists and is valid. A run without evidence counts as sound, because its
     /// packet states that there is no evidence.
     fn is_sound(&self) -> bool {
         self.run.unverified.is_some()

@@ -24,7 +24,7 @@ pub(super) struct RunFacts {
     pub(super) helper_failed: bool,
     /// Path and bytes of each evidence file, in the order of the file numbers.
     pub(super) evidence: Vec<(PathBuf, Vec<u8>)>,
-    /// Why there is nothing to verify, if the mode writes no receipts.
+    /// Why there is nothing to verify, if the mode does not write receipts.
     pub(super) unverified: Option<&'static str>,
     /// Bytes of the flow log.
     pub(super) flows: Vec<u8>,

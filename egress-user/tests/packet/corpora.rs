@@ -480,7 +480,7 @@ fn golden_receipts_are_accepted_and_malicious_ones_refused() {
             };
             let expect = read_json(&path.with_file_name(format!("{stem}.expect.json")));
             let (code, outcome) = check(&path, std::slice::from_ref(&key), false);
-            // This check reads no clock, so it does not reject expired evidence.
+            // This check does not read a clock, so it does not reject expired evidence.
             let accept = expect["verdict"] == "accept" || expect["reject_reason"] == "expired";
             assert_eq!(code == 0, accept, "{name}: {}", told(outcome.as_ref()));
             // The root that is published for this case was computed without `ext`, although the receipt hash covers

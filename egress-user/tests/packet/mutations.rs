@@ -34,7 +34,7 @@ fn rules(findings: &[Finding]) -> Vec<&'static str> {
     rules
 }
 
-/// Computes the outer chain again, which needs no key.
+/// Computes the outer chain again, which does not need a key.
 fn rehash(lines: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let mut head = String::from("genesis");
     lines

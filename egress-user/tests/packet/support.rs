@@ -35,7 +35,8 @@ use sha2::{Digest, Sha256};
 /// Returns the directory of the corpora, which are not part of the repository. Tests that need the corpora are ignored
 /// unless the caller requests them.
 pub(crate) fn corpora() -> PathBuf {
-    let shared = std::env::var_os("EGRESS_SHARED").expect("EGRESS_SHARED names no corpora");
+    let shared = std::env::var_os("EGRESS_SHARED")
+        .expect("EGRESS_SHARED is not set to the directory of the corpora");
     let path = Path::new(&shared).join("corpora");
     assert!(
         path.join("cases.json").is_file(),

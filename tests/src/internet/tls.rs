@@ -101,7 +101,7 @@ impl Certificates {
 
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        // Clients send no name when they connect to an address. The tests connect to this address.
+        // Clients do not send a name when they connect to an address. The tests connect to this address.
         let name = hello.server_name().unwrap_or("198.51.100.10").to_owned();
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(there) = made.get(&name) {

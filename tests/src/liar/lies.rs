@@ -9,7 +9,7 @@ const OWN_WORDS: Expected =
 const NO_PORT: Expected = Senseless;
 const NO_OUTCOMES: Expected = Senseless;
 const REFUSED_LIKE_AN_ORIGIN: Expected = Unknowable(
-    "an origin may answer plain HTTP with the same page, and this Pipelock signs no receipt for some of its denials",
+    "an origin may answer plain HTTP with the same page, and this Pipelock does not sign a receipt for some of its denials",
 );
 const USERS_OF_THE_COMMAND: Expected = Unknowable(
     "a Pipelock signs the target as the command wrote it, and the relay records no user information",
@@ -21,10 +21,10 @@ const CUT_WITHIN_BOUNDS: Expected = Unknowable(
     "a mediator that is cut counts fewer bytes than the relay, so its bytes are compared as bounds",
 );
 const MESSAGES: Expected = Unknowable(
-    "only the mediator reads messages, and a Pipelock signs no message that it cannot read",
+    "only the mediator reads messages, and a Pipelock does not sign messages that it cannot read",
 );
 const WEBSOCKETS_THAT_FAILED: Expected = Unknowable(
-    "this Pipelock agrees to a WebSocket before it connects, and signs no receipt if it cannot connect",
+    "this Pipelock agrees to a WebSocket before it connects, and does not sign a receipt if it cannot connect",
 );
 const LAYERS: Expected =
     Unknowable("the answer of a Pipelock does not name the layer that denied the request");
@@ -38,7 +38,7 @@ const SHARED_CONNECTIONS: Expected = Unknowable(
     "a Pipelock answers 502 to each failure, and its connections cannot be assigned to actions",
 );
 const WITHOUT_PHASES: Expected =
-    Unknowable("this Pipelock signs no phase, so that the form of its receipts shows less");
+    Unknowable("this Pipelock does not sign phases, so the form of its receipts shows less");
 const WITHIN_THE_RUN: Expected = Unknowable(
     "a receipt has the time at which its action ended, and no other record has this time to the millisecond",
 );

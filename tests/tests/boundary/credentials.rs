@@ -370,7 +370,7 @@ fn credentials_of_an_open_home_and_beside_programs_are_hidden() {
         [".local/bin/release"],
         "{closed}"
     );
-    // The option gives no permission.
+    // The option does not grant a permission.
     let npmrc = home.join(".npmrc");
     let shown = world
         .egress()

@@ -196,7 +196,7 @@ fn no_listener_of_pipelock_answers_another_program() {
 fn key_of_a_newer_version_is_left_out_and_reported() {
     let world = World::builder().own_state().build();
     let run = run(&world, "old");
-    // The stand-in writes no evidence, so the verification must fail.
+    // The stand-in does not write evidence, so the verification must fail.
     assert_eq!(
         (run.status, run.stdout.as_str()),
         (Some(123), "double\n"),

@@ -380,7 +380,8 @@ fn a_token_holds_for_its_packet_its_authority_and_its_time() {
             Some(i32::from(!expected.is_empty())),
             "{expected:?}"
         );
-        // A verification that requires no time stamp ignores the token, because nothing in the packet refers to it.
+        // A verification that does not require a time stamp ignores the token, because nothing in the packet refers to
+        // it.
         assert_eq!(
             keys.verify(&run.packet, &[]).status,
             Some(0),

@@ -82,7 +82,7 @@ fn bodies_that_are_scanned_are_recorded() {
     for upload in &uploads {
         let least = match (upload.fate, upload.way) {
             ("forged", "websocket") | ("early", _) => 0,
-            // If Pipelock cannot read a body to its end, it sends no byte of the body.
+            // If Pipelock cannot read a body to its end, it does not send any byte of the body.
             ("bad", way) if way != "websocket" => 0,
             _ => upload.size,
         };

@@ -133,7 +133,7 @@ fn name_that_resolves_elsewhere_at_connect_is_not_reached_there() {
     let (dialled, refusals) = if has_sessions(&run) {
         ("403", 3)
     } else {
-        // An old Pipelock signs no receipt if it does not connect.
+        // An old Pipelock does not sign a receipt if it does not connect.
         ("502", 1)
     };
     assert_eq!(run.stdout, format!("{dialled}\n403\nrefused\n"), "{run}");

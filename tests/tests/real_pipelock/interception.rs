@@ -159,7 +159,7 @@ fn secrets_in_headers_and_bodies_and_injections_in_answers_are_refused_inside_tl
             .count()
     };
     assert_eq!((arrived("/echo"), arrived("/upload")), (3, 1));
-    // The names of the layers differ between versions. Pipelock signs no receipt for a denied header.
+    // The names of the layers differ between versions. Pipelock does not sign a receipt for a denied header.
     let blocked: Vec<Value> = receipts(&run)
         .into_iter()
         .filter(|receipt| receipt.get("verdict").unwrap() == "block")

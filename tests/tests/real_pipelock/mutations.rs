@@ -18,7 +18,7 @@ fn mutations_of_a_packet_are_seen() {
     let honest = HonestPacket::read(&packet, &other, &key, &boundary).unwrap();
     let text = std::fs::read_to_string(packet.join("boundary.json")).unwrap();
     let document: Value = serde_json::from_str(&text).unwrap();
-    // An older Pipelock signs no session, so it does not sign the end of the evidence.
+    // An older Pipelock does not sign sessions, so it does not sign the end of the evidence.
     if document.pointer("/mediator/pipelock/posture").unwrap() == "bound" {
         assert_seen(&honest, By::Pipelock, Grade::KernelEnforced);
     } else {

@@ -63,7 +63,7 @@ fn redirect_leads_to_no_port_that_is_not_open() {
         ("port", "8101"),
     ]);
     assert!(!rows.is_empty(), "{refused}");
-    // An older Pipelock signs no receipt for a request that failed.
+    // An older Pipelock does not sign a receipt for a request that failed.
     if has_sessions(&refused) {
         assert_verified(&world, &refused);
     }

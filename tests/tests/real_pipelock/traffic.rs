@@ -165,7 +165,7 @@ fn allowed_name_of_the_machine_or_its_platform_is_not_reached() {
         assert!(is_there, "{reason} {dst}: {denied:#?}");
     }
     assert_eq!(reasons(&run), "[]", "{run}");
-    // Pipelock 2.x signs no receipt for a connection that failed.
+    // Pipelock 2.x does not sign a receipt for a connection that failed.
     if has_sessions(&run) {
         assert_verified(&world, &run);
     }

@@ -116,7 +116,7 @@ fn curl() {
 #[test]
 fn wget() {
     let world = World::new();
-    // Debian's wget reads no environment variable for the certificate bundle.
+    // Debian's wget does not read an environment variable for the certificate bundle.
     let get = r#"get() { wget -qO- --ca-certificate=authority.pem "$1"; }"#;
     assert_judged(&world, run(&world), get);
 }

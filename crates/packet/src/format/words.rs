@@ -38,7 +38,7 @@ words! {
 
     /// The reason why a hook denied an attempt.
     KernelReason {
-        /// The verdict needs no reason.
+        /// The verdict does not need a reason.
         None = "",
         /// The destination is port 53 or 853 of a resolver other than the stub resolver.
         Dns = "dns_to_other_resolver",
@@ -84,7 +84,7 @@ words! {
 
     /// The reason for the verdict about the use of an `AF_UNIX` address.
     UnixReason {
-        /// The verdict needs no reason.
+        /// The verdict does not need a reason.
         None = "",
         /// The path does not exist inside the boundary.
         NotInside = "not_in_the_boundary",

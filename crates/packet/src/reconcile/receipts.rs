@@ -263,7 +263,7 @@ impl Receipts {
         }
         // A Pipelock without outcomes signs this receipt at the end of every open WebSocket. A
         // Pipelock with outcomes signs it after the outcome, if a message was denied or redacted.
-        // The verdict of this receipt is about the messages, so the receipt denies no action.
+        // The verdict of this receipt is about the messages, so the receipt does not deny the action.
         let is_close = receipt.transport == "websocket" && receipt.layer == CLOSE_LAYER;
         let facts = digest(&[receipt.transport, receipt.target, receipt.method]);
         let id = digest(&[receipt.id]);

@@ -58,11 +58,11 @@ fn a_mistake_in_keys_and_layout_has_its_own_text() {
         ),
         (
             "mode: strict\n api_allowlist: [a.test]\n",
-            "line 2: the indentation matches no line above it",
+            "line 2: the indentation does not match any line above it",
         ),
         (
             "api_allowlist:\n  - a.test\n - b.test\n",
-            "line 3: the indentation matches no line above it",
+            "line 3: the indentation does not match any line above it",
         ),
         (
             "api_allowlist:\n  - a.test\n    - b.test\n",

@@ -89,8 +89,8 @@ fn is_kept(section: &Section, name: &str, value: &str) -> bool {
     }
 }
 
-/// Whether a URL names another machine by a protocol that starts no program of the caller's choice:
-/// neither `ext::` nor another remote helper, a local path, or an option of `ssh`.
+/// Whether a URL names another machine by a protocol that cannot start an arbitrary program. URLs with `ext::` or
+/// another remote helper, local paths, and options of `ssh` do not count.
 fn is_remote(url: &str) -> bool {
     let is_plain = |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic());
     if let Some(rest) = SCHEMES.iter().find_map(|scheme| url.strip_prefix(scheme)) {

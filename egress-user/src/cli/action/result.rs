@@ -119,7 +119,7 @@ impl StepResult {
     fn is_valid(&self, inputs: &Inputs) -> bool {
         let is_keyless = inputs.private_key.is_none();
         self.tampered.is_none()
-            // An audit writes no receipts.
+            // An audit has no receipts.
             && (inputs.mode == Mode::Audit
                 || self.verdict() == EvidenceVerdict::Valid.as_str()
                 || is_keyless && self.verdict() == EvidenceVerdict::SelfConsistentOnly.as_str())

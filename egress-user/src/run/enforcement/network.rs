@@ -133,6 +133,6 @@ pub(in crate::run) struct NetworkEnd {
     pub(in crate::run) mediator: MediatorEnd,
     /// Path and bytes of each evidence file, in the order of the file numbers.
     pub(in crate::run) evidence: io::Result<Vec<(PathBuf, Vec<u8>)>>,
-    /// Why there is nothing to verify, if the mode writes no receipts.
+    /// Why there is nothing to verify, if the mode does not write receipts.
     pub(in crate::run) unverified: Option<&'static str>,
 }

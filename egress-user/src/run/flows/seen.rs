@@ -113,8 +113,8 @@ pub(super) type SumKey = (u32, u16, bool);
 pub(super) struct Witness {
     pub(super) most_rows: u64,
     pub(super) closed: u64,
-    /// Rows that are not written yet. The rows wait because the relay accepts no connection while its reports are not
-    /// read, and a command that opens and closes connections as fast as it can must not delay the reports.
+    /// Rows that are not written yet. The rows wait because the relay does not accept connections while its reports
+    /// are not read, and a command that opens and closes connections as fast as it can must not delay the reports.
     pub(super) waiting: VecDeque<Close>,
     pub(super) closed_more: Sum,
     pub(super) mediator: u64,

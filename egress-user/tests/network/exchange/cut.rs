@@ -1,4 +1,4 @@
-//! Exchanges that end early: the command closes its connection, the run ends, or the origin sends no answer.
+//! Exchanges that end early: the command closes its connection, the run ends, or the origin does not answer.
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 

@@ -19,13 +19,14 @@ const PORT: u16 = 8871;
 const MOST_BEYOND: f64 = 60.0;
 
 pub(crate) fn bench() -> Result<()> {
-    let binary = std::env::var_os("PIPELOCK_BIN").ok_or("PIPELOCK_BIN names no Pipelock")?;
+    let binary = std::env::var_os("PIPELOCK_BIN")
+        .ok_or("PIPELOCK_BIN is not set to the path of a Pipelock")?;
     let bench = Bench::new(PathBuf::from(binary))?;
     println!("medians of {} rounds", ROUNDS - 1);
     let mut whole = Vec::new();
     let mut alone = Vec::new();
     for round in 0..ROUNDS {
-        // Pipelock 2.x writes no evidence without traffic, so the status is 123.
+        // Pipelock 2.x does not write evidence if there is no traffic, so the status is 123.
         let run = bench.run().command(["true"]).run();
         if !matches!(run.status, Some(0 | 123)) {
             return Err(run.to_string());

@@ -46,7 +46,7 @@ pub(crate) enum Fault {
     Unhealthy,
     /// The kill switch of the stand-in is on.
     KillSwitch,
-    /// The stand-in supports no key that is newer than 2.4, and opens no session.
+    /// The stand-in does not support keys that are newer than 2.4, and does not open a session.
     Old,
     /// The stand-in rejects every configuration.
     Refuses,
@@ -56,7 +56,7 @@ pub(crate) enum Fault {
     CrashAtRequest,
     /// The stand-in writes a receipt 300 ms after the answer.
     LateReceipts,
-    /// The stand-in writes no receipts for allowed requests.
+    /// The stand-in does not write receipts for allowed requests.
     NoReceipts,
     /// The stand-in reports that a receipt could not be written.
     EmitFailures,

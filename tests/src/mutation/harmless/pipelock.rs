@@ -105,7 +105,7 @@ pub(super) static TABLE: &[Harmless] = &[
         "evidence.jsonl",
         "/*.allow.intent.*",
         "twice",
-        "A second intent for an action that has one outcome adds no information.",
+        "A second intent for an action that has one outcome does not add information.",
     ),
     mediator(
         PIPELOCK,
