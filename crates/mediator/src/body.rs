@@ -171,7 +171,7 @@ pub(super) struct MeteredBody {
 
 /// The resources of an action. Each of them ends with the body.
 pub(super) struct Ending {
-    /// The intent. Its status is already set.
+    /// The intent, whose status is already set.
     pub(super) intent: Intent,
     /// Whether the body of the request was sent.
     pub(super) upload: Option<Whole>,

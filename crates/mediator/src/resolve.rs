@@ -38,7 +38,7 @@ async fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok(found.map(|address| address.ip()).collect())
 }
 
-/// The lookup with musl. Its resolver ignores `LOCALDOMAIN`. A trailing dot keeps the resolver from
+/// The lookup with musl, whose resolver ignores `LOCALDOMAIN`. A trailing dot keeps the resolver from
 /// adding the machine's search domains. The dot also keeps the resolver from using `/etc/hosts`, so
 /// this function reads that file.
 #[cfg(target_env = "musl")]

@@ -1,7 +1,7 @@
 //! Reads a YAML document into a tree that keeps line numbers, and writes it back.
 //!
-//! A text must be one document without duplicate keys or unknown tags. Its depth, size, and alias expansion are
-//! limited.
+//! A text must be one document without duplicate keys or unknown tags. The depth, the size, and the alias expansion of
+//! the document are limited.
 use std::fmt;
 
 use serde::de::{Deserializer, Error as _, MapAccess, SeqAccess, Visitor};

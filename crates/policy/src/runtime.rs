@@ -1,6 +1,6 @@
 //! Builds the runtime policy: the caller's document with the keys that the run sets itself.
 //!
-//! The result is byte for byte the packet's `policy.yaml`. Its SHA-256 is the policy hash in every
+//! The result is byte for byte the packet's `policy.yaml`, whose SHA-256 is the policy hash in every
 //! receipt of the built-in mediator.
 use sha2::{Digest, Sha256};
 

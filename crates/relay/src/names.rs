@@ -23,7 +23,7 @@ pub struct Names {
     noted: HashSet<Box<str>>,
 }
 
-/// The two addresses of a name. Both have the same offset in their ranges.
+/// The two addresses of a name, which have the same offset in their ranges.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pair {
     /// Address in 198.18.0.0/15.

@@ -15,7 +15,7 @@ pub enum SlotTable {
     V4,
     /// Redirected connections that are IPv6 on the wire.
     V6,
-    /// Connections to the explicit proxy port. They are IPv4 on the wire.
+    /// Connections to the explicit proxy port, which are IPv4 on the wire.
     Proxy,
 }
 

@@ -33,7 +33,7 @@ pub fn run<S: AsRef<OsStr>>(argv: &[S], input: &[u8]) -> io::Result<ExitStatus> 
     let mut pipe = child.stdin.take();
     if let Some(pipe) = &mut pipe {
         match pipe.write_all(input) {
-            // The program ended before it read its input. Its exit status explains the reason.
+            // The program ended before it read its input. The program's exit status explains the reason.
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error),
             Ok(()) | Err(_) => {}
         }

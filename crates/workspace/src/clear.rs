@@ -37,7 +37,7 @@ pub fn remove_tree(holder: &OwnedFd, name: &OsStr) -> io::Result<()> {
     }
 }
 
-/// Empties the directory `name` of `top`. Its subdirectories that are not empty move to `top`.
+/// Empties the directory `name` of `top`. Subdirectories of `name` that are not empty move to `top`.
 fn empty(top: &OwnedFd, name: &OsStr, moved: &mut u64) -> io::Result<()> {
     let dir = open_dir(top, name)?;
     loop {

@@ -89,8 +89,8 @@ pub struct Files {
 }
 
 impl Files {
-    /// Starts without files. `home` is the caller's home directory. Neither path may contain links. `key` is the text
-    /// with which private keys of egress begin.
+    /// Starts without files. `home` is the caller's home directory. The paths `workspace` and `home` must not contain
+    /// links. `key` is the text with which private keys of egress begin.
     pub fn new(workspace: &Path, home: Option<&Path>, key: &'static str) -> Self {
         Self {
             workspace: workspace.to_path_buf(),

@@ -14,7 +14,8 @@ use super::git_files::{Files, Treatment};
 use super::known_files::{begin_with, matches};
 use super::reach::Reach;
 
-/// Lengths of files that may be a private key of egress. Its text has 117 bytes, with room for other line breaks.
+/// Lengths of files that may be a private key of egress. The text of a key has 117 bytes, with room for other line
+/// breaks.
 const KEY_LENGTHS: RangeInclusive<u64> = 116..=128;
 /// The maximum number of files whose length is read.
 const MOST_MEASURED: usize = 50_000;

@@ -291,8 +291,8 @@ fn tail(path: &Path) -> String {
 
 impl Drop for RunDir {
     fn drop(&mut self) {
-        // If the cgroup still exists, the directory remains, so that `egress doctor` and the next run find the cgroup.
-        // Both also report the paths that could not be removed.
+        // If the cgroup still exists, the directory remains, so that `egress doctor` and the next run find the cgroup
+        // and report the paths that could not be removed.
         let cgroup_stays = cgroup_of(&self.path).is_some_and(|path| path.exists());
         if !cgroup_stays && std::env::var_os("EGRESS_KEEP").is_none() {
             let lock = StateLock::acquire(Path::new(STATE_DIR));

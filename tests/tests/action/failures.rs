@@ -388,7 +388,7 @@ fn named_boundary_key_is_what_the_grade_rests_on() {
     log.assert_success();
     grade_of(&log, "kernel_enforced");
 
-    // Runs the command that the summary and the page print. Its keys are placeholders, which the reader replaces.
+    // Runs the command that the summary and the page print. The keys in it are placeholders, which the reader replaces.
     let read = |name: &str| fs::read_to_string(runner.path("home/packet").join(name)).unwrap();
     let summary = read("summary.md");
     let command = summary

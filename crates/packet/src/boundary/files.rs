@@ -32,7 +32,7 @@ pub type ReadPolicy = fn(&str) -> Result<Allowed, String>;
 /// The policy of the run, and the function that reads it.
 #[derive(Debug, Clone, Copy)]
 pub struct PolicyFile<'a> {
-    /// Content of the file. Its digest is `config_hash` of the capsule.
+    /// Content of the file. The digest of the content is `config_hash` of the capsule.
     pub bytes: &'a [u8],
     /// `egress_policy::allowed::Allowed::read`.
     pub read: ReadPolicy,

@@ -235,8 +235,8 @@ documents! {
         path: Name,
         /// Paths to which no change is applied (`--protect`, policy, keys, packet directory).
         protected: Vec<Name>,
-        /// Names at the top of the workspace to which no change is applied unless `allowed_changes` covers it. They are
-        /// configuration of agents and CI systems that makes later code run.
+        /// Names at the top of the workspace to which no change is applied unless `allowed_changes` covers it. The
+        /// names are those of configuration for agents and CI systems that makes later code run.
         protected_by_default: Vec<Name>,
         /// Patterns of paths in `protected_by_default` to which changes are applied (`--allow-change`).
         allowed_changes: Vec<Name>,

@@ -13,7 +13,7 @@ const MOST_OPEN: usize = 25;
 /// The style of the page. The page's content security policy allows only the digest of this style.
 const STYLE: &str = include_str!("style.css");
 
-/// The limits of one list or table. They bound the size of the page, whatever the names are.
+/// The limits of one list or table. The limits bound the size of the page, whatever the names are.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limit {
     pub(super) rows: usize,
@@ -88,8 +88,8 @@ impl Html {
         self.0.push_str(&escaped(text));
     }
 
-    /// Adds text from the run. Its direction cannot change the order of the text around it. A long text breaks before
-    /// its port and after the parts of its words, so that no number is divided.
+    /// Adds text from the run. The direction of the text cannot change the order of the text around it. A long text
+    /// breaks before its port and after the parts of its words, so that no number is divided.
     pub(super) fn code(&mut self, text: &str) {
         let text = shortened(text, MAX_CHARACTERS);
         let (text, port) = text.split_at(text.len().saturating_sub(port_length(&text)));
@@ -164,7 +164,7 @@ impl Html {
         self.raw("</pre>\n");
     }
 
-    /// Begins a section. Its end is `</section>`.
+    /// Begins a section, which ends with `</section>`.
     pub(super) fn section(&mut self, title: &'static str) {
         self.raw("<section aria-label=\"");
         self.text(title);

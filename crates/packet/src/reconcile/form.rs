@@ -60,8 +60,8 @@ pub(super) fn is_pipelock(receipt: &Receipt<'_>) -> bool {
     has_class && receipt.principal == PRINCIPAL && !receipt.is_delegated
 }
 
-/// Whether a Pipelock with sessions writes a receipt with this phase, verdict, and layer. Its other
-/// allowed receipts state why it changed or passed on an answer, or that a WebSocket ended.
+/// Whether a Pipelock with sessions writes a receipt with this phase, verdict, and layer. The other
+/// allowed receipts of a Pipelock state why it changed or passed on an answer, or that a WebSocket ended.
 pub(super) fn is_of_sessions(receipt: &Receipt<'_>) -> bool {
     let is_frame = receipt.transport == "websocket" && FRAME_LAYERS.contains(&receipt.layer);
     match (receipt.phase, receipt.verdict) {

@@ -8,8 +8,8 @@ const NOT_REACHED: [(&str, &[u16]); 3] = [
     ("upstream_dial_failed", &[502, 1011]),
     ("ssrf_dns_rebind", &[403, 1008]),
 ];
-/// Reason of an outcome with a connection to the origin and without an answer. Its status is 400 if the built-in
-/// mediator cannot send the handshake of a WebSocket.
+/// Reason of an outcome with a connection to the origin and without an answer. The status of such an outcome is 400 if
+/// the built-in mediator cannot send the handshake of a WebSocket.
 const NOT_ANSWERED: (&str, &[u16]) = ("fetch_failed", &[400, 502]);
 /// Reason of an outcome in which a Pipelock may leave out both the status and the bytes.
 const INCOMPLETE: &str = "incomplete";

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A path below the workspace, empty for the workspace itself. Its text is UTF-8, with each
+/// A path below the workspace, empty for the workspace itself. The text of a path is UTF-8, with each
 /// backslash doubled and each byte that is not UTF-8 written as `\xNN`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RelPath(pub Vec<u8>);

@@ -68,8 +68,8 @@ impl KeyDir {
         })
     }
 
-    /// Creates the directory if it does not exist, and calls `work` with its path. Both happen as the user who called
-    /// `sudo`.
+    /// Creates the directory if it does not exist, and calls `work` with its path. Both steps run as the user who
+    /// called `sudo`.
     pub(super) fn with<T: Send>(
         &self,
         work: impl FnOnce(&Path) -> T + Send,

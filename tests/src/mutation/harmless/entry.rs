@@ -164,7 +164,7 @@ pub(super) const PROCESS: &str =
     "Only the kernel and /proc identify the process, and only the supervisor reads both.";
 pub(super) const CLOSE: &str =
     "Only the kernel counts these bytes; the relay's counts are only compared as bounds.";
-pub(super) const MEDIATOR_SOCKETS: &str = "Only the kernel sees the mediator's sockets. Receipts do not name addresses or name servers. Their byte counts exclude headers, TLS, and requests that the mediator made by itself. Addresses that are denied on every machine are compared.";
+pub(super) const MEDIATOR_SOCKETS: &str = "Only the kernel sees the mediator's sockets. Receipts do not name addresses or name servers, and their byte counts exclude headers, TLS, and requests that the mediator made by itself. Addresses that are denied on every machine are compared.";
 pub(super) const WITHIN_SECONDS: &str = "Times are compared with a tolerance of seconds, because the records of a busy machine are late.";
 /// The operators that change a time by seconds: by one second, or to another time of the same run.
 pub(super) const SECONDS: &str = "second_*|word=2*|swapped|neighbour";
