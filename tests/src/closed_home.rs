@@ -1,4 +1,4 @@
-//! A user whose home other users may not enter, and who starts egress with `sudo`.
+//! A user whose home other users cannot enter, and who starts egress with `sudo`.
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};

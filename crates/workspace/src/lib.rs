@@ -33,7 +33,7 @@ use nix::sys::stat::fstat;
 pub enum Access {
     /// The command may write, with the rights of the owner.
     ReadWrite,
-    /// The command may not write. This is used for `--workspace read-only` and for the lower layer
+    /// The command cannot write. This is used for `--workspace read-only` and for the lower layer
     /// of an overlay.
     ReadOnly,
 }

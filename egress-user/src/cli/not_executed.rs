@@ -14,17 +14,17 @@ pub(super) fn text(why: &NotExecuted, hiding: Option<&ClosedHome>) -> (String, S
     let path = visible(&home.path.to_string_lossy());
     let hint = if home.shows_tools {
         format!(
-            "of {path}, which other users may not enter, the command sees only directories of programs; put the \
-             directory of the program into PATH (sudo --preserve-env=PATH)"
+            "the command can use only the program directories in {path}, because other users have no permission to \
+             enter it; put the directory of the program into PATH (sudo --preserve-env=PATH)"
         )
     } else {
         format!(
-            "--no-home-tools hides the directories of programs in {path}, which other users may not enter; leave it \
-             out, or install the program elsewhere, such as in /usr/local/bin"
+            "--no-home-tools hides the program directories in {path}, which other users have no permission to enter; \
+             leave out this option, or install the program elsewhere, such as in /usr/local/bin"
         )
     };
     (
-        format!("{text}, and the command may not enter {path}"),
+        format!("{text}, and the command does not have permission to enter {path}"),
         hint,
     )
 }
@@ -41,7 +41,7 @@ fn reason(why: &NotExecuted, is_hidden: bool) -> (String, &'static str) {
             closed.dedup();
             (
                 format!(
-                    "it was not found, and the command may not enter {}",
+                    "it was not found, and the command does not have permission to enter {}",
                     closed.join(", ")
                 ),
                 "if it is there, let all users enter that directory (chmod o+x), or install the program elsewhere, \

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::ending::NotExecuted;
 
-/// A home that other users may not enter. The command sees only directories of programs in it.
+/// A home that other users cannot enter. The command sees only directories of programs in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClosedHome {
     /// Path of the home without links.

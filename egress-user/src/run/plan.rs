@@ -217,7 +217,7 @@ pub struct Plan {
     pub caller_home: Option<PathBuf>,
     /// Directories of programs in the caller's home that the command may read, although the home is closed.
     pub tools: Vec<PathBuf>,
-    /// The caller's home, if the command may not enter it.
+    /// The caller's home, if the command cannot enter it.
     pub closed_home: Option<ClosedHome>,
     /// The directory of the cache that the caller keeps between runs: absolute, without links.
     pub cache: Option<PathBuf>,

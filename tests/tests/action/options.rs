@@ -40,7 +40,7 @@ fn inputs_reach_the_run() {
         "echo \"DROPPED=${DROPPED-unset}\"; echo kept >AGENTS.md; echo 1 >kept/file; mkdir -p ~/.cache; echo 1 >~/.cache/warm\n",
     );
     runner.write("kept/file", "host\n");
-    // Programs in a home that other users may not enter.
+    // Programs in a home that other users cannot enter.
     let made = runner.user(
         "mkdir -p ~/.local/bin && chmod 755 ~/.local ~/.local/bin && chmod 750 ~",
         &[],

@@ -15,7 +15,7 @@ use tempfile::TempDir;
 /// Time limit for anything that should happen at once, even on a busy machine.
 const LONG: Duration = Duration::from_secs(10);
 
-/// Creates a directory that every user may enter and write to, at a place that the file view contains.
+/// Creates a directory that every user can enter and write to, at a place that the file view contains.
 fn open_directory() -> TempDir {
     let dir = tempfile::Builder::new()
         .prefix("egress-test-")

@@ -92,7 +92,10 @@ fn programs_of_a_closed_home_run_and_nothing_else_of_it_is_there() {
         .env("PATH", &path);
     let run = run.arg("--no-home-tools").command(["claude"]).run();
     assert_eq!(run.status, Some(127), "{run}");
-    let named = format!("the command may not enter {}", home.display());
+    let named = format!(
+        "the command does not have permission to enter {}",
+        home.display()
+    );
     assert!(run.stderr.contains(&named), "{run}");
     assert!(run.stderr.contains("--no-home-tools hides"), "{run}");
 }
@@ -107,10 +110,13 @@ fn error_names_the_closed_home_that_hides_a_program() {
     fs::write(&program, "#!/bin/sh\necho the tool ran\n").expect("write a program");
     set_mode(&program, 0o755);
     set_mode(&home, 0o750);
-    let named = format!("the command may not enter {}", home.display());
+    let named = format!(
+        "the command does not have permission to enter {}",
+        home.display()
+    );
     let hint = format!(
-        "of {}, which other users may not enter, the command sees only directories of programs; put the directory of \
-         the program into PATH (sudo --preserve-env=PATH)",
+        "the command can use only the program directories in {}, because other users have no permission to enter it; \
+         put the directory of the program into PATH (sudo --preserve-env=PATH)",
         home.display()
     );
     let run = |path: &str| {

@@ -49,7 +49,10 @@ fn command_that_cannot_run() {
     fs::create_dir_all(closed.join("bin")).unwrap();
     fs::set_permissions(&closed, fs::Permissions::from_mode(0o700)).unwrap();
     fs::copy("/bin/true", closed.join("bin/hidden")).unwrap();
-    let entered = format!("the command may not enter {}", closed.display());
+    let entered = format!(
+        "the command does not have permission to enter {}",
+        closed.display()
+    );
     let path = format!("{}/bin:/usr/bin:/bin", closed.display());
     let absolute = closed.join("bin/hidden").display().to_string();
     fs::write(dir.path().join("interpreter"), "").unwrap();
@@ -70,7 +73,7 @@ fn command_that_cannot_run() {
     let cases: [(&str, &[&str], i32, &str); 10] = [
         ("/bin", &["/nowhere/agent"], 127, "it was not found"),
         ("/bin", &["missing"], 127, "it was not found"),
-        // A directory of PATH that the command may not enter is named, and does not change the status.
+        // A directory of PATH that the command cannot enter is named, and does not change the status.
         (&path, &["missing"], 127, &entered),
         (&path, &["hidden"], 127, &entered),
         ("/bin", &[&absolute], 127, &entered),

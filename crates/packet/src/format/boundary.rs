@@ -289,7 +289,7 @@ documents! {
         left_out: Vec<LeftOut>,
         /// Paths that are covered by empty files or directories.
         masked: Vec<Name>,
-        /// Directories of programs in the caller's home that the command could read, although other users may not enter
+        /// Directories of programs in the caller's home that the command could read, although other users cannot enter
         /// the home.
         home_tools: Vec<Name>,
         /// The directory of `--cache`, in which earlier commands may have written. Null if the run had no `--cache`.

@@ -38,7 +38,7 @@ pub struct StagePlan {
     /// overlay whose lower layer is the mount in `workspace`.
     pub store: Option<(PathBuf, u64)>,
     /// Directories of the caller's home that the command may read, although other users
-    /// may not enter the home.
+    /// cannot enter the home.
     pub tools: Vec<PathBuf>,
     /// The number of the inherited mount of the cache in the command's home.
     pub cache: Option<i32>,

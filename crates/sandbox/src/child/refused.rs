@@ -16,7 +16,7 @@ const FIRST_LINE: u64 = 256;
 pub enum NotExecuted {
     /// The file does not exist.
     NotFound {
-        /// Directories of PATH, or on the way to the file, that the command's user may not enter.
+        /// Directories of PATH, or on the way to the file, that the command's user cannot enter.
         closed: Vec<String>,
     },
     /// The file is a program whose interpreter does not exist.

@@ -273,7 +273,7 @@ impl Places {
         self.last = [None, None];
         let mut done = rename_new(&dir, &name, &self.moved, &slot);
         if matches!(done, Err(Errno::EACCES | Errno::EPERM)) {
-            // A directory that its owner may not write to cannot be moved to another parent.
+            // A directory that its owner has no permission to write to cannot be moved to another parent.
             let mode = Mode::S_IRWXU;
             let opened = fchmodat(&dir, name.as_os_str(), mode, FchmodatFlags::NoFollowSymlink);
             opened.map_err(|errno| reason(&errno.into()))?;

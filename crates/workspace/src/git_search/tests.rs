@@ -313,7 +313,7 @@ fn files_of_tools_are_found_where_they_are_kept() {
         ]
     );
     assert_eq!(rest.len() + shown.len(), all.len());
-    // In a home that other users may not enter, there is nothing to hide.
+    // In a home that other users cannot enter, there is nothing to hide.
     let closed = Permissions::from_mode(0o750);
     fs::set_permissions(&home, closed).unwrap();
     assert!(

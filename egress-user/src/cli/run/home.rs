@@ -82,7 +82,7 @@ pub(super) struct HomeArgs {
     /// directory
     #[arg(long, value_name = "DIR", help_heading = WORKSPACE)]
     cache: Option<PathBuf>,
-    /// Do not show directories of programs in the caller's home if other users may not enter the home
+    /// Do not show directories of programs in the caller's home if other users cannot enter the home
     #[arg(long, help_heading = WORKSPACE)]
     no_home_tools: bool,
 }
@@ -92,9 +92,9 @@ pub(super) struct HomeArgs {
 pub(super) struct CallerHome {
     /// Path of the home without links, if the caller has one.
     pub(super) path: Option<PathBuf>,
-    /// Directories of programs in the home, if the command may not enter the home itself.
+    /// Directories of programs in the home, if the command cannot enter the home itself.
     pub(super) tools: Vec<PathBuf>,
-    /// The home, if the command may not enter it.
+    /// The home, if the command cannot enter it.
     pub(super) closed: Option<ClosedHome>,
 }
 
