@@ -51,7 +51,7 @@ pub(crate) fn between_crates(text: &str, metadata: &Value) -> Result<Vec<String>
             let used = folder(dependency, "path").filter(|used| *used != user);
             if let Some(used) = used.filter(|used| !allowed.contains(used)) {
                 wrong.push(format!(
-                    "{user}/Cargo.toml: `{user}` may not use `{used}` (ARCHITECTURE.md)"
+                    "{user}/Cargo.toml: `{user}` must not use `{used}` (ARCHITECTURE.md)"
                 ));
             }
         }
@@ -385,7 +385,7 @@ mod tests {
         let wrong = between_crates(TABLE, &metadata).unwrap();
         assert_eq!(wrong.len(), 2, "{wrong:?}");
         assert!(
-            wrong[0].contains("`packet` may not use `relay`"),
+            wrong[0].contains("`packet` must not use `relay`"),
             "{wrong:?}"
         );
         assert!(wrong[1].contains("no crate `relay`"), "{wrong:?}");

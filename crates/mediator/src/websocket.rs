@@ -62,7 +62,7 @@ pub(super) async fn open(
         Ok(to) => to,
         Err(error) => return refuse(&Refusal::malformed(error)),
     };
-    if request.method() != Method::GET || !asks_for_websocket(request.headers()) {
+    if request.method() != Method::GET || !requests_websocket(request.headers()) {
         return bad_request("the request is not a WebSocket handshake");
     }
     if scheme == "wss" {
@@ -192,7 +192,7 @@ async fn carry(mediator: &BuiltinMediator, client: OnUpgrade, origin: OnUpgrade,
     intent.finish_as(reason);
 }
 
-fn asks_for_websocket(headers: &HeaderMap) -> bool {
+fn requests_websocket(headers: &HeaderMap) -> bool {
     let has = |name, wanted: &str| {
         headers
             .get_all(name)

@@ -244,7 +244,7 @@ impl Identity {
         )
     }
 
-    /// Returns the names that `egress verify --expect` knows, with their values.
+    /// Returns the names that `egress verify --expect` accepts, with their values.
     fn members(&self) -> [(&'static str, Option<&str>); 11] {
         [
             ("provider", Some(&self.provider)),

@@ -295,7 +295,7 @@ impl Joined {
         );
         if asked.is_some() {
             self.require(
-                leads_where_it_says(row),
+                target_matches_row(row),
                 "a row of the relay has a target that does not name its host and port",
             );
         }
@@ -431,7 +431,7 @@ impl Joined {
 }
 
 /// Whether the target of a request names the host and port of its row.
-fn leads_where_it_says(row: &RelayRow) -> bool {
+fn target_matches_row(row: &RelayRow) -> bool {
     let (Some(target), Some(host), Some(port)) = (&row.target, &row.host, row.port) else {
         return false;
     };

@@ -19,7 +19,7 @@ const SHOWN_LETTERS: usize = 300;
 /// Size of the pipe, for output between two reads.
 const PIPE_BYTES: i32 = 1 << 20;
 
-/// The reading end of Pipelock's output.
+/// The read end of the pipe with Pipelock's output.
 #[derive(Debug)]
 pub(super) struct Log {
     pipe: File,
@@ -29,7 +29,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Creates the file at `path` and a pipe. Returns the log and the writing end of the pipe.
+    /// Creates the file at `path` and a pipe. Returns the log and the write end of the pipe.
     pub(super) fn create(path: &Path) -> io::Result<(Self, OwnedFd)> {
         let (ours, theirs) = pipe2(OFlag::O_CLOEXEC)?;
         fcntl(ours.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;

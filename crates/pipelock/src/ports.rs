@@ -25,7 +25,7 @@ impl HeldPort {
         let address = socket
             .local_addr()?
             .as_socket_ipv4()
-            .ok_or_else(|| io::Error::other("a socket of IPv4 without an address of IPv4"))?;
+            .ok_or_else(|| io::Error::other("an IPv4 socket has no IPv4 address"))?;
         Ok(Self {
             address,
             _socket: socket,
@@ -70,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn held_port_can_be_listened_at_and_is_given_to_nobody() {
+    fn held_port_accepts_a_listener_and_is_not_given_to_others() {
         let port = HeldPort::any().unwrap();
         // The library sets SO_REUSEADDR, as Go does.
         let listener = TcpListener::bind(port.address()).unwrap();

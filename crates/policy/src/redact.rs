@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_is_told_by_length_and_keyed_digest() {
+    fn a_query_is_shown_by_length_and_keyed_digest() {
         let text = "http://a.test?token=secret#x";
         let digest = hex::encode(Sha256::digest(b"k\0token=secret"));
         let digest = digest.get(..16).unwrap();

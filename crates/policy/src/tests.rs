@@ -363,7 +363,7 @@ flight_recorder: {redact: false, dir: /elsewhere, checkpoint_interval: 3}
 }
 
 #[test]
-fn a_callers_mistake_is_told_on_its_own_line() {
+fn a_callers_mistake_is_reported_on_its_own_line() {
     let cases = [
         ("\nmode: balanced\n", 2),
         ("a: 1\n", 1),

@@ -87,7 +87,7 @@ mod tests {
 
     /// Claims: protocol
     #[test]
-    fn first_bytes_are_told_apart_at_every_length() {
+    fn first_bytes_are_distinguished_at_every_length() {
         let cases: [(&[u8], Sniffed); 22] = [
             (b"\x16\x03\x01\x02\x00\x01", Sniffed::Tls),
             (b"\x16\x03\x03", Sniffed::Tls),

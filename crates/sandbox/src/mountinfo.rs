@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn file_systems_that_look_at_who_asks_are_known() {
+    fn file_systems_that_judge_by_process_are_recognized() {
         let judges = |fstype: &str, options: &str| {
             let line = format!("1 2 0:3 / /mnt rw - {fstype} source rw,{options}");
             parse(line.as_bytes())

@@ -230,7 +230,7 @@ mod tests {
 
     /// Claims: control-socket
     #[test]
-    fn why_there_is_no_message_is_told_apart() {
+    fn reasons_for_a_missing_message_are_distinguished() {
         let (ours, theirs) = Channel::<u32, u32>::pair().unwrap();
         assert!(matches!(
             ours.receive_within(SOON),

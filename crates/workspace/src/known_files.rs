@@ -1,4 +1,4 @@
-//! The files in which common tools keep credentials.
+//! The files in which widely used tools keep credentials.
 //!
 //! `docs/credentials.md` has the same table for people; a test compares the two.
 //!

@@ -1,4 +1,4 @@
-//! Finds the files in which common tools keep credentials, and private keys of egress.
+//! Finds the files in which widely used tools keep credentials, and private keys of egress.
 //!
 //! An earlier run may have written everything in the workspace. The search therefore has limits, and follows a link only
 //! into the tree in which it found the link.

@@ -104,7 +104,7 @@ fn no_resolver_but_the_stub_is_reached() {
 }
 
 #[test]
-fn udp_leaves_nowhere_and_resolver_noise_is_told_apart() {
+fn udp_is_denied_everywhere_and_resolver_noise_is_distinguished() {
     assert_eq!(udp("198.51.100.7:443"), "denied udp");
     assert_eq!(udp("198.18.3.4:443"), "probe udp");
     assert_eq!(udp("198.19.255.255:443"), "probe udp");

@@ -191,7 +191,7 @@ impl TryFrom<&[u8]> for Text {
     }
 }
 
-/// The reading ends of the rings.
+/// The read ends of the ring buffers.
 pub struct Events {
     attempts: RingBuf<MapData>,
     texts: RingBuf<MapData>,
@@ -207,7 +207,7 @@ impl std::fmt::Debug for Events {
 }
 
 impl Events {
-    /// Takes the reading end of each ring.
+    /// Takes the read end of each ring buffer.
     pub(super) fn new(
         attempts: RingBuf<MapData>,
         texts: RingBuf<MapData>,

@@ -262,7 +262,7 @@ impl Gates {
         }
     }
 
-    /// Returns the reading ends of the ring buffers. Only the first call succeeds.
+    /// Returns the read ends of the ring buffers. Only the first call succeeds.
     ///
     /// # Errors
     /// Fails if the object lacks one of the maps, or a map cannot be mapped into memory.

@@ -90,7 +90,7 @@ mod tests {
 
     /// Claims: layers-unsigned
     #[test]
-    fn run_without_a_layer_signs_with_keys_that_nobody_has() {
+    fn run_without_a_layer_signs_with_keys_that_are_not_stored() {
         let dir = tempfile::tempdir().unwrap();
         let [private, boundary] = ["private", "boundary"].map(|name| {
             let path = dir.path().join(name);

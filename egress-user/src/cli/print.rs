@@ -134,7 +134,7 @@ pub fn run_result(run: &Emitted, as_json: bool, detail: Detail) {
     }
     if run.lacks_signer_key {
         eprintln!(
-            "error: --require-trusted: no --signer-private-key was given, so nobody can tell who signed the packet"
+            "error: --require-trusted: no --signer-private-key was given, so the signer of the packet cannot be identified"
         );
     }
     if detail == Detail::Quiet {

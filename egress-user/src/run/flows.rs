@@ -47,7 +47,7 @@ impl FlowLog {
         if event.hook.is_of_mediator() {
             return self.dial(event);
         }
-        let event = &self.as_told(*event);
+        let event = &self.with_resolver_verdict(*event);
         *self
             .counts
             .by_verdict
@@ -99,7 +99,7 @@ impl FlowLog {
     /// In an audit, counts a UDP connect as a probe if a name server has just returned its destination. Resolvers make
     /// such connects to sort addresses. In enforce mode, such addresses are synthetic and the attempt is a probe as
     /// well.
-    fn as_told(&self, mut event: Event) -> Event {
+    fn with_resolver_verdict(&self, mut event: Event) -> Event {
         let is_connect = matches!(event.hook, Hook::Connect4 | Hook::Connect6);
         if event.verdict == Verdict::WouldDeny
             && event.reason == Reason::Udp

@@ -213,7 +213,7 @@ fn check(path: &Path, keys: &[String], unpinned: bool) -> (u8, Option<VerifyOutc
 }
 
 /// Returns the rule and the place of the first findings, for the message of a failed test.
-fn told(outcome: Option<&VerifyOutcome>) -> String {
+fn first_findings(outcome: Option<&VerifyOutcome>) -> String {
     outcome.map_or_else(String::new, |outcome| {
         let findings = outcome.findings.iter().take(3);
         findings
@@ -260,7 +260,7 @@ fn derived_cases_have_the_argued_verdict() {
                 "{short}: ours {code}, expected {expected}, references {:?} {:?}: {}",
                 reference("crate"),
                 reference("pypi"),
-                told(outcome.as_ref())
+                first_findings(outcome.as_ref())
             ));
         }
     }
@@ -295,7 +295,7 @@ fn runs_of_real_versions_have_the_argued_status() {
             assert!(
                 argued.contains(&u64::from(code)),
                 "{name}: {code}, {}",
-                told(Some(&outcome))
+                first_findings(Some(&outcome))
             );
         }
         if expected["recomputed"]["outer_chain"] == "ok" {
@@ -425,7 +425,7 @@ fn published_chains_have_their_verdict() {
         let (code, outcome) = check(&corpora.join(path), &keys, false);
         let outcome = outcome.unwrap();
         if rule.is_empty() {
-            assert_eq!(code, 3, "{path}: {}", told(Some(&outcome)));
+            assert_eq!(code, 3, "{path}: {}", first_findings(Some(&outcome)));
         } else {
             assert_eq!(code, 1, "{path}");
             let rules: Vec<&str> = outcome
@@ -454,7 +454,7 @@ fn genuine_runs_are_valid_to_the_proven_end() {
     ] {
         let key = corpora.join(key).to_string_lossy().into_owned();
         let (code, outcome) = check(&corpora.join(path), &[key], false);
-        assert_eq!(code, 0, "{path}: {}", told(outcome.as_ref()));
+        assert_eq!(code, 0, "{path}: {}", first_findings(outcome.as_ref()));
     }
 }
 
@@ -482,7 +482,12 @@ fn golden_receipts_are_accepted_and_malicious_ones_refused() {
             let (code, outcome) = check(&path, std::slice::from_ref(&key), false);
             // This check does not read a clock, so it does not reject expired evidence.
             let accept = expect["verdict"] == "accept" || expect["reject_reason"] == "expired";
-            assert_eq!(code == 0, accept, "{name}: {}", told(outcome.as_ref()));
+            assert_eq!(
+                code == 0,
+                accept,
+                "{name}: {}",
+                first_findings(outcome.as_ref())
+            );
             // The root that is published for this case was computed without `ext`, although the receipt hash covers
             // `ext`.
             let is_old = name.starts_with("e09");

@@ -198,7 +198,7 @@ fn table(runs: &[Checked]) -> String {
 
 #[test]
 #[ignore = "needs the corpora that EGRESS_SHARED names"]
-fn document_says_where_and_why_verdicts_differ() {
+fn document_states_where_and_why_verdicts_differ() {
     let runs = runs();
     let document = fs::read_to_string(DOCUMENT).unwrap();
     let (before, rest) = document.split_once(BEGIN).unwrap();

@@ -300,7 +300,7 @@ fn files_about_a_boundary_count_only_as_a_whole_packet() {
 }
 
 #[test]
-fn an_identity_that_nobody_signed_meets_no_expectation() {
+fn an_unsigned_identity_meets_no_expectation() {
     let chain = chain(4, 3);
     let directory = tempfile::tempdir().unwrap();
     write_packet(directory.path(), &chain);

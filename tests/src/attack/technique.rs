@@ -209,7 +209,7 @@ mod tests {
 
     /// Claims: attacks-name-layers
     #[test]
-    fn a_script_says_how_it_is_judged() {
+    fn a_script_states_how_it_is_judged() {
         let script = "# A try.\n# stops: ebpf netns\n# seen: port=CASE\n# oracle: wire\n# cases: 1 2\nattempt() { :; }\n";
         let [one, two] = <[Technique; 2]>::try_from(parse("try", script)).unwrap();
         assert_eq!((one.name.as_str(), one.case.as_str()), ("try/1", "1"));

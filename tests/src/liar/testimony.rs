@@ -104,7 +104,7 @@ impl Twin {
         }
     }
 
-    fn says_what(&self, receipt: &Receipt) -> bool {
+    fn has_content_of(&self, receipt: &Receipt) -> bool {
         let payload = self.receipt.at(&["payload"]);
         payload.is_some_and(|payload| {
             ["target", "verdict", "transport"]

@@ -96,7 +96,7 @@ fn bad_inputs_are_refused_with_the_accepted_ones() {
 }
 
 #[test]
-fn step_without_keys_succeeds_and_says_what_a_key_adds() {
+fn step_without_keys_succeeds_and_states_what_a_key_adds() {
     let runner = Runner::new();
     let log = runner.step(&[]);
     log.assert_success();

@@ -122,7 +122,7 @@ fn arguments_are_words_and_nothing_is_evaluated() {
 }
 
 #[test]
-fn without_a_policy_the_built_in_mediator_lets_nothing_through_and_says_so() {
+fn without_a_policy_the_built_in_mediator_denies_everything_and_warns() {
     let runner = Runner::new();
     let log = runner.step(&[("SCRIPT", "ci/smoke.sh"), ("STRICT", "false")]);
     log.assert_success();

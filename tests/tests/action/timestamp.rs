@@ -40,7 +40,7 @@ fn answer(mut stream: TcpStream, authority: &Authority) -> io::Result<()> {
 }
 
 #[test]
-fn step_asks_for_a_time_stamp_and_a_later_job_requires_it() {
+fn step_requests_a_time_stamp_and_a_later_job_requires_it() {
     let runner = Runner::new();
     let key = runner.key("signer.key").display().to_string();
     runner.write(".pipelock/ci.yaml", "mode: strict\napi_allowlist: []\n");

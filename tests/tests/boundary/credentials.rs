@@ -1,4 +1,4 @@
-//! Credentials of common tools, and private keys of egress, in the workspace and in homes.
+//! Credentials of widely used tools, and private keys of egress, in the workspace and in homes.
 #![expect(
     clippy::unwrap_used,
     reason = "a test whose files cannot be made has failed"

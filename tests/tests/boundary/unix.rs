@@ -227,7 +227,7 @@ fn path_that_is_not_a_socket_is_not_opened() {
     let link = dir.path().join("link");
     std::os::unix::fs::symlink(&socket, &link).unwrap();
     let absent = dir.path().join("absent");
-    for (path, says) in [
+    for (path, message) in [
         (file.as_path(), "not a Unix socket"),
         (dir.path(), "not a Unix socket"),
         (&link, "the path goes through a symbolic link"),
@@ -243,6 +243,6 @@ fn path_that_is_not_a_socket_is_not_opened() {
             .run();
         assert_eq!(run.status, Some(64), "{run}");
         assert_eq!(run.stdout, "", "{run}");
-        assert!(run.stderr.contains(says), "{run}");
+        assert!(run.stderr.contains(message), "{run}");
     }
 }

@@ -209,7 +209,7 @@ fn lost_kernel_programs_leave_no_way_out() {
             "curl -sSf --noproxy '*' -m 5 http://198.51.100.20/",
         ),
         (
-            "by address of IPv6",
+            "by IPv6 address",
             "curl -sSfg --noproxy '*' -m 5 http://[2001:db8:1::20]/",
         ),
         ("by datagram", "echo x > /dev/udp/198.51.100.20/7000"),

@@ -253,7 +253,7 @@ fn what_the_kernel_counts_by_user_is_the_runs_own() {
 
 /// Claims: table-processes*, table-files
 #[test]
-fn limits_that_the_caller_asks_for_are_no_larger_than_a_share() {
+fn limits_that_the_caller_sets_are_no_larger_than_a_share() {
     let _turn = crate::turn();
     let world = World::new();
     let run = world

@@ -162,7 +162,7 @@ fn run_without_a_key_of_the_caller_is_self_consistent() {
         "{run}"
     );
     let required = || world.egress().allow(&[]).arg("--require-trusted");
-    let reason = "error: --require-trusted: no --signer-private-key was given, so nobody can tell who signed the packet";
+    let reason = "error: --require-trusted: no --signer-private-key was given, so the signer of the packet cannot be identified";
     for run in [required(), required().arg("--quiet")] {
         let trusted = run.script("true").run();
         assert_eq!(trusted.status, Some(123), "{trusted}");

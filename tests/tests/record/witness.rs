@@ -363,7 +363,7 @@ late.setsockopt(socket.IPPROTO_TCP, 30, 1)
 late.connect(there)
 request(late)
 late.close()
-# From another loopback address nobody is served.
+# The server does not answer any other loopback address.
 other = socket.socket()
 other.bind(('127.0.0.2', 0))
 other.connect(there)

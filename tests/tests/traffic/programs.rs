@@ -315,7 +315,7 @@ print(stream.recv(4096).split(b" ")[1].decode())
 "#;
 
 #[test]
-fn websocket_to_a_url_without_a_path_asks_for_one() {
+fn websocket_to_a_url_without_a_path_requests_the_root() {
     let world = World::new();
     let run = run(&world).file("target.py", TARGET);
     // The control: without the boundary, an origin rejects a request with an empty target.

@@ -170,7 +170,7 @@ fn configuration_of_pipelock_stays_hidden_and_git_can_skip_it() {
         .signed_with(&world.key("signer"))
         .command(["bash", "-c", &git])
         .run();
-    // Neither the policy nor a commit with all files was possible before the command told git to skip the policy.
+    // Neither the policy nor a commit with all files was possible before the command made git skip the policy.
     assert!(run.stdout.starts_with("2\n3\n"), "{run}");
     assert!(run.stdout.ends_with("DONE\n"), "{run}");
     assert_eq!(outcome(&run, "config_read"), "denied", "{run}");

@@ -31,7 +31,7 @@ fn words(denied: &Denied, allowed: &Allowed) -> String {
 }
 
 #[test]
-fn a_hint_asks_the_list_and_the_ports() {
+fn a_hint_depends_on_the_list_and_the_ports() {
     for (destination, port, protocol, reason, expected) in [
         (
             "a.test",

@@ -267,7 +267,7 @@ fn what_is_no_second_hello_is_refused() {
 }
 
 #[test]
-fn server_that_asks_again_or_speaks_no_tls_opens_nothing() {
+fn server_that_requests_a_retry_or_does_not_use_tls_opens_nothing() {
     let host = host();
     let [first, retry, second, answer] = retried();
     // The server sends two HelloRetryRequests. The first is split across two records.

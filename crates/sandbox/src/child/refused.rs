@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_is_told_apart() {
+    fn each_reason_is_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         let file = |name: &str, content: &str| {
             let path = dir.path().join(name);

@@ -341,7 +341,7 @@ mod tests {
 
     /// Claims: denied-calls, new-calls*
     #[test]
-    fn numbers_that_nobody_decided_about_do_not_exist() {
+    fn calls_without_a_decision_do_not_exist() {
         let filters = filters(false).unwrap();
         let answer = |number: i64| run(&filters[0], u32::try_from(number).unwrap());
         for number in [0, NEWEST_OWN, SHARED, NEWEST] {

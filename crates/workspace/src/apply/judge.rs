@@ -291,7 +291,7 @@ mod tests {
 
     /// Claims: git-directories
     #[test]
-    fn a_repository_is_told_by_the_names_that_git_looks_for() {
+    fn a_repository_is_recognized_by_the_names_that_git_looks_for() {
         let has = |names: &'static [&'static str]| {
             is_git_directory(|name| names.iter().any(|other| other.as_bytes() == name))
         };

@@ -395,7 +395,7 @@ mod tests {
     }
 
     #[test]
-    fn a_step_that_asks_for_a_time_stamp_fails_without_one() {
+    fn a_step_that_requests_a_time_stamp_fails_without_one() {
         let mut asks = inputs("true");
         asks.timestamp_url = Some(String::from("https://tsa.test/"));
         let mut result = ended("valid", 123, 0);

@@ -51,7 +51,7 @@ fn all(left: &Left, expected: &str) {
 }
 
 #[tokio::test]
-async fn complete_uploads_that_nobody_has_answered_are_counted() {
+async fn complete_uploads_without_an_answer_are_counted() {
     let run = Run::new().await;
     let mut held = Vec::new();
     for _ in 0..5 {
@@ -80,7 +80,7 @@ async fn complete_uploads_that_nobody_has_answered_are_counted() {
 }
 
 #[tokio::test]
-async fn every_way_of_sending_is_counted_when_nobody_answers() {
+async fn every_way_of_sending_is_counted_without_an_answer() {
     let body = pattern(SIZE, 0);
     for way in [
         "chunked",

@@ -201,7 +201,7 @@ fn a_tunnel_that_failed_is_signed_with_the_status_of_its_answer() {
 }
 
 #[test]
-fn an_outcome_states_what_its_mediator_knows() {
+fn an_outcome_states_the_numbers_that_its_mediator_writes() {
     for (pattern, of_builtin, of_pipelock) in [
         ("status=200 bytes=47 reason=complete", false, false),
         ("status=200 bytes=unknown reason=complete", true, true),
