@@ -51,8 +51,8 @@ const WHY: &[(&str, &str)] = &[
     ),
     (
         "evidence without sessions",
-        "Pipelock 2.x does not write an end, so if receipts and the checkpoint after them are cut off, nothing shows \
-         it. Most verifiers do not check the end.",
+        "Pipelock 2.x does not write an end, so nothing shows whether receipts were cut off together with the \
+         checkpoint after them. Most verifiers do not check the end.",
     ),
     (
         "the session is not closed",
