@@ -181,7 +181,7 @@ impl Testimony {
                     Item::Other(_) => None,
                 });
                 let first = receipts.find(|(receipt, _)| {
-                    receipt.is_decision() && receipt.twin.is_none() && twin.says_what(receipt)
+                    receipt.is_decision() && receipt.twin.is_none() && twin.has_content_of(receipt)
                 });
                 let (receipt, place) = first.ok_or(
                     "a receipt of version 2 has no receipt of version 1 about the same decision",
