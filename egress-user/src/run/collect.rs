@@ -51,10 +51,7 @@ impl Ended {
         let gone = boundary.cgroups.agent.wait_empty();
         let is_gone = notes.duty("wait for the command's end", gone).is_some();
         notes.duty("reap the boundary's init", boundary.reap_init());
-        let read = network.read_reports(&mut flows, &mut boundary);
-        if let Some(failed) = notes.events(read).flatten() {
-            notes.duty::<()>("read the relay's reports", Err(io::Error::other(failed)));
-        }
+        notes.reports(network.read_reports(&mut flows, &mut boundary));
         if is_gone {
             let gone = heartbeat.gone(&mut flows, Watched::of(&boundary, &command.enforced));
             notes.duty("record the end of the command", gone);
@@ -210,6 +207,13 @@ impl Notes {
     fn events<T>(&mut self, done: Result<T, RunError>) -> Option<T> {
         let done = done.map_err(|error| io::Error::other(error.on_one_line()));
         self.duty("record the kernel's events", done)
+    }
+
+    /// Notes what is missing from the last reports of the relay. `read` may contain an error text of the relay.
+    fn reports(&mut self, read: Result<Option<String>, RunError>) {
+        if let Some(failed) = self.events(read).flatten() {
+            self.duty::<()>("read the relay's reports", Err(io::Error::other(failed)));
+        }
     }
 }
 

@@ -133,8 +133,6 @@ struct Readable {
     init: bool,
     relay: bool,
     mediator: bool,
-    /// Whether any descriptor is readable, the signals and the ring buffers included.
-    any: bool,
 }
 
 impl Supervisor {
@@ -188,19 +186,20 @@ impl Supervisor {
     /// left alone for [`GATHER`] first. The supervisor does not sleep while rows wait to be written.
     fn wait(&mut self) -> Result<Readable, RunError> {
         if self.is_busy || self.live.flows.is_behind() {
-            let readable = self.poll(&[], GATHER)?;
-            if readable.any || self.live.flows.is_behind() {
+            let (readable, is_any) = self.poll(&[], GATHER)?;
+            if is_any || self.live.flows.is_behind() {
                 return Ok(readable);
             }
         }
         let rings = self.live.boundary.events.watched();
-        let readable = self.poll(&rings, SLEEP)?;
-        self.is_busy = readable.any;
+        let (readable, is_any) = self.poll(&rings, SLEEP)?;
+        self.is_busy = is_any;
         Ok(readable)
     }
 
-    /// Waits until a control socket, a signal, or one of `rings` is readable, at most for `most`.
-    fn poll(&self, rings: &[BorrowedFd<'_>], most: Duration) -> Result<Readable, RunError> {
+    /// Waits until a control socket, a signal, or one of `rings` is readable, at most for `most`. Returns the readable
+    /// control sockets, and whether any descriptor is readable.
+    fn poll(&self, rings: &[BorrowedFd<'_>], most: Duration) -> Result<(Readable, bool), RunError> {
         let [relay, mediator] = self.live.network.watched();
         let watched = [Some(self.live.boundary.init.as_fd()), relay, mediator];
         let others = rings.iter().copied().chain([self.signals.as_fd()]);
@@ -216,17 +215,17 @@ impl Supervisor {
             Err(errno) => return system("watch the run", Err(errno.into())),
         }
         let is_ready = |fd: &PollFd<'_>| fd.revents().is_some_and(|events| !events.is_empty());
-        let any = fds.iter().any(is_ready);
+        let is_any = fds.iter().any(is_ready);
         let mut ready = fds.iter().map(is_ready);
         // `fds` has the descriptors in the same order, without those that are absent.
         let [init, relay, mediator] =
             watched.map(|fd| fd.is_some() && ready.next().unwrap_or_default());
-        Ok(Readable {
+        let readable = Readable {
             init,
             relay,
             mediator,
-            any,
-        })
+        };
+        Ok((readable, is_any))
     }
 
     /// Reads one message from init. Returns the ending if the command or init has ended.

@@ -470,8 +470,4 @@ impl Writer<'_> {
 }
 
 #[cfg(test)]
-#[expect(
-    clippy::unwrap_used,
-    reason = "a test that cannot read its own evidence has failed"
-)]
 mod tests;

@@ -134,13 +134,16 @@ fn verify_files(
 fn read(folder: &Folder, path: &Path, name: &str, most: u64) -> Result<Vec<u8>, VerifyError> {
     let file = folder.open(name, most);
     let bytes = file.and_then(|file| read_all(file, most));
-    bytes.map_err(|source| match source.kind() {
-        io::ErrorKind::FileTooLarge => VerifyError::TooLarge {
-            name: name.to_owned(),
-            size: folder.size(name),
-            most,
-        },
-        _ => VerifyError::read(&path.join(name), source),
+    bytes.map_err(|source| {
+        if source.kind() == io::ErrorKind::FileTooLarge {
+            VerifyError::TooLarge {
+                name: name.to_owned(),
+                size: folder.size(name),
+                most,
+            }
+        } else {
+            VerifyError::read(&path.join(name), source)
+        }
     })
 }
 
