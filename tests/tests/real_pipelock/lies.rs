@@ -3,7 +3,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use egress_tests::liar::Lie;
+use egress_tests::liar::{Lie, TRUTH};
 use egress_tests::trial::{assert_lies_are_named, policy};
 use egress_tests::{Run, World};
 
@@ -22,6 +22,21 @@ fn lies_of_pipelock_are_named() {
     } else {
         assert_lies_are_named("kernel_observed", |lie| lie.without_sessions, tells);
     }
+}
+
+#[test]
+fn the_truth_about_requests_at_the_same_time_changes_no_byte() {
+    let world = World::new();
+    let run = lying(&world, TRUTH)
+        .config(&allow(&["allowed.test"]))
+        .signed_with(&world.key("key"))
+        .script(
+            "seq 200 | xargs -P 16 -I{} curl -sS -o /dev/null -w '%{http_code}\\n' http://allowed.test/bytes/{} | sort | uniq -c",
+        )
+        .run();
+    // A liar that changes a byte ends with an error, and the run then fails.
+    assert_eq!(run.status, Some(0), "{run}");
+    assert_eq!(run.stdout.trim(), "200 200", "{run}");
 }
 
 fn tells<'w>(world: &'w World, lie: &Lie) -> Run<'w> {
