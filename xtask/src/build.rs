@@ -2,13 +2,14 @@
 use std::env;
 use std::panic;
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 
 use anyhow::Result;
 
 use crate::ebpf;
 use crate::layout::Layout;
-use crate::program::{cargo, run as run_program};
+use crate::program::{self, cargo, run as run_program};
 
 /// A binary for the tests in which an attacker has taken over one process.
 #[derive(Clone, Copy, clap::ValueEnum)]
@@ -150,12 +151,35 @@ pub(crate) fn without_layers(layout: &Layout) -> Result<PathBuf> {
     )
 }
 
+/// Fails if a second build with optimizations compiles anything.
+///
+/// # Errors
+/// Fails if the build compiles something or cannot run.
+pub(crate) fn optimised_compiles_nothing(layout: &Layout) -> Result<()> {
+    let args = Args {
+        release: true,
+        ..Args::default()
+    };
+    // A run of this task also writes the object, whose time the build script watches.
+    ebpf::run(layout)?;
+    ebpf::compiles_nothing(layout)?;
+    let (mut build, _) = command(layout, &args);
+    program::compiles_nothing(&mut build)
+}
+
 /// Builds, and returns the path of the binary.
 ///
 /// # Errors
 /// Fails if a build fails, or if a tool for the build cannot be installed.
 pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
     ebpf::run(layout)?;
+    let (mut build, built) = command(layout, args);
+    run_program(&mut build)?;
+    Ok(built)
+}
+
+/// Returns the command that builds the binary after the kernel programs, and the path of the binary.
+fn command(layout: &Layout, args: &Args) -> (Command, PathBuf) {
     let mut build = cargo();
     build
         .current_dir(&layout.root)
@@ -184,10 +208,10 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<PathBuf> {
     if args.release {
         build.arg("--release");
     }
-    run_program(&mut build)?;
     let profile = target.join(if args.release { "release" } else { "debug" });
-    Ok(match args.example {
+    let built = match args.example {
         Some(example) => profile.join("examples").join(example.name()),
         None => profile.join("egress"),
-    })
+    };
+    (build, built)
 }

@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::compiler::Compiler;
 use crate::layout::Layout;
-use crate::program::{cargo_home, on_path_or_installed, run as run_program};
+use crate::program::{self, cargo_home, on_path_or_installed, run as run_program};
 use crate::setup;
 
 /// Variable with the path of the object, for `egress-user/build.rs`.
@@ -24,6 +24,9 @@ const OBJECT_VARIABLE: &str = "EGRESS_BPF_OBJECT";
 const DEBUG_OBJECT_VARIABLE: &str = "EGRESS_BPF_DEBUG_OBJECT";
 
 const TARGET: &str = "bpfel-unknown-none";
+
+/// Arguments for the kernel programs with diagnostics.
+const DIAGNOSTICS: &[&str] = &["--features", "log"];
 
 pub(crate) struct Object {
     pub(crate) path: PathBuf,
@@ -60,7 +63,7 @@ fn debug_object(layout: &Layout) -> PathBuf {
 pub(crate) fn run(layout: &Layout) -> Result<Object> {
     setup::for_ebpf(layout)?;
     // The object with diagnostics comes first, so that the other one stays in the build directory.
-    let mut debug = compile(layout, &["--features", "log"])?;
+    let mut debug = compile(layout, DIAGNOSTICS)?;
     plain_type_names(&mut debug)?;
     keep(&debug_object(layout), &debug)?;
     without_diagnostics(layout)
@@ -83,8 +86,27 @@ pub(crate) fn without_diagnostics(layout: &Layout) -> Result<Object> {
     })
 }
 
+/// Fails if a build of the kernel programs after [`run`] compiles anything.
+///
+/// # Errors
+/// Fails if the build compiles something or cannot run.
+pub(crate) fn compiles_nothing(layout: &Layout) -> Result<()> {
+    for features in [DIAGNOSTICS, &[]] {
+        let (mut build, _) = build(layout, features)?;
+        program::compiles_nothing(&mut build)?;
+    }
+    Ok(())
+}
+
 /// Compiles the kernel programs and returns the object.
 fn compile(layout: &Layout, features: &[&str]) -> Result<Vec<u8>> {
+    let (mut build, built) = build(layout, features)?;
+    run_program(&mut build)?;
+    read_object(&built)
+}
+
+/// Returns the command that compiles the kernel programs, and the path of the object.
+fn build(layout: &Layout, features: &[&str]) -> Result<(Command, PathBuf)> {
     let compiler = Compiler::find()
         .context("no compiler on this machine has its library sources; run `cargo xtask setup`")?;
     let linker = on_path_or_installed("bpf-linker")
@@ -104,8 +126,8 @@ fn compile(layout: &Layout, features: &[&str]) -> Result<Vec<u8>> {
         .arg(&build_dir)
         .args(features);
     environment(&mut build, layout, compiler, &linker)?;
-    run_program(&mut build)?;
-    read_object(&build_dir.join(TARGET).join("release/egress-ebpf"))
+    let built = build_dir.join(TARGET).join("release/egress-ebpf");
+    Ok((build, built))
 }
 
 fn read_object(built: &Path) -> Result<Vec<u8>> {

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 
 /// Returns a command for `program`, which is a path or a name on PATH.
 pub(crate) fn program(program: impl AsRef<OsStr>) -> Command {
@@ -69,6 +70,45 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
         );
     }
     String::from_utf8(output.stdout).with_context(|| format!("output of {}", display(command)))
+}
+
+/// Runs a build again, and fails if the build compiles anything. `build` is a `cargo build` that was run before.
+///
+/// # Errors
+/// Fails if the build fails, or if it names an artifact that is not fresh, or no artifact.
+pub(crate) fn compiles_nothing(build: &mut Command) -> Result<()> {
+    let messages = output(build.arg("--message-format=json"))?;
+    let stale = stale(&messages).with_context(|| display(build))?;
+    if !stale.is_empty() {
+        bail!(
+            "{} compiled again although nothing changed: {}",
+            display(build),
+            stale.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// Returns the packages that cargo compiled, from the messages of a build.
+fn stale(messages: &str) -> Result<Vec<String>> {
+    let mut stale = Vec::new();
+    let mut is_any = false;
+    for line in messages.lines() {
+        let message: Value = serde_json::from_str(line).context("cargo printed no JSON")?;
+        if message.get("reason").and_then(Value::as_str) != Some("compiler-artifact") {
+            continue;
+        }
+        is_any = true;
+        let is_fresh = message.get("fresh").and_then(Value::as_bool);
+        if !is_fresh.context("an artifact has no member `fresh`")? {
+            let package = message.get("package_id").and_then(Value::as_str);
+            stale.push(package.unwrap_or("a package without an id").to_owned());
+        }
+    }
+    if !is_any {
+        bail!("cargo named no artifact");
+    }
+    Ok(stale)
 }
 
 /// Returns whether `command` starts and exits with 0. The output of the program is discarded.
@@ -147,4 +187,26 @@ pub(crate) fn cargo_home() -> Option<PathBuf> {
         let home = env::var_os("HOME")?;
         Some(Path::new(&home).join(".cargo"))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_that_compiled_something_is_found() {
+        let message = |package: &str, fresh: &str| {
+            format!("{{\"reason\":\"compiler-artifact\",\"package_id\":\"{package}\"{fresh}}}\n")
+        };
+        let fresh = message("a", ",\"fresh\":true");
+        let end = "{\"reason\":\"build-finished\",\"success\":true}\n";
+        let of = |messages: &[&str]| stale(&messages.concat());
+        assert_eq!(of(&[&fresh, end]).unwrap(), Vec::<String>::new());
+        let compiled = message("b", ",\"fresh\":false");
+        assert_eq!(of(&[&fresh, &compiled, end]).unwrap(), ["b"]);
+        // Messages of another form prove nothing.
+        for wrong in [end, &message("c", ""), "compiled\n", ""] {
+            assert!(of(&[wrong]).is_err(), "{wrong}");
+        }
+    }
 }

@@ -137,20 +137,26 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
         .env("EGRESS_LYING_MEDIATOR_BIN", lying_mediator)
         .args(["--package", PRIVILEGED]);
     if is_static(&binary)? {
-        println!("test: LEFT OUT: tests that set the clock; they need a dynamic binary");
-        end_to_end.arg("--");
-        end_to_end.args(
-            BY_DYNAMIC_LINKER
-                .into_iter()
-                .flat_map(|name| ["--skip", name]),
-        );
+        without_clock(&mut end_to_end);
     }
     run_program(&mut end_to_end)?;
+    if args.binary.is_none() {
+        println!("test: a second build compiles nothing");
+        build::optimised_compiles_nothing(layout)?;
+    }
     println!(
         "test: LEFT OUT: the suite with a real Pipelock; \
          {PIPELOCK_VARIABLE}=FILE[:FILE…] cargo xtask test --real-pipelock runs it"
     );
     Ok(())
+}
+
+/// Leaves out the tests that need a dynamic binary.
+fn without_clock(test: &mut Command) {
+    println!("test: LEFT OUT: tests that set the clock; they need a dynamic binary");
+    let skipped = BY_DYNAMIC_LINKER.into_iter();
+    test.arg("--")
+        .args(skipped.flat_map(|name| ["--skip", name]));
 }
 
 /// Adds the tests that need the corpora. Without this call, these tests are ignored.
