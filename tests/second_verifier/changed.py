@@ -116,7 +116,7 @@ def impossible(changes: list[Change], workspace: dict[str, Any]) -> list[str]:
     if tuple(workspace.get("protected_by_default", [])) != NAMES:
         reasons.add("the names that are protected by default")
     if not all(pattern.is_valid for pattern in rules.allowed):
-        reasons.add("an allowed change that is no pattern")
+        reasons.add("an allowed change that is not a pattern")
     if len({change.get("path", "") for change in changes}) < len(changes):
         reasons.add("a path twice")
     if workspace.get("mode") == "discard" and any(change["outcome"] == "applied" for change in changes):

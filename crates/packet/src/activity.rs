@@ -1,8 +1,9 @@
-//! Collects from the flow log what the pages show about traffic: which program used which destination, when, and with
-//! how many bytes. The writer of a packet and its verifier use the same code.
+//! Collects the traffic that the pages show: which program used which destination, when, and with how many bytes. The
+//! flow log has this traffic, except requests inside TLS, which are only in the receipts. The writer of a packet and
+//! its verifier use the same code.
 //!
-//! Only the destinations that the pages list are kept separately, and every other list has a limit. The memory that
-//! this takes therefore does not depend on the length of the log.
+//! Each destination that the pages list has its own entry, and all others share one. Every other list has a limit, so
+//! the memory use is limited even for a long log.
 use std::collections::{BTreeMap, BTreeSet};
 
 use egress_policy::natural;
@@ -121,12 +122,12 @@ impl Program {
     }
 }
 
-/// Equal requests that could be read.
+/// A method and a URL that the relay or the mediator could read. Equal requests are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Request {
     /// Method and URL.
     pub(super) target: String,
-    /// Whether the request was inside TLS that the mediator opened. Only the mediator reports such a request.
+    /// Whether the request was inside TLS that the mediator opened, so that only the mediator could read it.
     pub(super) is_inside_tls: bool,
 }
 
@@ -136,7 +137,7 @@ pub struct Activity {
     /// Start and end of the run, Unix ns.
     pub(super) span: Option<(i128, i128)>,
     pub(super) destinations: BTreeMap<String, Destination>,
-    /// Traffic of all destinations that are not kept separately.
+    /// Traffic of all destinations without an entry in `destinations`.
     pub(super) others: Talk,
     pub(super) programs: BTreeMap<String, Program>,
     pub(super) requests: BTreeMap<Request, Talk>,
@@ -179,7 +180,7 @@ impl Activity {
         (requests, rest)
     }
 
-    /// Returns an activity without traffic. The destinations that the pages list are kept separately.
+    /// Returns an activity without traffic, with an entry for each destination that the pages list.
     pub fn new(boundary_document: &BoundaryDocument, packet: Option<&Packet>) -> Self {
         let denied = in_order(&boundary_document.denied).into_iter();
         let denied = denied.take(LISTED).map(|row| row.attempt.target());
@@ -334,7 +335,7 @@ impl Activity {
         let unspecified = matches!(tried.place, "::" | "0.0.0.0");
         let address = of(if unspecified { "" } else { tried.place });
         let name = tried.name.map(of);
-        // The address may have received its name later.
+        // The address may have received its name after this attempt.
         let places = [name.as_deref().unwrap_or(&address), &address];
         self.count(&places, caller, traffic, true);
     }
@@ -366,7 +367,7 @@ impl Activity {
         up_to & u128::MAX.checked_shl(first).unwrap_or(0)
     }
 
-    /// Counts traffic with the first of `places` that is kept separately.
+    /// Counts traffic for the first of `places` that has an entry.
     fn count(&mut self, places: &[&str], caller: Caller<'_>, traffic: Traffic, is_denied: bool) {
         let talk = Talk::of(traffic, is_denied);
         let process = short(caller.process);

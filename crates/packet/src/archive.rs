@@ -1,5 +1,5 @@
-//! Compares `workspace-changes.tar` with `changes.json`. The archive is read once, in the order of the changes, and only the
-//! current file is in memory, in pieces.
+//! Compares `workspace-changes.tar` with `changes.json`. The archive is read once, in the order of the changes and
+//! block by block, so no whole file is in memory.
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
@@ -14,15 +14,15 @@ mod tests;
 
 use header::{BLOCK, Entry, Extent, Extents, Header, Kind};
 
-/// Maximum number of bytes that are hashed for holes, in total. The writer digests no more than this number.
+/// Maximum number of bytes of holes that are hashed, in total. The writer has the same limit.
 const MOST_HOLES: u64 = 8 << 30;
-/// Longest name of an entry, in bytes. The writer refuses longer paths. A link may have a longer target.
+/// Maximum length of a name and of the target of a link, in bytes. The writer does not archive longer paths.
 const LONGEST_NAME: u64 = 8 << 10;
 
-/// Length and digest of a file in the archive. The digest is `None` if too many bytes of holes were hashed.
+/// Length and digest of a file in the archive. The digest is `None` if the file has too many holes to hash it.
 type Content = (u64, Option<String>);
 
-/// Returns why an archive is not that of the changes, or `None` if it is.
+/// Returns the first difference between the archive and the changes, or `None` if they match.
 ///
 /// # Errors
 /// Fails if the archive cannot be read.
@@ -68,7 +68,7 @@ pub(super) fn differs(archive: &mut impl Read, changes: &[Change]) -> io::Result
             },
             _ => return Ok(Some(shown() + "the entry is of another kind")),
         };
-        // A discarded configuration keeps its text, and the list has the reduced one.
+        // The archive has the text that the command wrote, but `changes.json` describes the reduced configuration.
         if !change.reduced {
             let is_long = change.size.is_some_and(|size| size != content.0);
             let stated = change.sha256.as_deref();
@@ -100,7 +100,7 @@ fn is_same_target(one: &[u8], other: &[u8]) -> bool {
     one.starts_with(b"/") == other.starts_with(b"/") && parts(one) == parts(other)
 }
 
-/// Whether the archive has an entry for this change.
+/// Whether the archive must have an entry for this change.
 pub(super) fn is_kept(change: &Change) -> bool {
     let is_made = matches!(change.change, WhatChanged::Created | WhatChanged::Modified);
     let has_entry = matches!(
@@ -180,7 +180,7 @@ impl<R: Read> Reader<'_, R> {
         }
     }
 
-    /// Reads further blocks of the map of a file with holes. Returns false if they are not there.
+    /// Reads further blocks of the map of a file with holes. Returns false if a block is missing or invalid.
     fn extents(&mut self, extents: &mut Extents) -> io::Result<bool> {
         loop {
             let Some(block) = self.block()? else {
@@ -199,7 +199,8 @@ impl<R: Read> Reader<'_, R> {
         }
     }
 
-    /// Reads `length` bytes and the zeros up to the next block. Returns false if they are not there.
+    /// Reads `length` bytes and the padding up to the next block. Returns false if bytes are missing or the padding is
+    /// not zero.
     fn data(&mut self, length: u64, take: &mut dyn FnMut(&[u8])) -> io::Result<bool> {
         let mut left = length;
         while left > 0 {

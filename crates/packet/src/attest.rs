@@ -1,4 +1,4 @@
-//! `attestation.json`: one signature over all other files of a packet.
+//! `attestation.json`: one signature over the digests of all other files of a packet, except the time stamp.
 //!
 //! The file is a DSSE envelope around an in-toto Statement v1. The subjects of the statement are
 //! the files with their SHA-256, and the boundary key signs the statement. Other in-toto tools
@@ -60,7 +60,7 @@ pub(crate) struct Statement {
     /// `https://in-toto.io/Statement/v1`.
     #[serde(rename = "_type")]
     kind: String,
-    /// Every other file of the packet.
+    /// Every other file of the packet, except the time stamp.
     subject: Vec<Subject>,
     /// `urn:egress:audit-packet:v0`.
     #[serde(rename = "predicateType")]
@@ -185,14 +185,14 @@ pub struct AttestationReport {
     pub predicate: Option<Predicate>,
     /// Whether the signer is pinned.
     pub is_trusted: bool,
-    /// Whether the signature is valid and every file has the signed digest.
+    /// Whether the signature is valid, and the files are exactly the signed files, with their digests and sizes.
     pub holds: bool,
     /// Findings, causes before their consequences.
     pub findings: Vec<Finding>,
 }
 
-/// Checks an attestation against `files`, all other files of the packet. Without pinned `keys`, the
-/// signature is checked with the key that the envelope names.
+/// Checks an attestation against `files`, which are all other files of the packet except the time stamp. Without pinned
+/// `keys`, the signature is checked with the key that the envelope names.
 pub fn check(bytes: &[u8], files: &[FileDigest], keys: &[VerifyingKey]) -> AttestationReport {
     open(bytes, keys).check(files)
 }

@@ -59,21 +59,20 @@ pub struct BoundaryReport {
     pub signer: Option<String>,
     /// Whether a pinned key of the boundary signed the attestation.
     pub is_attested: bool,
-    /// Whether a pinned key signed the digest of `identity.json`. That key is the boundary key in
-    /// the attestation, or the key of the receipts. The receipts sign the capsule, and the capsule
-    /// has the digest.
+    /// Whether a pinned key signed the digest of `identity.json`. The boundary key signs it in the attestation. The
+    /// signer key signs it indirectly, because the receipts sign the capsule, which contains the digest.
     pub is_identity_signed: bool,
-    /// Comparison of the flow log with the receipts, if there is a flow log.
+    /// Comparison of the flow log with the receipts, if the rows of the log were read.
     pub reconciliation: Option<Reconciliation>,
     /// The hosts that the policy of the packet allows.
     pub allowed: Allowed,
-    /// Check of the flow log, if there is one.
+    /// Check of the chain of the flow log, if its rows were read.
     pub flows: Option<FlowReport>,
     /// The traffic in the flow log, as the pages show it.
     pub activity: Activity,
     /// The changes that were not applied.
     pub held_back: HeldBack,
-    /// All findings, including the findings in the flow log.
+    /// All findings in the files about the boundary, including the flow log.
     pub findings: Vec<Finding>,
 }
 
@@ -187,7 +186,8 @@ pub fn judge(
     }
 }
 
-/// Hashes the archive of the changes that were not applied. Returns why it is not that of the changes.
+/// Hashes the archive of the changes that were not applied, and compares it with `changes.json`. Returns the first
+/// difference.
 fn read_archive(
     archive: Option<Result<Stream<'_>, String>>,
     changes: Option<&ReadChanges>,
@@ -250,7 +250,7 @@ fn all_findings(
     all
 }
 
-/// Reads the hosts that the packet's policy allows. Without a policy, hosts are not compared.
+/// Reads the hosts that the packet's policy allows. Without a valid policy, hosts are not compared.
 fn read_policy(policy: Option<PolicyFile<'_>>, findings: &mut Findings) -> Allowed {
     let read = |policy: PolicyFile<'_>| {
         let text = str::from_utf8(policy.bytes).map_err(|error| error.to_string())?;

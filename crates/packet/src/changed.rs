@@ -37,7 +37,7 @@ pub(super) fn impossible(document: &ChangesDocument, workspace: &Workspace) -> B
     let parsed = workspace.allowed_changes.iter().map(|text| text.parse());
     let allowed: Vec<Pattern> = parsed.flatten().collect();
     if allowed.len() != workspace.allowed_changes.len() {
-        reasons.insert(String::from("an allowed change that is no pattern"));
+        reasons.insert(String::from("an allowed change that is not a pattern"));
     }
     let applied = |change: &&Change| change.outcome == ChangeOutcome::Applied;
     let is_new = |change: &&Change| change.change == WhatChanged::Created;
@@ -45,7 +45,7 @@ pub(super) fn impossible(document: &ChangesDocument, workspace: &Workspace) -> B
     let created = created.filter_map(|change| unescape(&change.path));
     let begin = format!("{}/", workspace.path.trim_end_matches('/'));
     let protected = workspace.protected.iter();
-    // A path that is not UTF-8 is not stated exactly.
+    // The text of a path that is not UTF-8 does not have its exact bytes.
     let protected = protected.filter(|path| !path.contains(char::REPLACEMENT_CHARACTER));
     let protected = protected.filter_map(|path| path.strip_prefix(&begin));
     let rules = Rules {
@@ -119,7 +119,7 @@ impl Rules {
         (!self.fits_git(path, kind, is_merged)).then_some("a change in a git directory")
     }
 
-    /// Returns whether the path is protected. A directory may lead to an allowed path.
+    /// Returns the reason if the path is protected. A directory is not protected if an allowed path may be below it.
     fn protects(&self, change: &Change, path: &[u8]) -> Option<&'static str> {
         let may_lead = change.kind == EntryKind::Directory && change.change != WhatChanged::Deleted;
         let is_allowed = self
@@ -137,8 +137,8 @@ impl Rules {
         is_protected.then_some("a protected path")
     }
 
-    /// Whether the change is applied in some workspace. It depends on the host whether a directory other than `.git` is a
-    /// git directory. In an ordinary directory, everything but a `.git` is applied.
+    /// Whether the change is applied in some workspace. Whether a directory other than `.git` is a git directory
+    /// depends on the host's workspace. In an ordinary directory, the git rules deny only changes to `.git`.
     fn fits_git(&self, path: &[u8], kind: Kind, is_merged: bool) -> bool {
         let mut zones = vec![Zone::Plain];
         let mut at: Vec<u8> = Vec::new();
@@ -163,7 +163,7 @@ impl Rules {
                 }
             }
             zones = next;
-            // An ordinary directory allows everything that a git directory allows.
+            // In an ordinary directory, the git rules allow everything that they allow in a git directory.
             if zones.contains(&Zone::Plain) && !is_git_name(name) {
                 zones = vec![Zone::Plain];
             }
@@ -185,7 +185,7 @@ fn has_members_of_its_kind(change: &Change) -> bool {
         && (change.kind == EntryKind::Directory || change.from.is_none())
 }
 
-/// Whether a path consists of names, so that it leads nowhere else.
+/// Whether a path consists only of names, so that it cannot lead out of the workspace.
 fn is_below(path: &[u8], may_be_empty: bool) -> bool {
     let is_name = |name: &[u8]| !matches!(name, b"" | b"." | b"..") && !name.contains(&0);
     (path.is_empty() && may_be_empty) || path.split(|byte| *byte == b'/').all(is_name)
@@ -203,7 +203,8 @@ fn kind(kind: &EntryKind) -> Option<Kind> {
     })
 }
 
-/// Returns the bytes of a path. In its text, each backslash is doubled, and each byte that is not UTF-8 is `\xNN`.
+/// Returns the bytes of a path from its text, in which each backslash is doubled and each byte that is not UTF-8 is
+/// `\xNN`.
 pub(super) fn unescape(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -99,7 +99,7 @@ pub fn read_packet(bytes: &[u8]) -> Result<Packet, Vec<Finding>> {
     Err(findings.into_ranked().0)
 }
 
-/// Checks a packet against its files. Each file is read once.
+/// Checks a packet against its files.
 pub fn check_packet(packet: &Packet, files: PacketFiles<'_>, pinned: &Pinned) -> PacketReport {
     let trust = &pinned.receipts;
     let mut files = files;
@@ -128,7 +128,7 @@ pub fn check_packet(packet: &Packet, files: PacketFiles<'_>, pinned: &Pinned) ->
         return without_evidence(packet, files.boundary, findings, pinned);
     }
     let report = check.finish();
-    // Evidence that was not read to its end has no numbers to compare.
+    // If the evidence was not read to its end, its numbers are not complete, so they are not compared.
     if report.is_whole {
         inline.finish(&mut findings);
         check_counts(packet, &report, &mut findings);
@@ -427,8 +427,8 @@ fn check_pages(
     if boundary.signer.is_none() {
         return;
     }
-    // The writer of a packet with the verdict `valid` had pinned the key of the receipts, so the pages show that
-    // verdict, whatever keys this verifier pins.
+    // The writer of a packet with the verdict `valid` pinned the signer key, so the pages show that verdict, even if
+    // this verifier does not pin the key.
     let verdict = if packet.verifier.verdict == PacketVerdict::Valid {
         EvidenceVerdict::Valid
     } else {

@@ -1,14 +1,14 @@
-//! Bounds the amount by which the system clock was set during a run by the times of the supervisor's rows.
+//! Limits the stated amount by which the system clock was set during a run, from the times of the supervisor's rows.
 //!
-//! Only the supervisor states the amount, and a large amount would excuse any other time. A step of the clock between
-//! two rows of the supervisor changes the time between these rows. The command's heartbeats are a fixed interval apart.
+//! Only the supervisor states the amount, and a large amount would excuse any contradiction between times. A step of
+//! the clock changes the time between two rows of the supervisor, and heartbeats have a fixed interval.
 use super::format::BeatEvent;
 use super::format::rows::HEARTBEAT_S;
 
 const SECOND: i128 = 1_000_000_000;
 /// Time between an event and its record on a busy machine, ns.
 const RECORDED_WITHIN: i128 = 15 * SECOND;
-/// The system clock may drift by the elapsed time divided by this number, and the drift is part of the stated amount.
+/// The system clock may drift by the elapsed time divided by this number. The stated amount includes the drift.
 const MAY_DRIFT: i128 = 1_000;
 
 /// The steps of the clock between the rows of the supervisor.

@@ -11,10 +11,10 @@ use super::format::rows::BeatRow;
 use super::format::{BeatEvent, Row};
 
 const KEPT: usize = 10;
-/// The longest interval between heartbeats that a log may state, s. A log with a longer interval would not show that
-/// the enforcement was continuous.
+/// The longest interval between heartbeats that a log may state, s. With a longer interval, a log would not show
+/// continuous enforcement.
 const LONGEST_INTERVAL: u64 = 60;
-/// A heartbeat may be this many intervals late, because the machine may be busy.
+/// Two heartbeats may be up to this many intervals apart, because the machine may be busy.
 const LATE_FACTOR: i64 = 3;
 
 /// The state of the check. The check reads the rows one by one.

@@ -15,7 +15,7 @@ use super::reconcile::{Receipts, confirmed};
 use super::residual::Residual;
 use super::{as_stated, required, rules};
 
-/// A row is longer than this number of bytes, because it has two hashes.
+/// Every row is longer than this number of bytes, because its two hashes have 64 digits each.
 const SHORTEST_ROW: u64 = 128;
 
 /// Port, protocol, reason, and process of equal denied attempts.
@@ -35,7 +35,7 @@ pub(super) struct Counted {
     denied: BTreeMap<DeniedAlike, (u64, BTreeSet<String>)>,
     answered: BTreeMap<Denied, u64>,
     unclear: Attempts,
-    /// Most processes of the command at a heartbeat.
+    /// Largest number of processes of the command at a heartbeat.
     processes: u64,
     /// Number of rows, and number of rows before the last heartbeat.
     rows: u64,
@@ -103,13 +103,13 @@ impl Counted {
         self.rows = self.rows.saturating_add(1);
     }
 
-    /// Returns the most processes of the command at a heartbeat.
+    /// Returns the largest number of processes of the command at a heartbeat.
     pub(super) fn processes(&self) -> u64 {
         self.processes
     }
 
-    /// Returns the least length of the flow log at the last heartbeat, in bytes. The supervisor compared the length with
-    /// its limit before it wrote this heartbeat.
+    /// Returns a lower bound of the length of the flow log at the last heartbeat, in bytes. The supervisor compared the
+    /// length with its limit before it wrote this heartbeat.
     pub(super) fn least_length(&self) -> u64 {
         self.checked.saturating_mul(SHORTEST_ROW)
     }
@@ -190,8 +190,8 @@ impl Counted {
         self.unclear = unclear;
     }
 
-    /// Compares the numbers of `boundary.json` with the rows. Rows that could not be written are
-    /// still counted. In that case, `incomplete` has a reason.
+    /// Compares the numbers of `boundary.json` with the rows, unless `incomplete` has a reason: the numbers include
+    /// rows that could not be written.
     ///
     /// `connections` is the number of connections in the rows of the relay.
     pub(super) fn check(
@@ -455,7 +455,7 @@ fn places(name: Option<&str>, place: &str) -> BTreeSet<String> {
 mod tests {
     use super::*;
 
-    /// `boundary.json` lists only the first answers, so its order decides which answers a page can show.
+    /// `boundary.json` lists only the first answers, so the order of the answers decides which of them a page can show.
     #[test]
     fn answers_are_in_natural_order_whatever_their_number_is() {
         for number in [20, LISTED + 100] {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::format::rows::RelayRow;
 use super::format::words::{RelayVerdict, Transport};
 
-/// The reason of a name without an address, in Pipelock's words.
+/// The reason for the denial of a name that does not resolve, in Pipelock's words.
 pub(super) const NOT_RESOLVED: &str = "ssrf:name_not_resolved";
 
 /// Destination of attempts that are counted together because their kinds are too many to be counted separately.
@@ -39,7 +39,7 @@ impl Denied {
         rest.get(..3)?.parse().ok()
     }
 
-    /// Whether the answer names this layer.
+    /// Whether the answer names this layer of the mediator.
     pub fn claims(&self, layer: &str) -> bool {
         let named = self.claimed().and_then(|claimed| claimed.split(':').next());
         named == Some(layer)
@@ -60,8 +60,8 @@ impl Denied {
         }
     }
 
-    /// Returns the protocol and the reason, or one word if they are equal (`client_silent`). The prefix of `ssrf:name_not_resolved` is left out, because the name has no
-    /// address, so no private address was denied.
+    /// Returns the protocol and the reason, or one word if they are equal (`client_silent`). The text of
+    /// `ssrf:name_not_resolved` has no prefix `ssrf:`, because a name without an address has no private address.
     pub fn why(&self) -> String {
         let reason = match self.reason.as_str() {
             NOT_RESOLVED => "name_not_resolved",
@@ -89,16 +89,15 @@ pub fn in_natural_order<T>(rows: &mut [T], of: impl Fn(&T) -> (&Denied, u64)) {
 /// Attempts with their numbers.
 pub type Attempts = Vec<(Denied, u64)>;
 
-/// Reasons for which the relay denies a later `ClientHello` in an open tunnel. The relay does not
-/// send that `ClientHello` on. Bytes that are not a `ClientHello` do not name a server, so a tunnel that
-/// ends with such bytes was cut and not denied.
+/// Reasons for which the relay denies a later `ClientHello` in an open tunnel and does not send it on. A tunnel that
+/// ends with other bytes was cut and not denied, because other bytes do not name a server.
 const LATER_HELLO: [&str; 2] = ["encrypted_client_hello", "name_mismatch"];
 
 impl RelayRow {
     /// Returns the reason if the row is a denial or looks like a denial.
     ///
-    /// A request that failed after it moved bytes was not denied, because the destination may have
-    /// received all of these bytes.
+    /// A request that failed after bytes were carried was not denied, because the destination may have received these
+    /// bytes.
     pub fn denial(&self) -> Option<String> {
         let is_denied = match self.verdict {
             RelayVerdict::Refused | RelayVerdict::Blocked => true,
@@ -122,7 +121,7 @@ impl RelayRow {
         is_denied.then(|| self.reason.clone())
     }
 
-    /// Whether a row that is not a denial moved data to or from its destination.
+    /// Whether a row that is not a denial may have carried data to or from its destination.
     pub fn went_through(&self) -> bool {
         let is_own_answer = self.verdict == RelayVerdict::Failed && self.bytes_up == 0;
         self.transport.is_some() && !is_own_answer

@@ -2,7 +2,7 @@
 //!
 //! A line is a JSON object `{"seq":N,"prev_hash":P,…,"hash":H}`. `H` is the lowercase hex SHA-256 of `P`, a zero byte,
 //! and the text of the line in which `}` replaces the last member `,"hash":"H"}`. The first `P` is `genesis`. The chain
-//! has no key, so it only detects accidents and simple edits. The attestation authenticates the file.
+//! has no key, so it detects only accidents and simple edits. The attestation authenticates the file.
 use std::io::{self, Read};
 
 use pipelock_receipts::findings::{Finding, Findings, Place, Rule};
@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 
 use super::rules;
 
-/// Length of the longest line, without its LF.
+/// Maximum length of a line, in bytes and without its LF.
 const MAX_LINE_BYTES: usize = 1 << 20;
 /// Text of the last member before its digits.
 const HASH_MEMBER: &str = ",\"hash\":\"";
@@ -235,7 +235,7 @@ impl<'a> Line<'a> {
             .strip_suffix(HASH_END)
             .and_then(|rest| rest.rsplit_once(HASH_MEMBER))
             .ok_or("hash is not the last member")?;
-        // The member that was found in the text must be the member that the parser read.
+        // The member at the end of the text must be the member that the parser read.
         if node.member_text("hash") != hash || hash.len() != 64 {
             return Err(String::from("hash is not the last member"));
         }

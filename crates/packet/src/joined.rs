@@ -1,6 +1,6 @@
-//! Compares rows of the flow log that describe the same connection (by cookie and time) or the same
-//! name (by address). Also compares the two clocks of the machine in all rows. Rows that contradict
-//! each other cap the grade.
+//! Compares rows of the flow log that describe the same connection (by cookie and time) or the same name (by address).
+//! Also compares the wall time and the monotonic time in the kernel's rows. Rows that contradict each other cap the
+//! grade.
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -75,17 +75,17 @@ pub(super) struct Joined {
     uids: BTreeSet<u64>,
     /// Ports of the attempts to the explicit proxy.
     proxies: BTreeSet<i64>,
-    /// The latest time of the rows that are written as soon as they are made, and how far such
-    /// times went back.
+    /// Time of the last row that is written as soon as it is made, and the largest step back between two such rows, ns.
     last_written: Option<i128>,
     went_back: i128,
-    /// First and last time of the heartbeats, and of all other rows.
+    /// First and last time of the supervisor's rows. `others` has those of all other rows.
     beats: Option<(i128, i128)>,
     /// Time at which no process of the command was left.
     gone: Option<i128>,
     others: Option<(i128, i128)>,
     clock: ClockSteps,
-    /// Whether a connection of the command went to an IPv6 address, and whether the kernel denied one for lack of IPv6.
+    /// Whether the kernel redirected a connection to an IPv6 address, and whether it denied an attempt because the
+    /// relay has no IPv6 listener.
     has_ipv6: bool,
     lacks_ipv6: bool,
     /// Destinations of the mediator's TCP connections.
@@ -101,7 +101,8 @@ pub(super) struct RunTimes {
     pub(super) last: Option<i128>,
     /// The maximum time between two records of one event, in ns.
     pub(super) slack: i128,
-    /// The largest amount by which the clock may have been set, or the machine suspended, as the rows show it, in ns.
+    /// The largest amount by which the clock may have been set, according to the rows, in ns. A suspension of the
+    /// machine counts as such an amount.
     pub(super) shown: i128,
 }
 

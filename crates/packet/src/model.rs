@@ -210,10 +210,10 @@ pub struct ScannerConfig {
     /// `mode` of the policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// Number of patterns for data in requests.
+    /// Number of patterns with which data in requests is searched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dlp_patterns_count: Option<u64>,
-    /// Number of patterns for data in answers.
+    /// Number of patterns with which data in answers is searched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub response_patterns_count: Option<u64>,
     /// Whether private addresses are denied.

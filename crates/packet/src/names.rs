@@ -19,17 +19,18 @@ pub const POLICY_FILE: &str = "policy.yaml";
 pub const CHANGES_FILE: &str = "changes.json";
 /// The posture capsule that `session_open` binds.
 pub const CAPSULE_FILE: &str = "posture-capsule.json";
-/// The files of the changes that were not applied.
+/// The archive of the changes that were not applied.
 pub const CHANGES_ARCHIVE: &str = "workspace-changes.tar";
-/// The run that the packet describes.
+/// The identity of the run.
 pub const IDENTITY_FILE: &str = "identity.json";
-/// The signature over all other files.
+/// The signature over the digests of all other files except the time stamp.
 pub const ATTESTATION_FILE: &str = "attestation.json";
 /// The time stamp over the attestation. The attestation does not name this file, because the
 /// attestation is created first.
 pub const TIMESTAMP_FILE: &str = "timestamp.tsr";
 
-/// All files of a packet. A directory with any other file is not replaced.
+/// The names of all files that a packet can have. `egress run` does not replace a directory that contains any other
+/// name.
 pub const PACKET_FILES: [&str; 14] = [
     ATTESTATION_FILE,
     BOUNDARY_FILE,

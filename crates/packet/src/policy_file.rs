@@ -28,7 +28,8 @@ fn hashes<'r>(
     }
 }
 
-/// Checks that the hash of `policy.yaml` is the one that the packet and these receipts state.
+/// Checks that the hash of `policy.yaml` is the one that the packet states and, if [`hashes`] returns any, the one in
+/// the receipts.
 pub(super) fn check(
     packet: &Packet,
     policy: &[u8],

@@ -117,7 +117,8 @@ impl Words {
             } else {
                 BrowserProxyStatus::Unknown
             },
-            // The built-in mediator scans nothing. Pipelock scans frames that arrive through `/ws`, but not `wss://`.
+            // The built-in mediator does not scan content. Pipelock scans frames that arrive through `/ws`, but not
+            // `wss://`.
             websocket_frames: if facts.is_builtin {
                 WebSocketFrameScanning::Off
             } else {

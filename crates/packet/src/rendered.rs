@@ -24,7 +24,7 @@ pub struct Source<'a> {
     pub packet_sha256: &'a str,
     /// The check of the receipts.
     pub report: &'a EvidenceReport,
-    /// The verdict with the writer's own key.
+    /// The verdict of the receipts for the keys that the writer of the packet pinned.
     pub verdict: EvidenceVerdict,
     /// Check of the boundary.
     pub boundary: &'a BoundaryReport,
@@ -41,7 +41,7 @@ pub struct Pages {
     pub report: String,
 }
 
-/// The pages in a packet that is checked.
+/// The pages that a packet contains.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Found<'a> {
     /// `summary.md`.

@@ -1,13 +1,13 @@
-//! Parses the headers of a tar archive in the form that GNU tar and the writer use.
+//! Parses the headers of a tar archive in the GNU format, which the writer of a packet uses.
 
 /// Length of a block of the archive, in bytes.
 pub(super) const BLOCK: usize = 512;
 /// Maximum number of extents of one file that are kept. The content of a file with more extents is not compared.
 pub(super) const MOST_EXTENTS: usize = 1 << 20;
 
-/// Length of an extent in a map: its offset and its length.
+/// Length of an extent in a map, in bytes: its offset and its length.
 const EXTENT: usize = 24;
-/// Number of bytes of a number in a map.
+/// Length of a number in a map, in bytes.
 const NUMBER: usize = 12;
 
 /// A part of a file that is not a hole.
@@ -26,14 +26,15 @@ pub(super) struct Extents {
 }
 
 impl Extents {
-    /// Whether the extents are in order, and have these lengths in the archive and in the file.
+    /// Whether the extents are in order, end within `length`, and have `stored` bytes in total.
     pub(super) fn fit(&self, stored: u64, length: u64) -> bool {
         let (mut at, mut sum) = (0_u64, 0_u64);
         for extent in &self.kept {
             let Some(end) = extent.offset.checked_add(extent.length) else {
                 return false;
             };
-            // The writer ends the map of a file that ends with a hole with an empty extent.
+            // If a file ends with a hole, the writer ends its map with an empty extent. Any other empty extent is
+            // invalid.
             let is_empty = extent.length == 0 && end != length;
             if extent.offset < at || end > length || is_empty {
                 return false;
@@ -48,7 +49,7 @@ impl Extents {
 pub(super) enum Kind {
     Directory,
     File,
-    /// A further name of a file that is already in the archive.
+    /// Another name of a file that is already in the archive.
     Link,
     LongLink,
     LongName,
@@ -82,7 +83,7 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// Returns `None` if the block is not a header of the writer.
+    /// Parses a header. Returns `None` if the block does not have the form that the writer uses.
     pub(super) fn parse(block: &[u8; BLOCK]) -> Option<Self> {
         if block.get(257..265) != Some(b"ustar  \0") || number(block.get(148..156)?)? != sum(block)
         {
@@ -152,7 +153,7 @@ fn map(bytes: &[u8]) -> Option<Vec<Extent>> {
     .collect()
 }
 
-/// Returns the sum of the bytes of a header, with spaces instead of the stated sum.
+/// Returns the checksum of a header: the sum of its bytes, with spaces in place of the checksum field.
 fn sum(block: &[u8; BLOCK]) -> u64 {
     let places = block.iter().enumerate();
     let bytes = places.map(|(place, byte)| {

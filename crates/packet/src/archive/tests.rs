@@ -1,5 +1,5 @@
-//! Tests an archive that the `tar` program made, and changes of it. The archive has long names, a file with holes, another
-//! name of a file, a directory, and a link.
+//! Tests an archive that the `tar` program made, and altered copies of it. The archive has long names, a file with
+//! holes, a hard link, a directory, and a symbolic link.
 #![expect(
     clippy::arithmetic_side_effects,
     reason = "the numbers of the test are small"
@@ -33,7 +33,7 @@ fn padded(bytes: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Returns a file of 3,000 bytes, of which 1,024 bytes from 1,024 on are not a hole, with a map of 5 extents.
+/// Returns a file of 3,000 bytes, with a map of 5 extents. Only the 1,024 bytes from offset 1,024 are not a hole.
 fn sparse(name: &str) -> Vec<u8> {
     let mut block = header(name, b'S', 1_024, "");
     let put = |block: &mut [u8; BLOCK], at: usize, number: u64| {
@@ -135,7 +135,7 @@ fn every_byte_of_the_archive_counts() {
     for at in 0..archive.len() {
         let mut changed = archive.clone();
         changed[at] ^= 1;
-        // The text of a discarded configuration is not compared, because the list has the reduced one.
+        // The text of a discarded configuration is not compared, because `changes.json` describes the reduced one.
         let is_reduced = at / BLOCK == archive.len() / BLOCK - 3 && at % BLOCK < 4;
         assert_eq!(
             found(&changed, &changes).is_some(),

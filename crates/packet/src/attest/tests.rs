@@ -1,4 +1,4 @@
-//! Tests of the signature, of the signed digests and sizes, and of their form.
+//! Tests the signature, the signed digests and sizes, and the form of the attestation.
 use serde_json::Value;
 
 use super::*;
@@ -121,7 +121,7 @@ fn no_byte_of_the_envelope_can_be_changed() {
         let mut changed = bytes.clone();
         changed[at] ^= 1;
         let report = check(&changed, &signed, &keys);
-        // The id of the key is a hint, and white space between members has no meaning.
+        // The key id is only a hint, and white space between members has no meaning.
         let same: bool = serde_json::from_slice::<Value>(&changed).is_ok_and(|mut value| {
             let mut original: Value = serde_json::from_slice(&bytes).unwrap();
             for value in [&mut value, &mut original] {

@@ -82,8 +82,8 @@ impl IdentityDigest {
         }
     }
 
-    /// Returns whether a pinned key signed the digest. That key is the boundary key, or the key
-    /// of the receipts that sign the capsule.
+    /// Returns whether a pinned key signed the digest: the boundary key, or the signer key of receipts that sign the
+    /// capsule.
     pub(super) fn is_signed(
         &self,
         report: &EvidenceReport,
@@ -173,7 +173,8 @@ pub(super) fn check_predicate(
         claim(&predicate.grade, shown.as_str());
     }
     let verdict = match report.verdict {
-        // The run has its own key, but a verifier may pin no key.
+        // The writer and this verifier may have pinned different keys, and the pinned keys decide between these two
+        // verdicts.
         EvidenceVerdict::SelfConsistentOnly | EvidenceVerdict::Valid => {
             ["valid", "self_consistent_only"]
         }

@@ -4,7 +4,7 @@ use egress_policy::allowed::Allowed;
 use super::super::stream::Stream;
 use super::attested::Attestation;
 
-/// The files about the boundary. Each may be absent.
+/// The files about the boundary. Any of these files may be absent.
 #[derive(Debug, Default)]
 pub struct BoundaryFiles<'a> {
     /// `boundary.json`.
@@ -19,13 +19,14 @@ pub struct BoundaryFiles<'a> {
     pub policy: Option<PolicyFile<'a>>,
     /// `changes.json`.
     pub changes: Option<&'a [u8]>,
-    /// `workspace-changes.tar`, or the reason why it cannot be read. It is compared only if the attestation names it.
+    /// `workspace-changes.tar`, or the reason why it cannot be read. The caller opens it only if the attestation names
+    /// it.
     pub archive: Option<Result<Stream<'a>, String>>,
     /// `attestation.json`.
     pub attestation: Attestation,
 }
 
-/// Reads a policy or returns the reason why it is not valid. The caller provides this function,
+/// A function that reads a policy, or returns the reason why it is not valid. The caller provides this function,
 /// because this crate does not read YAML.
 pub type ReadPolicy = fn(&str) -> Result<Allowed, String>;
 

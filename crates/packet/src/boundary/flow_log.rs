@@ -114,7 +114,7 @@ impl FlowLog {
         match read {
             Err(error) => done.refuse(error.to_string(), findings),
             Ok(flows) => {
-                // Without a close, the last receipt only shows the command's last action.
+                // Without a close, the time of the last receipt is only that of the last action.
                 let is_closed = report
                     .session
                     .as_ref()
@@ -173,7 +173,7 @@ impl FlowLog {
     }
 }
 
-/// Whether the file has all stated digests. If the file has them all, rewinds it to its start.
+/// Whether the file has every stated digest. If it does, rewinds the file to its start.
 fn is_stated(stream: &mut Stream<'_>, stated: &[Option<&str>]) -> io::Result<bool> {
     if stated.iter().all(Option::is_none) {
         return Ok(true);

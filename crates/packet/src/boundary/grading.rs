@@ -10,8 +10,7 @@ use super::super::model::{AUDIT_ENFORCEMENT, Packet};
 use super::super::names::{BOUNDARY_FILE, PACKET_FILE};
 use super::super::rules;
 
-/// Checks that there is a capsule, that the receipts bind the capsule, and that the capsule was
-/// signed for these kernel programs.
+/// Checks that there is a capsule, that the receipts sign it, and that it names these kernel programs and filters.
 pub(super) fn grade_capsule(
     capsule: Option<&CapsuleReport>,
     boundary_document: Option<&BoundaryDocument>,

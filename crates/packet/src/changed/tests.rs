@@ -175,7 +175,7 @@ fn impossible_rules_of_the_workspace_are_named() {
     other.allowed_changes.push("src".into());
     assert_eq!(
         reasons(Vec::new(), &other),
-        ["an allowed change that is no pattern"]
+        ["an allowed change that is not a pattern"]
     );
     let mut other = workspace();
     other.mode = WorkspaceMode::Discard;

@@ -1,4 +1,4 @@
-//! Defines when two attempts are equal, so that repetitions belong to the first attempt.
+//! Defines when two attempts are equal, so that repetitions can be assigned to the first attempt.
 use super::super::format::rows::{
     AttemptRow, MediatorDeniedRepeatsRow, MediatorDeniedRow, RepeatsRow, UnixRepeatsRow, UnixRow,
 };

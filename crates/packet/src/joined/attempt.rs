@@ -26,7 +26,7 @@ impl Joined {
         };
         self.reason(fits, verdict.as_str(), row.reason.as_str());
         let is_connect = matches!(hook, Hook::Connect4 | Hook::Connect6);
-        // The socket type may differ from the type of the protocol, because the socket may be raw.
+        // In rows of other hooks, the socket type may differ from that of the protocol, because the socket may be raw.
         let is_sent = is_connect || matches!(hook, Hook::Sendmsg4 | Hook::Sendmsg6);
         let is_other = row.protocol == "udp" && row.sock_type != DATAGRAM;
         self.socket_type(!(is_sent && is_other));
@@ -83,7 +83,8 @@ impl Joined {
         }
     }
 
-    /// Notes whether the relay received a connection to an IPv6 address, or the kernel denied one for lack of IPv6.
+    /// Notes whether the kernel redirected a connection to an IPv6 address, or denied an attempt because the relay has
+    /// no IPv6 listener.
     pub(super) fn ipv6(&mut self, verdict: &KernelVerdict, reason: &KernelReason, dst: &str) {
         let is_ipv6 = dst
             .parse::<IpAddr>()

@@ -31,8 +31,8 @@ impl Joined {
         }
     }
 
-    /// Checks that the mediator has no connection that its kernel programs deny on every machine. Name servers may have
-    /// any address.
+    /// Checks that the mediator has no connection that its kernel programs deny on every machine. Connections to port
+    /// 53 are not checked, because name servers may have any address.
     pub(super) fn denied_to_the_mediator(
         &mut self,
         boundary_document: &BoundaryDocument,

@@ -32,7 +32,7 @@ pub struct Circumstances {
     pub redacts: bool,
     /// Whether the kernel programs of the run count bytes.
     pub has_witness: bool,
-    /// Whether the mediator closed its session, so that it had the time to sign everything.
+    /// Whether the mediator closed its session, and therefore had time to sign every receipt.
     pub is_closed: bool,
     /// First and last time of an entry of the evidence, Unix ms.
     pub written: Option<(i64, i64)>,

@@ -7,7 +7,8 @@ use super::receipt::{CLOSE_LAYER, FRAME_LAYERS, OUTCOME_LAYER, Receipt};
 /// The principal in receipts of every mediator.
 const PRINCIPAL: &str = "local";
 
-/// Whether the method belongs to the transport. Pipelock may also deny a WebSocket with the method of its handshake.
+/// Whether the method belongs to the transport. Pipelock may sign the denial of a WebSocket with the method of its
+/// handshake.
 pub(super) fn has_method(receipt: &Receipt<'_>) -> bool {
     match receipt.transport {
         "connect" => receipt.method == "CONNECT",
@@ -134,7 +135,7 @@ mod tests {
             ("connect", "block", "", false),
             ("websocket", "allow", "WS", true),
             ("websocket", "allow", "GET", false),
-            // Pipelock denies a handshake with these members if it can sign nothing else.
+            // Pipelock may sign the denial of a WebSocket with the method of its handshake.
             ("websocket", "block", "GET", true),
             ("forward", "allow", "GET", true),
             ("intercept", "allow", "GET", true),

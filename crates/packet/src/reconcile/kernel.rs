@@ -9,8 +9,8 @@ use crate::format::rows::{
 };
 use crate::format::{KernelVerdict, MediatorProtocol, RelayVerdict, Transport};
 
-/// Bytes that may be unread in the buffers of one connection, or in a process that carries the
-/// connection. The default of `tcp_rmem` is at most 6 MiB.
+/// Bytes that may be unread in the buffers of one connection, or in a process that carries the connection. The default
+/// maximum of `tcp_rmem` is 6 MiB.
 pub(super) const IN_BUFFERS: u64 = 16 << 20;
 /// Bytes that the head of a request and the framing of its body may take.
 const HEAD: u64 = 128 << 10;
@@ -53,16 +53,16 @@ pub(super) struct Kernel {
     connections: BTreeMap<(u64, u64), Connection>,
     /// Bytes of closed connections by cookie and time.
     closes: BTreeMap<(u64, u64), Bytes>,
-    /// Number of connections to the relay that have no row.
+    /// Number of connections to the relay without their own row: redirected ones, and ones to the explicit proxy.
     redirected_more: u64,
     proxy_more: u64,
     /// Number and bytes of the connections whose closes share a row.
     closed_more: u64,
     bytes_more: Bytes,
     verdicts: BTreeMap<String, u64>,
-    /// Connections of the relay that have no cookie.
+    /// Number of rows of the relay without a cookie.
     nameless: u64,
-    /// Connections without a cookie that went through.
+    /// Number of such rows of the relay with the verdict `forwarded`.
     nameless_through: u64,
     pub(super) opened: BTreeMap<u16, Opened>,
 }

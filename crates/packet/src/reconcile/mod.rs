@@ -1,10 +1,9 @@
 //! Compares the recorders of a run: the requests of the relay in the flow log, the receipts of the mediator, and the
 //! kernel's counts on both sides of the mediator.
 //!
-//! No receipt names the client, so requests and actions are paired by the members that both have. A
-//! record without its counterpart is a loss, and a difference is a [`Disagreement`].
-//! `docs/reconciliation.md` describes which differences each comparison finds, and which
-//! differences no comparison can find.
+//! No receipt names the client's process or connection, so requests and actions are paired by the members that both
+//! have. A record without its counterpart is a loss, and a difference is a [`Disagreement`]. `docs/reconciliation.md`
+//! describes the differences that each comparison finds, and differences that no comparison can find.
 mod answers;
 mod circumstances;
 mod disagreement;
@@ -247,8 +246,8 @@ fn compare_connections(
         .saturating_add(opened.bytes);
     result.disagree(Disagreement::MoreThanKernel, bytes.saturating_sub(most));
     if around.writer != Writer::Builtin {
-        // Pipelock follows redirects, keeps connections, and tries several addresses at once, so the numbers of its
-        // connections show nothing.
+        // Pipelock follows redirects, keeps connections, and tries several addresses at once, so the number of its
+        // connections is not compared.
         let allowed = signed
             .iter()
             .filter(|(ending, _)| **ending != Ending::Denied)
@@ -269,7 +268,7 @@ fn compare_connections(
         }
         return;
     }
-    // The built-in mediator opens one connection for each allowed action and keeps none.
+    // The built-in mediator establishes at most one connection for each allowed action, and does not reuse connections.
     let mut by_port: BTreeMap<u16, (u64, u64)> = BTreeMap::new();
     for (target, actions) in &receipts.actions {
         let count = |ending| actions.endings.get(&ending).copied().unwrap_or(0);
@@ -299,8 +298,9 @@ fn compare_connections(
     }
 }
 
-/// Counts the connections of a Pipelock that carried bytes to a port without an allowed action. If
-/// Pipelock fetches on its own, it may have followed a redirect to that port.
+/// Counts the connections of a Pipelock to ports for which no action is signed as allowed but which carried bytes.
+/// Returns 0 if Pipelock made requests itself, because it may have followed a redirect to such a port, and if an
+/// allowed action has a redacted host.
 fn beyond_allowed_ports(kernel: &Kernel, receipts: &Receipts) -> u64 {
     let allowed = |actions: &Actions| actions.endings.keys().any(|one| *one != Ending::Denied);
     let mut targets = receipts
@@ -342,7 +342,8 @@ fn outside_policy(asked: &Asked, receipts: &Receipts, allowed: &Allowed) -> u64 
     u64::try_from(hosts.len()).unwrap_or(u64::MAX)
 }
 
-/// Checks that messages belong to a `WebSocket` that was requested.
+/// Checks that each receipt of a message belongs to a `WebSocket` that was requested. The built-in mediator does not
+/// sign messages.
 fn frames(around: Circumstances, asked: &Asked, receipts: &Receipts, result: &mut Reconciliation) {
     for (socket, (count, denied)) in &receipts.frames {
         let opened = asked.requests.iter().filter(|(target, _)| {
@@ -361,9 +362,9 @@ fn frames(around: Circumstances, asked: &Asked, receipts: &Receipts, result: &mu
     }
 }
 
-/// Assigns each receipt of a request inside TLS to a tunnel to the same host. The receipt of such a
-/// request can replace the missing receipt of the tunnel. The receipt is counted in `said_alone`,
-/// because only the mediator reads such requests.
+/// Checks that the relay requested a tunnel to the host of each receipt of a request inside TLS. Such a receipt is
+/// counted in `said_alone`, because only the mediator reads the request. With an older Pipelock, it also replaces the
+/// missing receipt of the tunnel.
 fn intercepted(
     around: Circumstances,
     asked: &mut Asked,

@@ -30,7 +30,7 @@ pub(super) fn compare(
 ) {
     compare_signed(writer, target, requests, actions, tolerance, result);
     let connections = requests.count().max(actions.count());
-    // The layer in an answer is the mediator's own if no origin can have written the answer.
+    // The mediator wrote the layer in an answer if no origin can have written the answer.
     let is_tunnel = target.transport == "connect";
     if writer == Writer::Builtin || writer == Writer::Pipelock && is_tunnel {
         let other = missing(&requests.layers, &actions.layers);
@@ -76,7 +76,8 @@ pub(super) fn compare_signed(
         "connect" | "websocket" => true,
         _ => return,
     };
-    // How far the size of the request may be below and above the signed one. Pipelock counts less than the relay.
+    // By how many bytes the size in the relay's row may be below and above the signed size. Pipelock counts fewer bytes
+    // than the relay.
     let slack = match writer {
         Writer::OldPipelock => return,
         _ if !is_tunnel => (0, 0),
@@ -178,8 +179,8 @@ fn most_bytes(target: &Target, requests: &Requests, connections: u64) -> u64 {
         .saturating_add(TUNNEL_SLACK.saturating_mul(connections))
 }
 
-/// Returns the status, the size, and the number of the requests that ended normally. The size is the bytes of both
-/// directions, or of the answers.
+/// Returns the status, the size, and the number of the requests that ended normally. The size counts the bytes of both
+/// directions, or only of the answers.
 fn sizes(counts_both: bool, requests: &Requests) -> impl Iterator<Item = ((u16, u64), u64)> {
     let sizes = requests.sizes.iter();
     sizes.map(move |((status, up, down), count)| {

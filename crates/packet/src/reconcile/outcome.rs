@@ -2,7 +2,7 @@
 
 /// The reason of an action that ended normally.
 pub(super) const COMPLETE: &str = "complete";
-/// The statuses of each outcome without a connection to the origin: of the built-in mediator, and of a Pipelock.
+/// Reasons of outcomes without a connection to the origin, each with its possible statuses.
 const NOT_REACHED: [(&str, &[u16]); 3] = [
     ("dial_failed", &[502]),
     ("upstream_dial_failed", &[502, 1011]),
@@ -58,10 +58,10 @@ impl OutcomeReceipt {
         self.reason == NOT_ANSWERED.0
     }
 
-    /// Returns three flags. The first states that no mediator writes an outcome like this one. The other two state
-    /// that only some mediators write this outcome: it leaves out a number, or its status is 0. A Pipelock states both
-    /// numbers of a complete action, and the status of every action that did not end before its answer. The built-in
-    /// mediator always states both numbers, and the status 0 before an answer.
+    /// Returns three flags. The first states that no mediator writes an outcome like this one. The second states that a
+    /// possible outcome leaves out a number, and the third that its status is 0; only some mediators write such
+    /// outcomes. A Pipelock states both numbers of a complete action, and the status of every action that did not end
+    /// before its answer. The built-in mediator always states both numbers, and the status 0 before an answer.
     pub(super) fn faults(&self) -> [bool; 3] {
         let has_its_numbers = match (self.status, self.bytes) {
             (Some(_), Some(_)) => true,

@@ -51,8 +51,8 @@ impl Writer {
             // No origin answers a CONNECT, and Pipelock signs the denial of an address that it resolves later.
             (Fate::Denied, Self::Pipelock) if is_tunnel => &[Denied, DeniedLater],
             (Fate::Denied, Self::Pipelock) => &[Denied, DeniedLater, NotReached, Cut, CutSilent],
-            // The mark of the built-in mediator shows that the answer is its own, so the mediator connected to the
-            // origin or failed to connect. It signs the status of its answer.
+            // The answer has the mark of the built-in mediator, which wrote it after it connected to the origin or
+            // failed to connect. The mediator signs the status of its answer.
             (Fate::Failed, Self::Builtin) => &[NotReached, NotAnswered, Cut, Open],
             // No origin answers a CONNECT, and Pipelock answers 502 only if it cannot connect.
             (Fate::Failed, Self::Pipelock) if is_tunnel => &[NotReached, Open],
@@ -80,7 +80,8 @@ impl Writer {
     }
 }
 
-/// The order in which requests are paired. Fates with the fewest possible endings come first.
+/// The order in which requests are paired: requests that were let through, denied requests, and then requests with an
+/// unclear result.
 const ORDER: [Fate; 7] = [
     Fate::Through,
     Fate::Opened,
@@ -91,7 +92,7 @@ const ORDER: [Fate; 7] = [
     Fate::Other,
 ];
 
-/// Number of fates in [`ORDER`] that were allowed.
+/// Number of fates at the start of [`ORDER`] with requests that were let through.
 const LET_THROUGH: usize = 3;
 
 /// The requests and the actions that are not yet paired.
@@ -116,7 +117,7 @@ impl Pairing<'_> {
         self.leftover();
     }
 
-    /// Pairs by the complete target. All other members must agree as well.
+    /// Pairs by the complete target, and compares the other members that both sides have.
     fn by_whole_target(&mut self) {
         let (hidden, known): (Vec<Target>, Vec<Target>) = self
             .asked
@@ -242,8 +243,8 @@ impl Pairing<'_> {
         }
     }
 
-    /// Pairs the remaining requests and actions by host and transport, because the mediator signed
-    /// a target other than the one that the relay requested.
+    /// Pairs the remaining requests and actions by host and transport. Each pair is a disagreement, because the
+    /// mediator signed a target other than the one that the relay requested.
     fn by_host(&mut self) {
         let mut left: BTreeMap<(&str, &str), u64> = BTreeMap::new();
         for (signed, actions) in &self.actions {

@@ -1,7 +1,7 @@
 //! The compared members of one receipt.
 use sha2::{Digest, Sha256};
 
-/// Layers of receipts for one message of a WebSocket. The WebSocket has its own action.
+/// Layers of receipts for one message of a WebSocket. The WebSocket itself has a separate action.
 pub(super) const FRAME_LAYERS: [&str; 3] = ["ws_protocol", "dlp", "response_scan"];
 /// Layer of every outcome.
 pub(super) const OUTCOME_LAYER: &str = "outcome";
@@ -24,7 +24,7 @@ pub(super) struct Receipt<'a> {
     pub(super) reversibility: &'a str,
     pub(super) policy_hash: &'a str,
     pub(super) principal: &'a str,
-    /// Whether a delegation is signed. No mediator signs one.
+    /// Whether the receipt has a delegation chain. No mediator signs one.
     pub(super) is_delegated: bool,
 }
 

@@ -1,4 +1,4 @@
-//! Collects the actions that the receipts sign.
+//! Collects the actions in the receipts.
 use std::collections::{BTreeMap, HashMap};
 
 use egress_policy::allowed::Allowed;
@@ -164,7 +164,7 @@ pub struct Receipts {
     /// Ended actions by the digests of their ids.
     ended: HashMap<u128, Ended>,
     pub(super) actions: BTreeMap<Target, Actions>,
-    /// Actions with a redacted host, by transport.
+    /// Actions without a readable target, by transport: the host was redacted, or the target is not a URL.
     pub(super) hidden: BTreeMap<String, Actions>,
     /// Denials by the allow-list, by host.
     off_list: BTreeMap<String, u64>,
@@ -178,7 +178,7 @@ pub struct Receipts {
     pub(super) unlike_sessions: u64,
     /// Number of receipts whose action type or side effects do not match the method.
     pub(super) misclassified: u64,
-    /// Number of ids that are used for two different actions.
+    /// Number of receipts that reuse the id of a different action.
     pub(super) reused: u64,
     /// Number of receipts of actions that had already ended.
     pub(super) repeated: u64,
@@ -276,7 +276,7 @@ impl Receipts {
             self.reused = self.reused.saturating_add(u64::from(!is_same));
             return;
         }
-        // After an intent, the mediator denied the target of a redirect.
+        // A denial after an intent is not counted, because the mediator denied the target of a redirect.
         if is_denial
             && receipt.layer == ALLOW_LIST
             && !self.open.contains_key(receipt.id)
@@ -357,7 +357,7 @@ impl Receipts {
         actions.add(action);
     }
 
-    /// Counts receipts that no mediator writes while it works as designed.
+    /// Counts receipts whose form does not match the built-in mediator, a Pipelock, or any mediator.
     fn form(&mut self, receipt: &Receipt<'_>) {
         if receipt.action_type.is_empty() {
             return;
@@ -383,7 +383,7 @@ impl Receipts {
     }
 
     /// Returns the largest number of requests to this host that the mediator itself may have answered with this status:
-    /// actions that are signed as denied, or as cut with this status. Actions with a redacted host count as well.
+    /// actions that are signed as denied, or as cut with this status. Actions without a readable target count as well.
     pub fn denials(&self, host: &str, status: u16) -> u64 {
         let host = Target::host_of(host);
         let of_host = self

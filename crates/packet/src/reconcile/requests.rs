@@ -10,7 +10,7 @@ use crate::format::{RelayVerdict, Transport};
 /// The result of a request in the relay's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fate {
-    /// Both halves ended normally.
+    /// The request and the answer ended normally.
     Through,
     /// The request did not end normally, but the mediator had allowed it: the tunnel was open, or
     /// an answer had begun that is not a denial.
@@ -73,7 +73,7 @@ impl Fate {
 #[derive(Debug, Clone, Default)]
 pub(super) struct Requests {
     pub(super) fates: BTreeMap<Fate, u64>,
-    /// Reasons of requests that did not go through.
+    /// Reasons of requests that did not end normally.
     pub(super) reasons: BTreeMap<String, u64>,
     pub(super) statuses: BTreeMap<u16, u64>,
     /// Denials by the layer in the mediator's answer.
@@ -111,7 +111,8 @@ impl Requests {
         self.fates.get(&fate).copied().unwrap_or(0)
     }
 
-    /// Adds the requests to another target, except for the values that are compared only with all actions of a target.
+    /// Adds the requests of another target. Leaves out the values that are compared only with all actions of one
+    /// target.
     pub(super) fn merge(&mut self, other: &Self) {
         merge(&mut self.fates, &other.fates);
         merge(&mut self.statuses, &other.statuses);

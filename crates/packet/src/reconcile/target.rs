@@ -8,7 +8,7 @@ pub(super) struct Target {
     pub(super) transport: String,
     /// `GET`, …, `WS` for every WebSocket, or `CONNECT` for every tunnel.
     pub(super) method: String,
-    /// `http`, `https`, `ws`, or `wss`. `https` for every tunnel.
+    /// `http`, `https`, `ws`, or `wss`. `https` for a tunnel. Empty if a row has no URL.
     pub(super) scheme: String,
     /// Host in lower case, without a final dot.
     pub(super) host: String,

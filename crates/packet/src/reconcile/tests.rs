@@ -409,7 +409,7 @@ fn twins_say_the_same() {
     assert_eq!(apart(&[one, other, of(other)], false), 0);
     assert_eq!(twin(&[one, of(other)]), 1);
     assert_eq!(twin(&[one, of(one), of(one)]), 1);
-    // Both versions are signed at the same time.
+    // Both versions are signed at almost the same time.
     assert_eq!(twin(&[one, at(one, 15_000)]), 0);
     assert_eq!(twin(&[one, at(one, 15_001)]), 1);
     assert_eq!(twin(&[one, at(one, -15_001)]), 1);

@@ -78,9 +78,8 @@ impl Twins {
         }
     }
 
-    /// Counts the receipts of one version without an equal receipt of the other version. A killed
-    /// mediator may not have written the last receipts, so the numbers must only be equal if the
-    /// session `is_closed`.
+    /// Counts the receipts of one version without an equal receipt of the other version. A killed mediator may not have
+    /// written the last receipts, so the numbers must be equal only if the session `is_closed`.
     pub(super) fn apart(&self, is_closed: bool, tolerance: Tolerance) -> u64 {
         let of = |is: fn(&i64) -> bool| {
             let rests = self.by_members.values().map(|twin| twin.rest).filter(is);
