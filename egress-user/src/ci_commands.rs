@@ -3,8 +3,8 @@
 //!
 //! GitHub's runner executes `::name::` at the start of a line, after optional white space, and `##[name]` anywhere in a
 //! line. Azure executes `##vso[name]`, and `TeamCity` `##teamcity[name]`. When these systems search for a command, they
-//! skip control characters and some other characters. This module therefore skips everything except printable ASCII.
-//! The module inserts a backslash into each command, so it need not buffer the output.
+//! skip control characters and some other characters, so this module skips everything except printable ASCII. The
+//! module inserts a backslash into each command, so it need not buffer the output.
 //!
 //! Claims: ci-commands, read-output, read-own-lines
 use std::ffi::{OsStr, OsString};
@@ -43,7 +43,8 @@ pub fn harmless(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Formats a JSON value on one line. Every `#` is escaped, because commands in a JSON text begin with it.
+/// Formats a JSON value on one line. Every `#` is escaped, because a command inside a line of JSON can begin only with
+/// `#`.
 pub fn harmless_json(value: &Value) -> String {
     value.to_string().replace('#', "\\u0023")
 }
@@ -211,7 +212,7 @@ mod tests {
 
     #[test]
     fn no_output_holds_a_command_whatever_the_input() {
-        // This test searches as a runner does, in all texts of six bytes from this alphabet.
+        // This test searches all texts of six bytes from this alphabet, as a runner does.
         let alphabet = b":#[ \n\0vx";
         for number in 0..alphabet.len().pow(6) {
             let mut rest = number;

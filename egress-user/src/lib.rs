@@ -1,6 +1,6 @@
 //! The library behind the `egress` binary.
 //!
-//! `run` and `bpf` need Linux. All other modules, including `egress verify`, build on every system.
+//! `run` and `bpf` need Linux. The other modules, including `egress verify`, also build on macOS and Windows.
 mod causes;
 pub mod ci_commands;
 pub mod cli;

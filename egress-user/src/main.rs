@@ -1,5 +1,5 @@
-//! The `egress` command. With a hidden first argument, the program becomes one of the processes of a run. This argument
-//! is read before the command line is parsed.
+//! The `egress` command. With a hidden first argument, which is read before the command line is parsed, the program
+//! becomes one of the processes of a run.
 #![forbid(unsafe_code)]
 use std::process::ExitCode;
 

@@ -1,4 +1,5 @@
-//! Suggests the smallest allow-list that permits everything a run connected to, from the run's flow log.
+//! Suggests an allow-list from a run's flow log: the hosts and ports that the run used or tried to use, without those
+//! that no allow-list can permit.
 //!
 //! The log contains names, paths, and process names that the command chose. A host name enters the list only in
 //! the spelling that the policy parser accepts. Every other text is escaped and goes into a comment.
@@ -18,7 +19,7 @@ use serde::Serialize;
 
 mod text;
 
-/// Maximum number of hosts on a list, because nobody would read a longer policy.
+/// Maximum number of hosts on a list. A longer list would be too long to review.
 const MAX_HOSTS: usize = 4096;
 /// Maximum number of ports in addition to 80 and 443.
 const MAX_PORTS: usize = 64;
@@ -34,7 +35,7 @@ const ADDRESS: &str = "address_without_name";
 /// Reason for a query to another resolver.
 const DNS: &str = "dns_to_other_resolver";
 
-/// Reason for a connection to loopback that nothing listened for.
+/// Reason for a connection to a port of loopback on which nothing listened.
 const NOTHING_LISTENS: &str = "nothing_listens";
 /// Reason for a connection to the host's loopback.
 const LOOPBACK: &str = "loopback";

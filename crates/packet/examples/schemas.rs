@@ -1,5 +1,5 @@
 //! Writes the JSON Schemas of the formats to `docs/schema`, and the tables of their members to
-//! `docs/format/members.md`. With `--check`, compares the files with these texts and writes nothing.
+//! `docs/format/members.md`. With `--check`, compares the files with the generated texts and does not write them.
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;

@@ -2,9 +2,9 @@
 //! every reader use.
 //!
 //! Reading is lenient, so that files of earlier versions can be compared: unknown members are ignored, and absent
-//! members have their default. Every value that was read can be serialized, so printing a packet never fails. To find
-//! the values that this version never writes, `deviations` serializes the value that was read and compares the result
-//! with the document.
+//! members have their default. Every value that was read can be serialized, so printing a packet never fails.
+//! `deviations` finds values that this version never writes: it serializes the value that was read and compares the
+//! result with the document.
 #[macro_use]
 mod define;
 

@@ -8,15 +8,15 @@ use std::fmt;
 pub enum Grade {
     /// The packet has no files about a boundary.
     None,
-    /// The files about the boundary are not signed by the boundary key, or contradict each other.
+    /// The files about the boundary are not signed, or contradict each other.
     Unproven,
     /// The boundary key signed the measurements, but a part is missing: a risk was accepted, the receipts do not bind
     /// the capsule, or the record is not complete.
     KernelObserved,
-    /// Nothing is missing, but a signer is not pinned.
+    /// Nothing is missing, but the signer of the boundary or of the receipts is not pinned.
     Unpinned,
-    /// Nothing is missing, and the signers are pinned: every probe was denied, the receipts sign the capsule, and the
-    /// flow log shows the same programs and filters until the end of the command.
+    /// Nothing is missing, and both signers are pinned: every applicable probe was denied, the receipts sign the
+    /// capsule, and the flow log shows the same programs and filters until the end of the command.
     KernelEnforced,
 }
 

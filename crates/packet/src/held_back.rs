@@ -54,7 +54,8 @@ impl HeldBack {
     }
 }
 
-/// Returns the reason as text for people. A path below a new `.github` is held back with it, for the same reason.
+/// Returns the reason as text for people. A path below a new `.github` is held back for the same reason as that
+/// directory.
 pub(super) fn reason(change: &Change) -> &str {
     match &change.reason {
         Some(ChangeReason::Rule(ChangeRule::HeldBack)) if is_below(change, GITHUB) => {
@@ -65,7 +66,7 @@ pub(super) fn reason(change: &Change) -> &str {
     }
 }
 
-/// Returns a small number for a change that a reviewer must see first.
+/// Returns the rank of a change. A reviewer must see changes with a low rank first.
 fn weight(change: &Change) -> u8 {
     let rule = match &change.reason {
         Some(ChangeReason::Rule(rule)) => Some(rule),

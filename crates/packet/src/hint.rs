@@ -1,9 +1,9 @@
-//! Hints about denied attempts: the settings that would allow each of them. The output of a run, its pages, and `egress
-//! policy suggest` share this code.
+//! Hints about denied attempts: the settings that would allow an attempt, or the reason why no setting does. The output
+//! of a run, the pages, and `egress policy suggest` share this code.
 //!
-//! A real Pipelock does not report that its allow-list denied a host, so this code evaluates the list again. The command
-//! chose the host and the path of an attempt. A hint therefore contains a host only in the spelling that the policy
-//! parser accepts, and a path only if the path does not need quotes.
+//! A real Pipelock does not report that its allow-list denied a host, so this code evaluates the list again. The
+//! command chose the host and the path of an attempt. A hint therefore spells a host as the policy parser accepts it,
+//! and contains a path only if the path does not need quotes.
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -30,7 +30,7 @@ pub struct Settings<'a> {
     pub ports: &'a [u16],
 }
 
-/// The settings that would allow an attempt. All members are `None` if no setting allows it.
+/// The settings that would allow an attempt. If no setting would allow it, all members except `note` are `None`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hint {
     /// A line of `api_allowlist`.
@@ -164,7 +164,7 @@ impl Hint {
     }
 }
 
-/// Whether the mediator's allow-list may be the reason. Pipelock 2.x does not report a reason.
+/// Whether the mediator's allow-list may be the reason for the denial. Pipelock 2.x does not report a reason.
 fn is_list(denied: &Denied, reason: &str) -> bool {
     reason == "allowlist"
         || reason.starts_with("allowlist:")
@@ -216,8 +216,8 @@ pub struct Block {
 }
 
 impl Block {
-    /// Returns the settings of several hints, or `None` if a line about one attempt shows them. `left_out` is the number
-    /// of denied destinations without a hint here, because the packet does not list them.
+    /// Returns the settings of several hints, or `None` if the line about one attempt already shows all of them.
+    /// `left_out` is the number of denied destinations without a hint here, because the packet does not list them.
     pub fn of<'h>(hints: impl IntoIterator<Item = &'h Hint>, left_out: u64) -> Option<Self> {
         let hints: BTreeSet<&Hint> = hints
             .into_iter()
@@ -237,7 +237,7 @@ impl Block {
             lines
         };
         let mut policy = String::new();
-        // Destinations that are left out belong to an unknown list, and are counted once.
+        // The setting for a destination that is left out is unknown, so these destinations are counted only once.
         let mut uncounted = left_out;
         let mut section = |head: &str, lines: &[&str]| {
             if lines.is_empty() {

@@ -1,9 +1,9 @@
 //! `identity.json`: the run of a packet in the words of the CI system, and the values that the
 //! caller bound to the run.
 //!
-//! The SHA-256 of the file is in the attestation and in the posture capsule. The mediator signs the
-//! hash of the capsule before the command starts. The caller supplies the values, so only a
-//! verifier that expects certain values can judge them.
+//! The SHA-256 of the file is in the attestation and in the posture capsule. The mediator signs the hash of the capsule
+//! before the command starts. The caller supplies the values, so a verifier must know the expected values in order to
+//! judge them.
 use std::collections::BTreeMap;
 
 use pipelock_receipts::json::read_document;

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 
 use super::rules;
 
-/// The receipts that are still to be compared, and the differences so far.
+/// The inline receipts that were not compared yet, and the differences so far.
 pub(super) struct Inline<'p> {
     wanted: BTreeMap<u64, &'p Json>,
     wrong: Vec<(u64, &'static str)>,

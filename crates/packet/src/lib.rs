@@ -1,4 +1,4 @@
-//! Builds and checks Audit Packets. Every length in a packet is limited.
+//! Builds and checks Audit Packets. Each document and each line of a packet has a maximum length.
 //!
 //! [`build::build`] builds the model of a packet, [`check::check_packet`] checks its bytes, and [`flows`] chains and
 //! checks the flow log. The caller reads and writes the files.

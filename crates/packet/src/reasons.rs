@@ -1,4 +1,4 @@
-//! The codes of denials and of changes that were not applied, in words.
+//! Translates the codes of denials, and of changes that were not applied, into words.
 use super::denied::Denied;
 use super::format::changes::{ChangeReason, ChangeRule};
 

@@ -25,7 +25,7 @@ pub(super) const ANSWERED_NOTE: &str = "These answers look like denials, but no 
 const NBSP: char = '\u{a0}';
 pub(super) const HELD_BACK: &str = "Changes held back";
 
-/// The data of the pages for people. All of this data is in the packet.
+/// The data of the pages for people. The packet contains or determines all of this data.
 #[derive(Debug, Clone, Copy)]
 pub struct Shown<'a> {
     /// The packet.
@@ -79,8 +79,8 @@ impl<'a> Shown<'a> {
         }
     }
 
-    /// Returns the command that checks the packet, and what its reader has to fill in. A directory that would need
-    /// quotes is replaced by a placeholder.
+    /// Returns the command that checks the packet, and the sentence that explains its placeholders. A directory that
+    /// would need quotes is replaced by a placeholder.
     pub(super) fn check_command(&self) -> (String, &'static str) {
         let is_plain = |text: &&str| {
             let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
@@ -248,7 +248,7 @@ impl<'a> Shown<'a> {
     }
 }
 
-/// Returns the name of a process. The kernel's denials of the mediator have none.
+/// Returns the name of a process. A denial by the hooks on the mediator's own sockets has no process name.
 pub(super) fn process(name: &str) -> &str {
     if name.is_empty() { "(not known)" } else { name }
 }
@@ -258,7 +258,7 @@ pub(super) fn why(denied: &Denied) -> String {
     reasons::of_denial(denied).map_or_else(String::new, |words| format!("{words}."))
 }
 
-/// Returns what a change does, for example `created file`.
+/// Returns a change in words, for example `created file`.
 pub(super) fn what(change: &Change) -> String {
     let mut text = format!("{} {}", change.change, change.kind);
     if let Some(from) = &change.from {

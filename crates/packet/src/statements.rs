@@ -1,7 +1,7 @@
-//! Compares the statements that two files of a packet have in common.
+//! Compares statements that more than one file of a packet makes.
 //!
-//! A difference is an error, because one of the files is wrong and a verifier cannot decide which
-//! file it is. A statement that does not describe an enforced boundary caps the grade.
+//! A difference is an error, because one of the files is wrong, and a verifier cannot decide which one. A statement
+//! that does not describe an enforced boundary caps the grade.
 use std::collections::BTreeSet;
 
 use egress_policy::allowed::Allowed;
@@ -41,9 +41,9 @@ pub(super) struct Statements<'a> {
     /// Number of connections in the rows of the relay.
     pub(super) connections: u64,
     pub(super) times: RunTimes,
-    /// Whether there is an archive of the changes that were not applied. `None` while the packet is being made.
+    /// Whether there is an archive of the changes that were not applied. `None` without an attestation.
     pub(super) has_archive: Option<bool>,
-    /// Why the archive is not that of the changes.
+    /// The first difference between the archive and the changes.
     pub(super) archive: Option<&'a str>,
     pub(super) capsule: Option<&'a CapsuleReport>,
     pub(super) predicate: Option<&'a Predicate>,
@@ -97,7 +97,7 @@ impl<'a> Statements<'a> {
         deviates(BOUNDARY_FILE, self.boundary.map(found), caps);
     }
 
-    /// Checks that `packet.json` repeats the other files.
+    /// Checks that members of `packet.json` agree with the other files that state the same values.
     fn repeated(self, findings: &mut Findings) {
         let Some(packet) = self.packet else {
             return;

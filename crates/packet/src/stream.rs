@@ -5,10 +5,10 @@ use std::io::{self, Cursor, Read, Seek, SeekFrom};
 
 use sha2::{Digest as _, Sha256};
 
-/// Number of bytes that are hashed at once if nothing else reads them.
+/// Number of bytes that are hashed at once if the file is only hashed.
 pub(super) const CHUNK: usize = 64 << 10;
 
-/// A reader that can start again.
+/// A reader that can be rewound to its start.
 pub trait Source: Read + Seek {}
 
 impl<S: Read + Seek> Source for S {}

@@ -1,7 +1,7 @@
 //! `summary.md`: the packet for people, safe to render as Markdown.
 //!
-//! All text that the command or the evidence can influence is in a code span inside a table cell or a list item, so it
-//! cannot become a link, mention, image, or HTML.
+//! Text that the command or the evidence can influence is always in a code span, so it cannot become a link, mention,
+//! image, or HTML.
 use std::fmt::Write;
 
 use pipelock_receipts::findings::visible;
@@ -14,7 +14,7 @@ use super::listing::{LISTED, allowed_in_order, in_order, place};
 use super::shown::{ANSWERED, ANSWERED_NOTE, HELD_BACK, Shown, bytes, process, what, why};
 
 const MAX_CHARACTERS: usize = 200;
-/// Length of one list, after which further rows are only counted. GitHub limits a job summary to 1 MiB.
+/// Length of one list in bytes. Rows beyond this length are only counted. GitHub limits a job summary to 1 MiB.
 const MAX_BYTES: usize = 64 << 10;
 /// Maximum number of requests.
 const REQUESTS: usize = 20;

@@ -11,9 +11,8 @@ use super::format::boundary::BoundaryDocument;
 use super::identity::Identity;
 use super::model::Packet;
 
-/// Renders the report of a check: verdict and grade, then the findings, then the subject of the
-/// check and its numbers. For a whole packet, `verdict` and `findings` belong to the packet, and
-/// there is a `boundary`. Evidence alone has no boundary.
+/// Renders the report of a check: verdict and grade, then the findings, then the subject of the check and its numbers.
+/// For a packet, `verdict` and `findings` are those of the packet. For evidence alone, `boundary` is `None`.
 pub fn render(
     verdict: EvidenceVerdict,
     report: &EvidenceReport,
@@ -58,7 +57,7 @@ pub struct About<'a> {
     pub packet: &'a Packet,
     /// `boundary.json`, if it can be read.
     pub boundary_document: Option<&'a BoundaryDocument>,
-    /// `identity.json`, and whether a pinned key signed its digest. `None` if the run is described by `packet.json` alone.
+    /// `identity.json`, and whether a pinned key signed its digest. `None` if only `packet.json` describes the run.
     pub identity: Option<(&'a Identity, bool)>,
     /// Whether a pinned key signed the digest of `packet.json`. `None` for the page in the packet, which does not depend
     /// on the pinned keys.
@@ -274,7 +273,7 @@ fn write_actions(out: &mut String, report: &EvidenceReport) -> std::fmt::Result 
     Ok(())
 }
 
-/// Writes the chain of version 2 receipts, if it is not the main chain.
+/// Writes the facts about the chain of version 2 receipts, if it is not the main chain.
 fn write_version_2(out: &mut String, report: &EvidenceReport) -> std::fmt::Result {
     if report.evidence_receipts == 0 {
         return Ok(());

@@ -85,7 +85,7 @@ impl BpfError {
     }
 }
 
-/// A record that no program of this version writes. The supervisor counts the record, and the record of the run is then
-/// incomplete.
+/// A kernel event that no program of this version writes. The supervisor counts such events, and states in the packet
+/// that its record is incomplete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MalformedEvent;

@@ -221,9 +221,9 @@ impl Events {
         }
     }
 
-    /// Discards the attempts and the records with a text that are waiting, and returns how many of each were discarded.
-    /// From then on, records about connections that were made before this call are skipped, because a probe's
-    /// connection may close later.
+    /// Discards the waiting attempts and the waiting records with a text, and returns the number of each. From then on,
+    /// records about connections that were made before this call are skipped, because a probe's connection may close
+    /// later.
     ///
     /// # Errors
     /// Fails if the kernel's clock cannot be read.
@@ -235,7 +235,8 @@ impl Events {
         Ok((attempts, texts))
     }
 
-    /// Returns the descriptors of the rings. They become readable when a record arrives after everything was read.
+    /// Returns the descriptors of the rings. The descriptor of a ring becomes readable when a record arrives in the
+    /// ring after all earlier ones were read.
     pub fn watched(&self) -> [BorrowedFd<'_>; 3] {
         [&self.attempts, &self.texts, &self.traffic].map(AsFd::as_fd)
     }

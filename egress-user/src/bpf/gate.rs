@@ -64,7 +64,7 @@ impl MediatorGate {
         set(&mut self.listed, range, true).map_err(io::Error::other)
     }
 
-    /// Allows a port at every address that the other tables do not exclude.
+    /// Allows connections to a port at every address that the other tables do not exclude.
     ///
     /// # Errors
     /// Fails if the kernel rejects the change.

@@ -328,7 +328,8 @@ fn attach_all(
         .programs_mut()
         .filter(|(name, _)| !name.starts_with(unix::PREFIX) && (is_audit || *name != AUDIT_ONLY))
         .collect();
-    // Programs whose names differ only in the last digit cost the same. Taking every second program gives equal halves.
+    // Programs whose names differ only in the last digit take about the same time, so taking every second program in
+    // the order of names gives about equal halves.
     all.sort_by_key(|(name, _)| *name);
     let (mut one, mut other) = (Vec::new(), Vec::new());
     for (number, program) in all.into_iter().enumerate() {
@@ -369,8 +370,8 @@ fn attach_all(
     Ok(all)
 }
 
-/// Returns the descriptors of the maps by name. Map types that no program uses are left out. A program with a map of
-/// another type would not load.
+/// Returns the descriptors of the maps by name. Leaves out map types that no program uses; if a program used such a
+/// map, it would not load.
 #[expect(
     clippy::wildcard_enum_match_arm,
     reason = "aya knows dozens of map types; the object has these"

@@ -23,7 +23,7 @@ const PROGRAMS: [(&str, u32); 2] = [
 pub(super) struct Witnesses {
     /// Attached programs.
     pub(super) programs: Vec<Program>,
-    /// Programs that the kernel does not support.
+    /// Programs for which this kernel has no hook.
     pub(super) unavailable: Vec<Unavailable>,
     /// The links of the programs. Closing a link detaches its program.
     pub(super) links: Vec<OwnedFd>,

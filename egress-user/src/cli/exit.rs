@@ -1,6 +1,6 @@
 //! Exit statuses. Scripts and workflows depend on these statuses.
 //!
-//! A command can exit with any of these statuses too. The packet is the evidence, not the status.
+//! A command can also exit with any of these statuses, so only the packet is evidence of the result.
 
 /// `verify`: valid, and the end is proven or `--allow-prefix` is given. `run`: the command exited with 0.
 pub const SUCCESS: u8 = 0;

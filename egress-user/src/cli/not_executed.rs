@@ -5,7 +5,8 @@ use pipelock_receipts::findings::visible;
 use crate::run::closed_home::ClosedHome;
 use crate::run::ending::NotExecuted;
 
-/// Returns the reason, and what to do. `hiding` is the closed home that hides the program or its interpreter.
+/// Returns the reason, and the next step for the user. `hiding` is the closed home that hides the program or its
+/// interpreter.
 pub(super) fn text(why: &NotExecuted, hiding: Option<&ClosedHome>) -> (String, String) {
     let (text, hint) = reason(why, hiding.is_some());
     let Some(home) = hiding else {
@@ -29,7 +30,8 @@ pub(super) fn text(why: &NotExecuted, hiding: Option<&ClosedHome>) -> (String, S
     )
 }
 
-/// Returns the reason, and what to do if no closed home (`is_hidden`) is the cause.
+/// Returns the reason, and the next step for the user if no closed home is the cause. `is_hidden` states whether one
+/// is.
 fn reason(why: &NotExecuted, is_hidden: bool) -> (String, &'static str) {
     match why {
         NotExecuted::NotFound { closed } if closed.is_empty() || is_hidden => (

@@ -52,8 +52,8 @@ pub(super) struct Options {
 }
 
 impl Options {
-    /// Fails if an option is given that the built-in mediator does not support. `--require-strict` is accepted, because
-    /// the built-in mediator always enforces its allow-list.
+    /// Fails if the caller gives an option that the built-in mediator does not support. `--require-strict` is accepted,
+    /// because the built-in mediator always enforces its allow-list.
     pub(super) fn check_unused(&self) -> anyhow::Result<()> {
         let given = [
             ("--pipelock-bin", self.pipelock_bin.is_some()),

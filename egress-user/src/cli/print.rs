@@ -354,7 +354,7 @@ fn hinted<'r>(run: &'r Emitted, attempts: &'r Attempts) -> Vec<(&'r Denied, u64,
     rows
 }
 
-/// Returns the line for one denied destination, with `note` and what would let it through.
+/// Returns the line for one denied destination, with `note` and the settings that would allow it.
 fn denied_text(denied: &Denied, count: u64, note: &str, hint: &Hint) -> String {
     let hint = match hint.in_words().as_str() {
         "" => String::new(),
@@ -368,7 +368,7 @@ fn denied_text(denied: &Denied, count: u64, note: &str, hint: &Hint) -> String {
     )
 }
 
-/// Prints the settings that let everything through, so that they can be pasted.
+/// Prints the settings that would allow all listed destinations, in a form to copy.
 fn allow_all(block: &Block) {
     if !block.policy.is_empty() {
         eprintln!("egress: to allow them all, add to the policy:");

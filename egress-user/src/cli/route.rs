@@ -6,8 +6,8 @@ use std::path::{Component, Path, PathBuf};
 const MOST_LINKS: usize = 40;
 
 /// Returns the links on the way to `path`, and as the last element the path to which `path` resolves. The resolved path
-/// need not exist. A process that can replace one of these links, or a directory above one, decides what `path` names
-/// later.
+/// need not exist. A process that can replace one of these links, or a directory above a link, can make `path` lead
+/// elsewhere later.
 ///
 /// # Errors
 /// Fails if the working directory was removed, or more than 40 links are on the way.

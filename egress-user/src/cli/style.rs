@@ -1,4 +1,4 @@
-//! Colors of the output for people: the words at the beginning of a line that show what the line is about.
+//! Colors of the output for people. The words at the beginning of a line, which name its subject, are colored.
 //!
 //! The output is colored if its stream is a terminal, unless `NO_COLOR` is set or `TERM` is `dumb`. `CLICOLOR_FORCE`
 //! always colors it, and `CLICOLOR=0` never does. No line begins with text of the command, so the command cannot choose

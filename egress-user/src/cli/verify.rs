@@ -1,8 +1,8 @@
 //! `egress verify`: checks a packet, evidence files, or one receipt, offline.
 //!
 //! The check needs only the files and the pinned keys. The check opens each file once, and opens only regular files.
-//! The files of a packet must be in the directory of the packet. The check uses a bounded amount of memory, whatever
-//! the files contain.
+//! The files of a packet must be in the directory of the packet. The check does not load the evidence, the flow log, or
+//! the archive of changes into memory as a whole.
 use std::ffi::OsStr;
 use std::fs;
 use std::io::Read;
@@ -99,8 +99,8 @@ fn verify_subject(path: &Path, pinned: &Pinned) -> Result<VerifyOutcome, VerifyE
         if fs::symlink_metadata(&packet).is_ok() {
             return packet::verify(&packet, None, pinned);
         }
-        // Pipelock's own tools also store a capsule beside evidence files, so a capsule does not show that a packet is
-        // incomplete.
+        // Pipelock's own tools also store a capsule beside evidence files, so a capsule without `packet.json` need not
+        // be a part of a packet.
         let is_shared = |name: &str| [EVIDENCE_FILE, CAPSULE_FILE].contains(&name);
         let mut others = PACKET_FILES.iter().filter(|name| !is_shared(name));
         let outcome = evidence::verify_directory(path, trust)?;

@@ -50,7 +50,7 @@ impl AgentFds {
             let file = File::from(openat(dir, *name, flags, Mode::empty())?);
             let bytes = file.metadata()?.len();
             let mut text = Vec::new();
-            // The file system has no space for more bytes, but a sparse file can be longer.
+            // The file system does not have space for more data, but a sparse file can be longer.
             file.take(COMMAND_FILES_BYTES).read_to_end(&mut text)?;
             if bytes > 0 {
                 written.push(CommandFile {

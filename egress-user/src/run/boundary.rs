@@ -22,7 +22,7 @@ use crate::bpf::events::Events;
 /// destination takes to answer.
 const CLOSED_WITHIN: Duration = Duration::from_millis(200);
 
-/// Maximum number of attempts or traffic records that are read before the next ring has its turn.
+/// Maximum number of attempts or traffic records that are read before the next ring is read.
 const TURN: usize = 256;
 /// Maximum number of records with a text that are read in one turn. The ring cannot hold more of them, so one turn reads
 /// every text that was submitted before the turn.
@@ -48,11 +48,11 @@ impl Boundary {
     /// Takes every record from the kernel's rings, and writes it to the flow log. The rings take turns, because
     /// otherwise a command that fills one ring as fast as it is read would make another one overflow.
     ///
-    /// Rows of attempts contain host names. A name is always recorded before an attempt can use its address: the
-    /// kernel submits the text with a name server's answer before the command receives this answer, and the relay
-    /// reports a name before it answers the query. Each turn therefore takes the attempts out of their ring first, and
-    /// writes them after `read_names` and all texts, so that no name arrives in between. `read_names` writes the names
-    /// that the relay has reported.
+    /// Rows of attempts contain host names. A name is always recorded before an attempt can use its address: the kernel
+    /// submits the text with a name server's answer before the command receives this answer, and the relay reports a
+    /// name before it answers the query. Each turn therefore takes the attempts out of their ring first, and writes
+    /// them after `read_names` and all texts, so that the names of these attempts are known by then. `read_names`
+    /// writes the names that the relay has reported.
     ///
     /// # Errors
     /// Fails if a row cannot be written, or `read_names` fails.

@@ -19,7 +19,7 @@ use super::context::RunContext;
 use super::digest::sha256;
 use super::error::{RunError, system};
 
-/// Validity of the capsule of a run without a timeout. Every receipt must have a time within the validity.
+/// Validity of the capsule of a run without a timeout. The time of every receipt must be within the validity.
 const LONGEST: Duration = Duration::from_hours(30 * 24);
 /// Time that a run may take beyond its timeout.
 const AFTER_TIMEOUT: Duration = Duration::from_hours(1);

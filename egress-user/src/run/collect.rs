@@ -1,6 +1,6 @@
 //! `Ended → Collected`: ends the rest of the command, then the relay, then the mediator, and reads the evidence.
 //!
-//! This step cannot fail. Whatever is missing becomes a reason in `incomplete`.
+//! This step cannot fail. If a part of the record is missing, `incomplete` has the reason.
 use std::io;
 use std::path::PathBuf;
 
@@ -244,14 +244,14 @@ fn lost(counters: &Counters, counts: &FlowCounts) -> Vec<String> {
     reasons
 }
 
-/// Returns host, port, and number of the connections that went through, the most frequent first.
+/// Returns host, port, and number of the requests and tunnels that went through, the most frequent first.
 fn most_allowed(flows: &FlowLog) -> Vec<(String, u16, u64)> {
     let mut allowed: Vec<_> = flows.allowed().collect();
     allowed.sort_by(|a, b| b.2.cmp(&a.2).then_with(|| a.cmp(b)));
     allowed
 }
 
-/// Returns the denied destinations with their counts, the most informative first.
+/// Returns the kinds of denied attempts with their counts, the most frequent first.
 fn most_denied(flows: &FlowLog) -> Attempts {
     let mut denied: Attempts = flows
         .denied()

@@ -1,4 +1,4 @@
-//! `Verified → Emitted`: writes the packet, whole or not at all, and reads it back.
+//! `Verified → Emitted`: writes the packet, whole or not at all, and reads `packet.json` back.
 //!
 //! Claims: read-new-packet
 use std::io::{self, Seek};
@@ -265,7 +265,7 @@ impl Emission {
             .into_iter()
             .partition(|(denied, _)| denied.answered_with().is_some());
         let (signed, mut unclear) = reconcile::confirmed(answers, &self.receipts, &allowed);
-        // The mediator denied what receipts confirm, and what the relay reports as blocked.
+        // The mediator denied the attempts that receipts confirm, and those that the relay reports as blocked.
         let elsewhere = sum(&denied).saturating_sub(self.blocked());
         denied.extend(signed);
         in_natural_order(&mut denied, |(denied, count)| (denied, *count));
@@ -280,7 +280,8 @@ impl Emission {
         verdicts.get("blocked").copied().unwrap_or_default()
     }
 
-    /// Signs the digests of all other files of the packet, and returns the bytes of `attestation.json`.
+    /// Signs the digests of all other files of the packet except the time stamp, and returns the bytes of
+    /// `attestation.json`.
     fn attest(&self, digests: &[FileDigest], graded: &Graded) -> io::Result<Vec<u8>> {
         let context = &self.run.context;
         let predicate = attest::Predicate {
@@ -296,8 +297,8 @@ impl Emission {
         )?)
     }
 
-    /// Returns the result of the run, and its time stamp if one was requested. The packet is on the disk by now, so a
-    /// slow or silent authority cannot prevent it.
+    /// Returns the result of the run, and its time stamp if one was requested. The packet is already on the disk, so a
+    /// slow or silent authority cannot prevent its writing.
     fn stamp(&self, attestation: &[u8], notices: &mut Vec<Notice>) -> (RunOutcome, Option<Stamp>) {
         let (outcome, plan) = (self.outcome(), &self.run.context.plan);
         let Some(authority) = &plan.timestamp else {

@@ -1,4 +1,4 @@
-//! How a run treats the command's network. [`setup`] is the only place that selects by `--mode`.
+//! How a run treats the command's network. [`setup`] is the only function that selects the network by `--mode`.
 mod audit;
 mod enforce;
 mod network;

@@ -1,6 +1,6 @@
 //! Builds the command's environment from the caller's environment. Removes variables that hold tokens of the runner.
 //! Also removes variables that control shells and the dynamic loader, and adds variables that the boundary needs. The
-//! record contains the names of the variables, and no values.
+//! record contains the names of the variables, but not their values.
 //!
 //! Claims: step-values
 use std::ffi::{OsStr, OsString};

@@ -82,7 +82,7 @@ pub enum RunError {
     Packet {
         /// The packet directory.
         path: PathBuf,
-        /// Where the evidence was kept, or why it could not be kept.
+        /// A text that states where the evidence was kept, or why it was not.
         kept: String,
         /// The cause.
         #[source]

@@ -33,13 +33,13 @@ pub(super) struct RunFacts {
     pub(super) flow_head: String,
     /// Number of the flow log's rows.
     pub(super) flow_rows: u64,
-    /// Denied destinations with their counts, the most informative first.
+    /// Kinds of denied attempts with their counts, the most frequent first.
     pub(super) denied: Attempts,
     /// Answers that look like a denial and that no receipt confirms, in the same form.
     pub(super) answered: Attempts,
-    /// Connections to the boundary's loopback that nothing listened for, with their counts.
+    /// Connections to ports of the boundary's loopback on which nothing listened, with their counts.
     pub(super) unserved: Attempts,
-    /// Host, port, and number of the connections that went through.
+    /// Host, port, and number of the requests and tunnels that went through.
     pub(super) allowed: Vec<(String, u16, u64)>,
     pub(super) counters: Counters,
     /// Kernel programs that were attached.

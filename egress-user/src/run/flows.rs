@@ -1,7 +1,7 @@
-//! Writes `flows.jsonl`, whose rows are hash-chained: one row for each attempt that the kernel records, and one for
-//! each report of the relay. Only the supervisor writes the file.
+//! Writes `flows.jsonl`, whose rows are hash-chained, from the kernel's records and the relay's reports. Only the
+//! supervisor writes the file.
 //!
-//! Repeated attempts are folded: the first one is written as a row at once, the others as a count at the end.
+//! Repeated attempts are folded: the first one gets a row at once, and one row at the end has the count of all of them.
 mod callers;
 mod dials;
 mod dns;
@@ -32,10 +32,11 @@ use words::{process_name, protocol_name};
 
 use crate::bpf::events::{Event, Text};
 
-/// Maximum number of redirected connections that get their own row. Later connections are folded like all other rows.
+/// Maximum number of redirected connections that get their own row. Later connections are folded like all other
+/// attempts.
 const ROWS_IN_FULL: u64 = 20_000;
 
-/// Maximum number of denied destinations that are counted separately. All others share one count.
+/// Maximum number of kinds of denied attempts that are counted separately. All others share one count.
 const DENIED: usize = 65_536;
 
 impl FlowLog {
@@ -255,17 +256,17 @@ impl FlowLog {
         self.file.sync_all()
     }
 
-    /// Returns the denied destinations with their counts.
+    /// Returns the kinds of denied attempts with their counts.
     pub(super) fn denied(&self) -> &BTreeMap<Denied, u64> {
         &self.denied
     }
 
-    /// Returns the connections to the boundary's loopback that nothing ever listened for, with their counts.
+    /// Returns the connections to ports of the boundary's loopback on which nothing ever listened, with their counts.
     pub(super) fn unserved(&self) -> impl Iterator<Item = (Denied, u64)> {
         self.loopback.unserved()
     }
 
-    /// Returns host, port, and number of the connections that went through.
+    /// Returns host, port, and number of the requests and tunnels that went through.
     pub(super) fn allowed(&self) -> impl Iterator<Item = (String, u16, u64)> {
         let rows = self.allowed.iter();
         rows.map(|((host, port), count)| (host.clone(), *port, *count))

@@ -1,5 +1,5 @@
-//! Writes the rows of the flow log that show that the enforcement was in place: at the start, while the command runs,
-//! when it has ended, and at the end.
+//! Writes the rows of the flow log that show whether the enforcement was in place: at the start, while the command
+//! runs, when it has ended, and at the end.
 //!
 //! Claims: boundary-throughout
 use std::io;

@@ -176,7 +176,8 @@ impl Init {
         })
     }
 
-    /// Sends a signal to the command. If init has ended, the message is lost; [`Self::next_message`] reports the end.
+    /// Sends a signal to the command. If init has ended, the message is lost, and [`Self::next_message`] reports the
+    /// end of init.
     pub(super) fn signal(&self, number: i32) {
         drop(self.channel.send(&ToInit::Signal { number }));
     }

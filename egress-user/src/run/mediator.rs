@@ -1,4 +1,4 @@
-//! The mediator of a run. [`setup`] is the only place that selects a mediator.
+//! The mediator of a run. [`setup`] is the only function that selects a mediator.
 mod builtin;
 mod pipelock;
 mod role;

@@ -1,14 +1,15 @@
-//! Owns the order of the steps of one run, on the side of the supervisor.
+//! Defines the order of the supervisor's steps in one run.
 //!
 //! ```text
 //! Plan --prepare--> Prepared --launch--> Running --supervise--> Ended --collect--> Collected --verify--> Verified --emit--> Emitted
 //! ```
 //!
-//! Each step consumes the value that the previous step produced. Only the previous step can set the fields of this
-//! value. Only [`Emitted`] has an exit status, so success means that every step was taken.
+//! Each step consumes the value that the previous step produced, and only the previous step can set the fields of this
+//! value. Only [`Emitted`] has the result of the run, so success means that every step was taken.
 //!
-//! A failure before the command starts leaves only its error and no packet. A later failure ends the command and is a
-//! reason in the packet. If a value is dropped, the command ends and everything that the run created is removed.
+//! A failure before the command starts leaves only its error and no packet. A later failure ends the command, and the
+//! packet states it as a reason. If a value is dropped, the command ends and everything that the run created is
+//! removed.
 //!
 //! The whole order compiles:
 //!

@@ -122,8 +122,8 @@ fn measured(run: &RunFacts) -> Vec<String> {
     lines
 }
 
-/// Returns a notice for each place of the boundary's loopback where the command found nothing. An audit uses the host's
-/// loopback, so a service that is missing there is also missing on the host, and gets no notice.
+/// Returns a notice for each place of the boundary's loopback where the command found nothing. An audit does not
+/// produce such notices, because it uses the host's loopback.
 fn unserved(run: &RunFacts) -> Vec<String> {
     if run.unverified.is_some() {
         return Vec::new();

@@ -57,7 +57,7 @@ pub struct PacketDir {
     written: bool,
     attached: Option<(&'static str, File)>,
     owner: Option<(u32, u32)>,
-    /// The directory that was written. The descriptor stays valid when the directory is renamed.
+    /// The directory that was written. This descriptor stays valid when the directory is renamed.
     fresh: Option<OwnedFd>,
 }
 

@@ -66,7 +66,7 @@ pub enum WorkspaceMode {
     Copy,
     /// The command writes to the directory itself. Changes take effect at once.
     Direct,
-    /// Changes are stored separately. At the end, the changes are moved to an archive beside the packet.
+    /// Changes are stored separately. At the end, none is applied, and the packet contains an archive of them.
     Discard,
     /// The command cannot write to the workspace.
     ReadOnly,

@@ -1,5 +1,5 @@
 //! `Plan → Prepared`: leases the user ids, creates the cgroups, starts the boundary's init with its file view and
-//! sockets, and attaches the kernel programs. At the end the boundary is closed, the probes have been denied, and no
+//! sockets, and attaches the kernel programs. At the end, the boundary is closed, the probes have been judged, and no
 //! code of the command has run.
 //!
 //! `--mode audit` takes the same steps, with the exceptions in `run/enforcement/audit.rs`.
@@ -140,8 +140,8 @@ impl Plan {
         // An audit is recorded as if it had its own network namespace, in which IPv6 would work.
         let ipv6 = entered.sockets.ipv6 || is_open;
         if !ipv6 {
-            // Init finds out whether IPv6 works while the programs are being loaded, and the configuration of loaded
-            // programs cannot change. On the few machines without IPv6, the programs are therefore loaded again.
+            // Init detects whether IPv6 works while the programs are being loaded, and the configuration of loaded
+            // programs cannot change. On a machine without IPv6, the programs are therefore loaded again.
             let config = Config { ipv6: 0, ..config };
             gates = Gates::attach(config, &cgroups, self.layers, self.diagnostics)?;
             timeline.mark("gates attached again");

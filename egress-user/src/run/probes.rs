@@ -341,7 +341,7 @@ impl Probed {
         self.judge(&plan.accepted_risks)
     }
 
-    /// Fails unless the caller `accepted` each probe that stops a run.
+    /// Fails unless each probe that would stop a run is `accepted` by the caller.
     ///
     /// # Errors
     /// Returns [`RunError::Open`] with the probes that the caller did not accept.

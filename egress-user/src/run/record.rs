@@ -33,7 +33,7 @@ use super::notice::Notice;
 use super::plan::PlainHttp;
 use crate::bpf;
 
-/// Returns the posture of the packet. Every word follows from a probe or a fact of this run.
+/// Returns the posture of the packet. The words follow from the probes and from facts about this run.
 pub(super) fn posture(run: &RunFacts) -> Posture {
     let is_audit = run.unverified.is_some();
     let opened = &run.context.measured.opened;
@@ -255,7 +255,7 @@ fn opened(socket: &Opened) -> AllowedSocket {
     }
 }
 
-/// Returns the command's limits, and which limits the command reached.
+/// Returns the command's limits, and whether the command reached them, if that is known.
 fn limits(run: &RunFacts) -> Limits {
     let limits = &run.context.plan.limits;
     let report = run.reached.cgroups.as_ref();

@@ -1,5 +1,5 @@
-//! Finds and removes what killed runs left behind. This module never touches a run whose lock is held, or anything that
-//! was not created by a run of this state directory.
+//! Finds and removes what killed runs left behind. This module never changes a run whose lock is held, or anything that
+//! no run of this state directory created.
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ pub enum StaleKind {
     Cgroup,
     /// The directory of a killed run.
     Run,
-    /// A directory with the name of a run, but without its lock. Such a directory is never touched.
+    /// A directory with the name of a run, but without its lock. Such a directory is never changed.
     Unknown,
     /// A directory that was being created or removed.
     Unfinished,

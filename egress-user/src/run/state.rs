@@ -1,5 +1,5 @@
-//! Owns the run's directory, `/run/egress/<run>`. A run removes its directory at its end. A run that is killed leaves
-//! its directory behind.
+//! Creates and removes the run's directory, `/run/egress/<run>`. A run removes its directory at its end, but a killed
+//! run leaves it behind.
 //!
 //! A run is alive as long as its supervisor holds the lock on `/run/egress/<run>/lock`, which the kernel releases when
 //! the process ends. A directory gets its name after the lock was taken, and loses its name before anything in it is
@@ -165,7 +165,7 @@ impl RunDir {
             Ok(alive)
         })();
         if made.is_err() {
-            // On a full file system, nothing can be created, but everything can be removed.
+            // On a full file system, no file can be created, but files can still be removed.
             drop(fs::remove_dir_all(&unnamed));
         }
         drop(lock);

@@ -1,5 +1,5 @@
 //! Connects the command's standard streams to the caller's with pipes, which threads of the supervisor pump. The
-//! command never gets the caller's own descriptors, because an inherited socket would bypass every hook.
+//! command never receives the caller's own descriptors, because an inherited socket would bypass the hooks.
 //!
 //! If a CI system interprets the output, commands in the output are defused on the way. Under GitHub, these commands
 //! are also switched off with a random word that is not disclosed to the command.
@@ -107,7 +107,7 @@ impl Pipes {
             Arc::new(Mutex::new(Stream { defuser, is_torn }))
         };
         let first = stream();
-        // If both streams are the same file, one command can be written half to each of them.
+        // If both streams are the same file, half of one workflow command can be written to each of them.
         let second = if is_one_file()? {
             Arc::clone(&first)
         } else {

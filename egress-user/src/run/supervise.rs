@@ -29,7 +29,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// with which a terminal stops processes. A supervisor that is stopped could not record what the command does.
 ///
 /// # Order
-/// Call this first of all, while the process has a single thread.
+/// Call this before anything else, while the process has a single thread.
 ///
 /// # Errors
 /// Fails if the kernel rejects the mask.
@@ -164,8 +164,8 @@ impl Supervisor {
             if let Some(failed) = failed {
                 return Ok(Ending::Failed(failed));
             }
-            // The heartbeat also fails when a process has ended. The end of the process is then the better reason, so
-            // it comes first.
+            // The heartbeat also fails when a process has ended. The end of the process is then the more useful reason,
+            // so it is checked first.
             system("check the enforcement", beat)?;
             if let Some(full) = self.check_evidence()? {
                 return Ok(Ending::Failed(full));
@@ -285,7 +285,7 @@ impl Supervisor {
             .then(|| format!("receipts and flow log reached {most} bytes (--max-evidence)")))
     }
 
-    /// Signals the command when its time is over, and ends it a little later.
+    /// Signals the command when its time is over, and kills it [`TERM_GRACE`] later.
     fn check_deadline(&mut self) -> Result<(), RunError> {
         let now = Instant::now();
         if self.deadline.is_none_or(|deadline| now < deadline) {

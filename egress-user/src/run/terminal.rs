@@ -2,7 +2,7 @@
 //! of the boundary. The command never gets a descriptor of the caller's terminal, so no request of `ioctl(2)` can push
 //! input into it. Bytes are passed on unchanged in both directions.
 //!
-//! Another process sets the modes of the caller's terminal, because it can restore them even if the supervisor is
+//! A separate process sets the modes of the caller's terminal, because it can restore them even if the supervisor is
 //! killed.
 //!
 //! Claims: terminal-apart, terminal-restored

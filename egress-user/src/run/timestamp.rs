@@ -1,7 +1,8 @@
 //! Requests a token over the packet's attestation from a time stamp authority, and adds it to the packet.
 //!
-//! Root sends this request over the host's network, when no process of the command is left. The token itself proves
-//! which authority made it. TLS is therefore checked under the system's roots only, and plain HTTP is allowed.
+//! The supervisor sends this request over the host's network, when no process of the command is left. The token itself
+//! proves which authority made it, so plain HTTP is allowed, and a TLS server needs only a certificate under the
+//! system's roots.
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +16,7 @@ use super::packet_dir::PacketDir;
 
 /// Time for the whole exchange, from the lookup of the name to the last byte.
 const WITHIN: Duration = Duration::from_secs(10);
-/// Bytes of the nonce. Every authority accepts this length.
+/// Length of the nonce, in bytes.
 const NONCE: usize = 8;
 
 /// The authority that the caller named.

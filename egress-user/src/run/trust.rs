@@ -62,8 +62,8 @@ const BELOW_JAVA: [&str; 2] = ["lib/security/cacerts", "jre/lib/security/cacerts
 /// Directory with several Java installations.
 const JAVA_HOMES: &str = "/usr/lib/jvm";
 
-/// Paths of policies for browsers, which do not read a file of authorities. By default, a browser sends an extension
-/// that looks like an encrypted hello, and the relay denies the connection.
+/// Paths of policies for browsers, which do not read a file of authorities. By default, a browser sends a TLS extension
+/// that looks like an encrypted hello, and the relay denies such a connection.
 const BROWSER_POLICIES: [&str; 4] = [
     "/etc/chromium/policies/managed/egress.json",
     "/etc/opt/chrome/policies/managed/egress.json",

@@ -1,5 +1,5 @@
-//! `Collected → Verified`: checks the evidence under the run's key, with the same code as `egress verify`. The value
-//! contains the verdict, whatever the verdict is.
+//! `Collected → Verified`: checks the evidence under the run's key, with the same code as `egress verify`. The step
+//! does not fail: the value contains the verdict, even if it is `invalid`.
 use audit_packet::reconcile::Receipts;
 use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::{EvidenceFile, check_evidence_visiting};
@@ -18,8 +18,8 @@ pub struct Verified {
 }
 
 impl Collected {
-    /// Checks the evidence. Only a key that the caller supplied is trusted. A key that was generated for this run
-    /// proves nothing to anyone else.
+    /// Checks the evidence. Only a key that the caller supplied is trusted. A key that was generated for this run does
+    /// not prove to anybody who signed the evidence.
     pub fn verify(self) -> Verified {
         let run = self.into_facts();
         let signer = &run.context.plan.signer;

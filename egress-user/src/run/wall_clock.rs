@@ -1,4 +1,4 @@
-//! Detects whether the system clock is set during a run, by comparison with the monotonic clock, which no program can
+//! Detects whether the system clock is set during a run, by comparing it with the monotonic clock, which no program can
 //! set.
 //!
 //! Deadlines use the monotonic clock. Times in records and of files come from the system clock. A step of the system
@@ -83,8 +83,8 @@ impl WallClock {
         }
     }
 
-    /// Returns the duration by which the clock was set back from its first setting. A file that changed during the run
-    /// may therefore have a time that is earlier than the start of the run by this duration.
+    /// Returns the duration by which the clock was set back, compared with its first setting. A file that changed
+    /// during the run may therefore have a time that is earlier than the start of the run by this duration.
     pub(super) fn set_back(&self) -> Duration {
         let back = self.first.saturating_sub(self.least);
         Duration::from_nanos(u64::try_from(back).unwrap_or(0))

@@ -179,7 +179,7 @@ fn normal_run_is_what_went_through_and_what_the_list_refused() {
         json!({"source": "relay", "protocol": "http", "host": "claimed.test", "port": 80,
                "verdict": "answered", "reason": "answered_403", "claimed": "allowlist:not_in_allowlist"}),
         relay("down.test", 443, "tls", "failed", "mediator_502"),
-        // The kernel's own rows about the same connections add nothing.
+        // The kernel's own rows about the same connections do not add hosts.
         json!({"source": "kernel", "verdict": "redirected", "dst": "198.18.0.1", "port": 443,
                "name": "other.test", "process": "curl", "count": 1}),
         json!({"source": "resolver", "name": "asked.test", "reason": ""}),

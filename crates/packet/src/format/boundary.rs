@@ -19,7 +19,8 @@ pub use words::*;
 
 use super::words::WorkspaceMode;
 
-/// Size limit of each list of destinations in `boundary.json`. Further destinations are counted.
+/// Maximum length of the lists `denied`, `answered`, and `allowed` in `boundary.json`. Entries beyond it are only
+/// counted.
 pub const LISTED: usize = 500;
 
 documents! {
@@ -69,7 +70,7 @@ documents! {
         environment: Environment,
         /// The authority with which a Pipelock intercepts TLS. Null if Pipelock does not intercept TLS.
         tls_interception: Option<TlsInterception>,
-        /// Limits of the run, and whether each limit was reached.
+        /// Limits of the run, and whether some of these limits were reached.
         limits: Limits,
         /// Credentials that were hidden from the command.
         credentials: Credentials,
@@ -77,10 +78,10 @@ documents! {
         command_files: Vec<CommandFile>,
         /// Handling of the command's output.
         output: Output,
-        /// `NUMBER: TARGET` of each descriptor above 2 that the caller left open, and of each
-        /// standard stream of the caller that is a socket. No process of the run receives the
-        /// descriptors above 2. `TARGET` is the text of the link in `/proc/self/fd`; a socket has `
-        /// connected to ADDRESS` or ` not connected` after it.
+        /// `NUMBER: TARGET` of each descriptor above 2 that the caller left open, and of each standard stream of the
+        /// caller that is a socket. No process of the run receives the descriptors above 2. `TARGET` is the text of the
+        /// link in `/proc/self/fd`. For a socket, a space and `connected to ADDRESS` or `not connected` follow this
+        /// text.
         inherited_descriptors: Vec<Name>,
         /// The policy that the mediator read.
         policy: Policy,
@@ -90,17 +91,17 @@ documents! {
         counters: Counters,
         /// Bytes and requests by destination.
         residual_channels: Residual,
-        /// Up to 500 denied destinations, most frequent first.
+        /// Up to 500 kinds of denied attempts, most frequent first.
         denied: Vec<DeniedRow>,
-        /// Number of denied destinations that `denied` does not list.
+        /// Number of kinds of denied attempts that `denied` does not list.
         denied_left_out: u64,
         /// Up to 500 kinds of answers that look like denials and that no receipt confirms, most frequent first.
         answered: Vec<DeniedRow>,
         /// Number of kinds of answers that `answered` does not list.
         answered_left_out: u64,
-        /// Up to 500 destinations that were reached, most frequent first.
+        /// Up to 500 destinations to which requests or tunnels went through, most frequent first.
         allowed: Vec<AllowedRow>,
-        /// Number of reached destinations that `allowed` does not list.
+        /// Number of such destinations that `allowed` does not list.
         allowed_left_out: u64,
         /// Notices for the reader of the report, for example about a policy that is not strict.
         notices: Vec<Name>,
@@ -389,7 +390,7 @@ documents! {
         /// Network packets that host processes other than the relay sent to the mediator's port, and that the kernel
         /// programs dropped.
         caller_refused: u64,
-        /// Destinations that the hooks on the mediator's own sockets denied.
+        /// Number of denials by the hooks on the mediator's own sockets.
         mediator_denied: u64,
         /// Connections whose destination the kernel programs passed to the relay.
         slots_written: u64,
@@ -409,7 +410,7 @@ documents! {
             /// Number of rows.
             rows: u64,
         ]
-        /// Number of the command's attempts by the kernel's verdict.
+        /// Number of the command's attempts by verdict of the hooks.
         by_verdict: BTreeMap<String, u64>,
         /// Number of rows of the relay by verdict.
         by_relay_verdict: BTreeMap<String, u64>,
@@ -427,14 +428,14 @@ documents! {
         ]
     }
 
-    /// A destination that was reached.
+    /// A destination to which a request or tunnel went through, completely or in part.
     AllowedRow {
         [
             /// Host name.
             host: Name,
             /// Port.
             port: u16,
-            /// Number of connections.
+            /// Number of requests and tunnels.
             count: u64,
         ]
     }

@@ -46,13 +46,13 @@ words! {
         Applied = "applied",
         /// A rule denied the change.
         Refused = "refused",
-        /// The change was not applied, because a host process changed the same path.
+        /// The change was not applied, because a host process changed the same path during the run.
         Conflict = "conflict",
         /// No change of the run is applied.
         Discarded = "discarded",
     }
 
-    /// The rule by which a change was not applied.
+    /// The rule because of which a change was not applied.
     ChangeRule {
         /// A host process changed the same path during the run.
         ChangedMeanwhile = "changed_meanwhile",
@@ -69,7 +69,7 @@ words! {
         GitIndex = "git_index",
         /// The path is in the `.github` at the top of the workspace.
         Github = "github",
-        /// A directory above or below the path was not applied.
+        /// The change to a directory above or below the path was not applied.
         HeldBack = "held_back",
         /// The directory would become a git repository.
         LooksLikeGitDirectory = "looks_like_git_directory",
@@ -144,8 +144,8 @@ documents! {
         /// Whether the setuid or setgid bit was removed.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         setid_dropped: bool,
-        /// Whether the file is the configuration of a new git repository that was reduced to settings that run nothing.
-        /// `size` and `sha256` are those of the reduced file.
+        /// Whether the file is the configuration of a new git repository, reduced to settings that cannot run a
+        /// program. `size` and `sha256` are those of the reduced file.
         #[serde(skip_serializing_if = "std::ops::Not::not")]
         reduced: bool,
         /// The reason why the change was not applied.

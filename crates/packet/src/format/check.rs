@@ -10,8 +10,7 @@ use super::value::NOT_THIS_VERSION;
 
 /// Number of deviations that are kept.
 const KEPT: usize = 5;
-/// An object with at most this many members is searched for each name. No object with fixed members
-/// is longer.
+/// In an object with at most this many members, each name is searched for. No object with fixed members is longer.
 const SHORT: usize = 64;
 /// Number of characters of a value that a deviation shows.
 const SHOWN: usize = 40;

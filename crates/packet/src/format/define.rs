@@ -16,7 +16,7 @@ macro_rules! documents {
     )+};
 }
 
-/// Defines sets of words. An unknown word is kept when it is read, and `deviations` reports it.
+/// Defines sets of words. Reading keeps an unknown word, and `deviations` reports it.
 macro_rules! words {
     ($($(#[doc = $doc:literal])* $name:ident { $($(#[doc = $of:literal])* $variant:ident = $word:literal,)+ })+) => {$(
         $(#[doc = $doc])*

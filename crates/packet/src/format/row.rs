@@ -60,8 +60,7 @@ pub enum Row {
     Unknown(String),
 }
 
-/// The attempts of the command that one row stands for. Attempts at `AF_UNIX` addresses have no
-/// port and no name.
+/// The attempts of the command that one row counts. Attempts to use an `AF_UNIX` address have no port and no name.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Tried<'r> {
     /// Verdict of the kernel.
@@ -78,12 +77,12 @@ pub struct Tried<'r> {
     pub name: Option<&'r str>,
     /// Name of the process.
     pub process: &'r str,
-    /// Number of attempts, without attempts that earlier rows stand for. The first of repeated
-    /// attempts has its own row.
+    /// Number of attempts, without those that an earlier row counts. The first of several equal attempts has its own
+    /// row.
     pub count: u64,
 }
 
-/// Returns the attempts that a row stands for. The row's member `$place` is the destination.
+/// Returns the attempts that a row counts. The row's member `$place` is the destination.
 macro_rules! tried {
     ($row:ident, $place:ident, $port:expr, $name:expr, $count:expr) => {
         Some(Tried {
@@ -127,7 +126,7 @@ impl Row {
         }
     }
 
-    /// Describes the parts of the row that this version does not write in an enforced run.
+    /// Describes the parts of the row that this version never writes in an enforced run.
     pub(crate) fn deviations(&self, node: &Node<'_>) -> Vec<String> {
         let verdict = self.attempts().map(|attempts| attempts.verdict);
         match (self, verdict) {
@@ -140,8 +139,7 @@ impl Row {
     }
 
     /// Returns the first part of the row that this version never writes. `line` is the row as a line of the flow log.
-    /// Only rows with text from another process are checked, because the supervisor makes the rows about the kernel
-    /// from its own words.
+    /// Only rows with text from another process are checked. The supervisor makes all other rows from its own words.
     pub fn unwritable(&self, line: &[u8]) -> Option<String> {
         if !matches!(self, Self::Relay(_) | Self::Resolver(_)) {
             return None;

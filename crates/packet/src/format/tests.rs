@@ -38,7 +38,7 @@ fn with_other_leaves(node: &Json) -> Vec<Json> {
     all
 }
 
-/// Serializing a document that was read never fails, and keeps every member.
+/// Checks that every document that can be read can be serialized, and keeps every member.
 fn every_readable_version_is_written<T>(name: &str)
 where
     T: Default + Serialize + DeserializeOwned,

@@ -22,7 +22,7 @@ words! {
         Denied = "denied",
         /// The hook did not change the attempt, because the destination is the boundary's loopback.
         Local = "local",
-        /// The hook denied the attempt. The attempt was made by a library that only compares addresses and sends no
+        /// The hook denied the attempt. A library made the attempt only to sort addresses, and would not have sent
         /// data.
         Probe = "probe",
         /// The hook did not change the attempt, because the destination is the explicit proxy port.
@@ -36,7 +36,7 @@ words! {
         WouldRedirect = "would_redirect",
     }
 
-    /// The reason why a hook denied an attempt.
+    /// The reason for the verdict of a hook.
     KernelReason {
         /// The verdict does not need a reason.
         None = "",
@@ -52,9 +52,9 @@ words! {
         ControlPort = "control_port",
         /// The attempt uses IPv6, and the relay has no IPv6 listener.
         NoIpv6 = "ipv6_unavailable",
-        /// The network packet would have left by another interface.
+        /// The network packet would have left through an interface other than loopback.
         NotLoopback = "not_loopback",
-        /// Nothing listened at this place of the boundary's loopback, so the kernel refused the connection.
+        /// Nothing listened at this address and port of the boundary's loopback, so the kernel refused the connection.
         NothingListens = "nothing_listens",
         /// The kernel program could not read or store data that it needs.
         Internal = "internal",
@@ -76,7 +76,7 @@ words! {
         Allowed = "allowed_unix",
         /// No socket has the address inside the boundary.
         Unreachable = "unreachable",
-        /// No socket has the address. Only a library used the address, to find a name service cache.
+        /// No socket has the address. The C library used the address only to find a name service cache.
         Probe = "probe",
         /// The kernel program could not read the address.
         Unread = "unread",
@@ -115,7 +115,7 @@ words! {
         Probe = "probe",
     }
 
-    /// The reason why the mediator's own sockets cannot reach an address.
+    /// The reason for a denial by the hooks on the mediator's own sockets.
     MediatorReason {
         /// The machine itself has the address.
         OwnAddress = "own_address",
@@ -123,9 +123,9 @@ words! {
         PlatformAddress = "platform_address",
         /// The address is not public.
         NotPublic = "not_public",
-        /// The run does not allow the TCP port.
+        /// The run does not allow connections to the TCP port.
         PortNotAllowed = "port_not_allowed",
-        /// The mediator uses TCP and UDP only.
+        /// The socket is neither a TCP nor a UDP socket.
         SocketType = "socket_type",
     }
 
@@ -143,7 +143,7 @@ words! {
 
     /// The result of a request or tunnel.
     RelayVerdict {
-        /// The mediator allowed the request, and request and answer ended normally.
+        /// The mediator allowed the request, and the request and its answer ended normally.
         Forwarded = "forwarded",
         /// The relay denied the request and did not send it to the mediator.
         Refused = "refused",
@@ -153,7 +153,7 @@ words! {
         Answered = "answered",
         /// An error ended the exchange.
         Failed = "failed",
-        /// The exchange was cut before request and answer had ended.
+        /// The exchange was cut before the request and its answer had ended.
         Unfinished = "unfinished",
     }
 
@@ -183,13 +183,13 @@ words! {
 
     /// The mode in which the command used the workspace.
     WorkspaceMode {
-        /// The command used an overlay, and its changes are applied at the end.
+        /// The command used an overlay. At the end, the changes that the rules allow are applied.
         Apply = "apply",
-        /// The command used a copy of the workspace.
+        /// The command used a copy of the workspace, and none of its changes is applied.
         Copy = "copy",
         /// The command used the workspace itself.
         Direct = "direct",
-        /// The command used an overlay, and its changes are discarded.
+        /// The command used an overlay, and none of its changes is applied.
         Discard = "discard",
         /// The command could not write to the workspace.
         ReadOnly = "read-only",

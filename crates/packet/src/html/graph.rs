@@ -154,7 +154,7 @@ fn number(out: &mut Html, number: usize) {
     out.number(u64::try_from(number).unwrap_or(u64::MAX));
 }
 
-/// Returns the middle of row `at`, if `of` rows fill the whole height.
+/// Returns the vertical middle of row `at`, if `of` rows fill the whole height.
 fn middle(at: usize, of: usize, height: usize) -> usize {
     let halves = at.saturating_mul(2).saturating_add(1);
     let whole = halves.saturating_mul(height);

@@ -1,4 +1,4 @@
-//! Writes HTML. Markup is always a constant of this crate, and every text is escaped.
+//! Writes HTML. Markup comes only from constants of this crate, and every text is escaped.
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use pipelock_receipts::findings::visible;
@@ -88,8 +88,8 @@ impl Html {
         self.0.push_str(&escaped(text));
     }
 
-    /// Adds text from the run. The direction of the text cannot change the order of the text around it. A long text
-    /// breaks before its port and after the parts of its words, so that no number is divided.
+    /// Adds text from the run. The text cannot change the reading direction of the text around it. A long text breaks
+    /// before its port and after the parts of its words, so that no number is divided.
     pub(super) fn code(&mut self, text: &str) {
         let text = shortened(text, MAX_CHARACTERS);
         let (text, port) = text.split_at(text.len().saturating_sub(port_length(&text)));
@@ -378,7 +378,7 @@ mod tests {
             code("api_allowlist: [\"a.test\"] and --allow-port 8443"),
             "<code>api_<wbr>allowlist: [&quot;a.test&quot;] and <span class=\"option\">--allow-port</span> 8443</code>"
         );
-        // A text from the run cannot make a long word that never breaks.
+        // A text from the run cannot become a long word without a line break.
         for text in ["--", "--<b>", "x--y", "--aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"] {
             assert_eq!(code(text), format!("<code>{}</code>", escaped(text)));
         }

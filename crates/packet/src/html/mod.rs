@@ -1,7 +1,7 @@
 //! `report.html`: the packet for people, in one self-contained page.
 //!
-//! The page has no script, link, or other resource, and the page's content security policy forbids
-//! them. Every text passes through `escaped`, even a text that no attacker can influence.
+//! The page has no script, link, or other resource, and the page's content security policy forbids them. Every text
+//! passes through `escaped`, including text that the command cannot influence.
 use std::collections::BTreeMap;
 
 use super::activity::{Activity, Talk, Traffic};

@@ -11,8 +11,8 @@ use super::super::names::{BOUNDARY_FILE, CHANGES_ARCHIVE, CHANGES_FILE};
 use super::{Statements, deviates, differs};
 
 impl Statements<'_> {
-    /// Checks that `changes.json` exists if the command did not work on the workspace itself, and
-    /// that `boundary.json` states the counts of the rows of `changes.json`.
+    /// Checks that `changes.json` exists if the command did not work on the workspace itself, and that `boundary.json`
+    /// states the counts of the entries of `changes.json`.
     pub(super) fn changes(self, findings: &mut Findings, caps: &mut Caps) {
         let document = self.changes.map(|changes| {
             deviates(CHANGES_FILE, Some(changes.deviations.clone()), caps);
@@ -66,8 +66,8 @@ impl Statements<'_> {
         }
     }
 
-    /// Checks that each change that was not applied has a reason, and that the archive keeps its
-    /// files. A deleted file cannot be kept, and other kinds of changes need not be kept.
+    /// Checks that each change that was not applied has a reason, and that the archive keeps its files. A deleted file
+    /// cannot be kept, and entries other than files need not be kept.
     fn not_applied(self, changes: &[Change], findings: &mut Findings) {
         let is_applied = |change: &Change| change.outcome == ChangeOutcome::Applied;
         if changes

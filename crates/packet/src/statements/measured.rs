@@ -11,10 +11,10 @@ use super::{Statements, differs};
 #[cfg(test)]
 mod tests;
 
-/// The kernel assigns lower numbers to the namespaces that exist when the machine has started.
+/// The kernel assigns lower numbers to the namespaces that exist from the start of the machine.
 const FIRST_NAMESPACE: u64 = 4_026_531_842;
-/// The supervisor ends the command at most this much later than its time limit, µs. It gives the command 5 s to end by
-/// itself, and a busy machine ends it late.
+/// The supervisor ends the command at most this much later than its time limit, µs. The supervisor gives the command 5
+/// s to end by itself, and a busy machine may need longer.
 const ENDED_WITHIN: u64 = 60_000_000;
 const SECOND_US: u64 = 1_000_000;
 
@@ -67,7 +67,7 @@ impl Statements<'_> {
         );
     }
 
-    /// Checks that no kernel program is both attached and not available.
+    /// Checks that no kernel program that is attached, or that every run needs, is stated as unavailable.
     fn unavailable(self, caps: &mut Caps) {
         let programs = &self.boundary_document.programs;
         for program in &programs.unavailable {
@@ -107,7 +107,7 @@ impl Statements<'_> {
         }
     }
 
-    /// Checks that the packet contains nothing that exceeds a limit of the run.
+    /// Checks that the records do not exceed the limits on processes, evidence, and time.
     fn limits(self, caps: &mut Caps) {
         if !self.boundary_document.incomplete.is_empty() {
             return;

@@ -10,8 +10,8 @@ use super::super::names::{ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, FLOWS_F
 use super::{Statements, differs};
 
 impl Statements<'_> {
-    /// Checks that `packet.json` states the times of the flow log. The time before the packet is written grows with the
-    /// number of receipts to check.
+    /// Checks that the times in `packet.json` are close to those of the flow log. `generated_at` may be later, because
+    /// the time until the packet is written grows with the number of receipts.
     pub(super) fn times(self, findings: &mut Findings) {
         const CHECKED_WITHIN: i128 = 600_000_000_000;
         let Some(packet) = self.packet else {
@@ -54,7 +54,8 @@ impl Statements<'_> {
         }
     }
 
-    /// Checks that the steps of the run exist in their order, and that they allow the exit status of the command.
+    /// Checks that the steps of the run exist and are in order, and that the command has either an exit status or a
+    /// timeout.
     pub(super) fn steps(self, caps: &mut Caps) {
         let timeline = &self.boundary_document.timeline;
         let places: Vec<Option<usize>> = timeline
@@ -97,8 +98,8 @@ impl Statements<'_> {
         Some(launch.proxy_port)
     }
 
-    /// Checks that the steps of the run took as long as the times of the supervisor's rows show. The rows may also show a
-    /// time in which the machine was suspended.
+    /// Checks that the steps of the run took as long as the times of the supervisor's rows show. The rows may show a
+    /// longer time if the machine was suspended.
     pub(super) fn course(self, caps: &mut Caps) {
         let at = |name: &str| {
             let mut marks = self.boundary_document.timeline.iter();
@@ -142,8 +143,8 @@ impl Statements<'_> {
         }
     }
 
-    /// Checks that each kernel program is attached once, at its hook, and to the cgroup in its
-    /// name.
+    /// Checks that each kernel program is attached once and at its hook, and that the programs of the command, the
+    /// relay, and the mediator are attached to three different cgroups.
     pub(super) fn links(self, findings: &mut Findings, caps: &mut Caps) {
         let programs = &self.boundary_document.programs;
         let mut left: BTreeMap<u32, (&str, u32)> = BTreeMap::new();

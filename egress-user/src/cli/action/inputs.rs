@@ -10,7 +10,7 @@ use crate::run::plan::Mode;
 /// Prefix of the environment variables in which action.yml passes the inputs.
 pub(super) const PREFIX: &str = "INPUT_";
 
-/// Longest `timeout`, as for `egress run`.
+/// Largest `timeout` in seconds, as for `egress run`.
 const MAX_TIMEOUT: u64 = 604_800;
 
 /// The mediator that judges requests and signs receipts.
@@ -52,7 +52,7 @@ impl Inputs {
     /// Reads and checks the inputs. `variable` returns the value of an environment variable.
     ///
     /// # Errors
-    /// When an input is invalid or missing. The text names the accepted values.
+    /// Fails if an input is invalid or missing. The text names the accepted values.
     pub(super) fn read(variable: impl Fn(&str) -> Option<String>) -> anyhow::Result<Self> {
         let get = &|name: &str| variable(&self::variable(name)).unwrap_or_default();
         let given = |name: &str| Some(get(name)).filter(|value| !value.is_empty());

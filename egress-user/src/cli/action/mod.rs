@@ -1,8 +1,8 @@
 //! `egress action`: one step of a workflow. The step reads the action's inputs and writes outputs, job summary, and
 //! annotations.
 //!
-//! The step runs as the runner's user. Only `egress run` runs as root, with an environment of a few variables. `egress
-//! run` receives the environment of the script through a pipe.
+//! The step runs as the runner's user. It starts only `egress run` as root, with an environment of a few variables, and
+//! passes the environment of the script to it through a pipe.
 mod annotate;
 mod inputs;
 mod options;
@@ -50,7 +50,7 @@ pub fn run(step: Step) -> u8 {
             exit::USAGE
         }
     };
-    // If the log is closed, the annotations cannot be reported elsewhere.
+    // If the log is closed, there is no other place for the annotations.
     drop(std::io::stdout().write_all(annotations.render().as_bytes()));
     status
 }

@@ -32,7 +32,7 @@ impl Files {
     /// Appends the outputs and the job summary.
     ///
     /// # Errors
-    /// When a file cannot be written. A step without its outputs must not pass.
+    /// Fails if a file cannot be written. A step without its outputs must not pass.
     pub(super) fn write(&self, result: &StepResult) -> anyhow::Result<()> {
         for (name, value) in result.outputs() {
             self.output(name, &value)?;

@@ -36,7 +36,7 @@ impl StepResult {
     /// Takes the result of the run and checks the packet on disk once more.
     ///
     /// # Errors
-    /// When the run wrote no result.
+    /// Fails if the run wrote no result.
     pub(super) fn read(finished: &Finished, inputs: &Inputs) -> anyhow::Result<Self> {
         ensure!(
             !finished.run_result.is_null(),
@@ -115,7 +115,7 @@ impl StepResult {
     }
 
     /// Whether the evidence is valid. Without a key from the caller, nobody can pin the signer, so consistent evidence
-    /// is the best that the step can have.
+    /// is the best possible result of the step.
     fn is_valid(&self, inputs: &Inputs) -> bool {
         let is_keyless = inputs.private_key.is_none();
         self.tampered.is_none()
@@ -168,7 +168,7 @@ impl StepResult {
         Some(text)
     }
 
-    /// Returns the error that fails the step, if there is one, in the order of [`Self::status`].
+    /// Returns the reason why the step fails, if it does. The order of the checks is that of [`Self::status`].
     pub(super) fn error(&self, inputs: &Inputs) -> Option<String> {
         if let Some(failure) = self.failure() {
             return Some(failure);
@@ -201,7 +201,7 @@ impl StepResult {
                 .pointer("/notices")
                 .and_then(Value::as_array);
             let mut notices = notices.into_iter().flatten().filter_map(Value::as_str);
-            // The time stamp is the last step of a run, so the last notice is about it.
+            // A run requests the time stamp last, so the last notice is about the time stamp.
             let why = notices.next_back();
             return Some(why.unwrap_or("the packet has no time stamp").to_owned());
         }

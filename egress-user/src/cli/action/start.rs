@@ -17,7 +17,7 @@ use serde_json::Value;
 use super::inputs::{Inputs, MediatorKind, PREFIX};
 use crate::run::plan::Mode;
 
-/// Environment variables that root gets. All other variables go only to the script.
+/// Environment variables that `egress run` receives. Only the script receives the others.
 const NAMES: [&str; 2] = ["CI", "GITHUB_ACTIONS"];
 
 /// Policy file that is used if the input `config` is empty and the file exists.
@@ -72,7 +72,7 @@ impl RunPaths {
 /// Finds the working directory, the script, and the policy.
 ///
 /// # Errors
-/// When the working directory, the script, or a policy that was named is missing, or a file is outside the working
+/// Fails if the working directory, the script, or a policy that was named is missing, or a file is outside the working
 /// directory.
 pub(super) fn paths(inputs: &Inputs) -> anyhow::Result<RunPaths> {
     let shown = inputs.workdir.display();
@@ -155,7 +155,7 @@ impl Drop for StepDir {
 /// Runs `egress run` as root and reads its result.
 ///
 /// # Errors
-/// When the process cannot be started, or its result cannot be read.
+/// Fails if the process cannot be started, or its result cannot be read.
 pub(super) fn run(inputs: &Inputs, paths: &RunPaths) -> anyhow::Result<Finished> {
     let step_dir = StepDir::new()?;
     let result = step_dir.0.join("result.json");

@@ -10,8 +10,7 @@ use super::words::one_of;
 use crate::cli::exit;
 use crate::cli::verify::{VerifyArgs, VerifyOutcome, duration, status, verify};
 
-/// Grades that do not depend on the key of the measurements. A step that requires only one of these grades needs no
-/// key.
+/// Grades that do not depend on the boundary key. A step that requires one of these grades works without that key.
 const ACCEPTS_ANY_SIGNER: [Grade; 3] = [Grade::Unpinned, Grade::Unproven, Grade::None];
 
 /// The outcome of the step.
@@ -186,7 +185,7 @@ mod tests {
 
     #[test]
     fn nothing_is_required_less_because_a_value_is_missing() {
-        // The control: without changes, the step gets as far as the key, which is not a valid key.
+        // The control: without changes, all inputs are accepted up to the key, which is not valid.
         assert!(
             refused(&[]).contains("cannot use --key"),
             "{}",

@@ -218,8 +218,8 @@ fn add_programs(home: &Path, path: &mut OsString) {
     }
 }
 
-/// Returns the directories of programs in `home`. Directories below another returned one, and directories that contain
-/// the workspace or are in it, are left out.
+/// Returns the directories of programs in `home`. Leaves out directories below another returned directory, directories
+/// that contain the workspace, and directories in the workspace.
 fn tools(home: &Path, path: &[PathBuf], workdir: &Path) -> Vec<PathBuf> {
     let known = TOOLS.iter().map(|name| home.join(name));
     let named = path.iter().filter_map(|dir| dir.canonicalize().ok());

@@ -31,8 +31,8 @@ fn check_identity(outcome: &mut VerifyOutcome, args: &VerifyArgs) {
     }
     let mut unmet = Vec::new();
     let identity = outcome.identity.as_ref();
-    // An unsigned identity is not a finding if the identity is missing, because each comparison then fails. An unsigned
-    // identity is not a finding either if another error may be the cause.
+    // No finding is added if the identity is missing, because each comparison then fails, or if another error may be
+    // the reason why the identity is not signed.
     if identity.is_some() && !is_identity_signed(outcome) && !is_invalid(outcome) {
         unmet.push((
             &rules::IDENTITY_UNSIGNED,

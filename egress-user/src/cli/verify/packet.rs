@@ -31,7 +31,7 @@ const MAX_CHANGES_BYTES: u64 = 512 << 20;
 const MAX_FILE_BYTES: u64 = 4 << 30;
 
 /// Verifies the packet at `path` and the files beside it. `bytes` is the content of `packet.json`, if it was already
-/// read. A file that is too long is a finding, because only the packet can be the cause.
+/// read. A file that is too long is a finding and not an error, because the packet itself is the cause.
 pub(super) fn verify(
     path: &Path,
     bytes: Option<Vec<u8>>,

@@ -23,7 +23,7 @@ impl Material {
 pub(super) fn check(outcome: &mut VerifyOutcome, roots: Option<&Roots>) {
     let checked = outcome.material.as_ref().and_then(|one| one.check(roots));
     let checked = checked.map(|stamp| stamp.and_then(|stamp| fits(outcome, stamp)));
-    // An unusable packet.json is already invalid and the cause of every later problem.
+    // If `packet.json` is unusable, the outcome is already invalid, and no finding about the time stamp is added.
     if roots.is_some() && outcome.report.is_some() {
         let problem = match &checked {
             None => Some(Problem::absent("no time stamp")),

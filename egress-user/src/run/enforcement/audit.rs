@@ -56,7 +56,7 @@ impl NetworkSetup for Audit {
         Ok(Trust::default())
     }
 
-    /// An audit probes nothing, because the probes would not be denied and would send packets.
+    /// An audit does not run probes, because nothing would deny them and they would send packets.
     fn start_controls(
         &mut self,
         _plan: &Plan,

@@ -325,8 +325,8 @@ impl RunningNetwork for Enforced {
     }
 }
 
-/// Returns the limit on the evidence that is read. This limit is higher than the limit of the run, because a run is
-/// ended some time after its evidence reaches its limit.
+/// Returns the limit on the evidence that is read. This limit is higher than the limit of the run, because the evidence
+/// can grow until the supervisor has ended the run.
 const fn most_evidence(limit: u64) -> u64 {
     limit.saturating_mul(2).saturating_add(ENDING_BYTES)
 }

@@ -1,5 +1,5 @@
-//! Remembers which process made a connection. The relay sees only the connection, so the rows about its reports get the
-//! process from this module.
+//! Stores which process made a connection. The relay receives only the connection, so this module supplies the process
+//! for the rows about its reports.
 use std::collections::{HashMap, VecDeque};
 
 use super::words::process_name;

@@ -27,7 +27,7 @@ pub(in crate::run) struct FlowCounts {
     pub by_relay_verdict: BTreeMap<String, u64>,
     /// Number of names in queries to the stub resolver.
     pub names: u64,
-    /// Counts of uses of channels that the boundary does not close.
+    /// Traffic through the channels that are open on purpose.
     pub residual: Residual,
     /// Number of records that no program of this version writes.
     pub malformed: u64,
@@ -125,7 +125,7 @@ impl FlowLog {
             Ok(_) => return Err(io::ErrorKind::InvalidData.into()),
             Err(error) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),
         };
-        // After a lost row, no later row may be written, because the gap would not be visible.
+        // After a lost row, no later row may be written, because nothing would show that a row is missing.
         if let Some((kind, text)) = &self.failed {
             return Err(io::Error::new(*kind, text.clone()));
         }

@@ -1,5 +1,5 @@
-//! Connections to the boundary's own loopback that nothing listened for. A command that tries to reach a service of the
-//! host on loopback makes these connections, because the boundary has its own loopback.
+//! Connections to ports of the boundary's own loopback on which nothing listened. For example, a command makes such a
+//! connection when it tries to reach a service of the host on loopback.
 use std::collections::{BTreeMap, BTreeSet};
 
 use audit_packet::denied::Denied;

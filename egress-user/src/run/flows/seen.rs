@@ -8,7 +8,7 @@ use egress_common::verdict::{Hook, Reason, Verdict};
 
 use crate::bpf::traffic::{Carried, Close, Connection};
 
-/// Maximum number of rows that are written one by one for each side of the mediator.
+/// Maximum number of connections that get their own row, for each side of the mediator.
 const ROWS: u64 = 20_000;
 /// Maximum number of distinct attempts whose repeats are folded. Each further attempt gets its own row.
 pub(super) const FOLDED: usize = 65_536;

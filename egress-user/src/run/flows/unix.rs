@@ -1,8 +1,8 @@
-//! Writes the rows about `AF_UNIX` addresses. The kernel's hook sees a path as text. The supervisor looks up where the
-//! path leads in the file view when it reads the record, within milliseconds of the call.
+//! Writes the rows about `AF_UNIX` addresses. The kernel's hook records a path as text. The supervisor looks up where
+//! the path leads in the file view when it reads the record, within milliseconds of the call.
 //!
-//! If a socket is created or removed in between, the verdict in its row is wrong. This record does not protect sockets
-//! of the host; the file view does.
+//! If a socket is created or removed in between, the verdict in its row is wrong. The record is not what protects
+//! sockets of the host, because the file view keeps the command from reaching them.
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;

@@ -1,7 +1,7 @@
-//! Writes the rows about bytes that the kernel counted on both sides of the mediator: for each connection of the
-//! command, for each connection of the mediator, and for each datagram that the mediator sends to a name server.
-//! Neither the relay nor the mediator writes these rows, so they limit the bytes that the relay and the mediator can
-//! report. After the first rows, only sums are written.
+//! Writes the rows about bytes that the kernel counted on both sides of the mediator: of the command's connections to
+//! the relay, of the mediator's connections, and of the datagrams that the mediator sends to a name server. A verifier
+//! compares these counts with the reports of the relay and the mediator, which cannot change them. After the first
+//! rows, only sums are written.
 use std::io;
 
 use audit_packet::format::Row;

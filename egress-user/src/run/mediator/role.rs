@@ -66,9 +66,9 @@ pub(in crate::run) trait RunningMediator: Debug {
     /// result of [`Self::tunnels`] before the relay ended, and `allowed` counts the requests and tunnels that the relay
     /// has forwarded.
     ///
-    /// If the mediator does not end, or does not make progress, the mediator is killed and the exit status is 125. A
-    /// Pipelock that still scans after a minute is killed too, but the run keeps the command's status, because then
-    /// only the end of the receipts is unproven.
+    /// If the mediator does not end or make progress in time, it is killed and the exit status is 125. A Pipelock that
+    /// still scans after a minute is also killed, but the run keeps the command's status, because only the end of the
+    /// receipts is then unproven.
     fn end(self: Box<Self>, tunnels: u64, allowed: LetThrough) -> MediatorEnd;
 }
 

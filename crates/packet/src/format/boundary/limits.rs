@@ -1,11 +1,11 @@
-//! The limits of the command in `boundary.json`, and how often each limit was reached.
+//! The limits of the command in `boundary.json`, and whether they were reached.
 use serde::{Deserialize, Serialize};
 
 use super::super::value::Name;
 use super::words::{LimitHolder, OpenFilesHolder};
 
 documents! {
-    /// Limits of the run, and whether each limit was reached.
+    /// Limits of the run, and whether some of these limits were reached.
     Limits {
         /// Limit on concurrent processes and threads of the command.
         processes: Limit,
@@ -17,7 +17,7 @@ documents! {
         scratch: Scratch,
         /// Limit on receipts and flow log together, bytes.
         evidence: EvidenceLimit,
-        /// The run's share of tables that all users of the machine share.
+        /// The run's limits in tables that all users of the machine share.
         shares: Shares,
         /// Limit on the run time, s.
         seconds: Seconds,
@@ -62,15 +62,15 @@ documents! {
         most: u64,
     }
 
-    /// Parts of the machine's tables.
+    /// The run's limits in tables that all users of the machine share.
     Shares {
-        /// Open and memory-mapped files.
+        /// Limit on open and memory-mapped files.
         files: u64,
-        /// Sockets of any family.
+        /// Limit on sockets of any family.
         sockets: u64,
-        /// Kernel memory for TCP buffers, bytes.
+        /// Limit on kernel memory for TCP buffers, bytes.
         tcp_bytes: u64,
-        /// Processes and threads.
+        /// Limit on processes and threads.
         processes: u64,
     }
 

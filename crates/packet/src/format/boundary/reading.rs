@@ -18,7 +18,7 @@ impl BoundaryDocument {
         self.mode == Mode::Audit
     }
 
-    /// Computes the hash of everything that the kernel enforced.
+    /// Computes the hash of the kernel programs and of the command's system call filter.
     pub fn kernel_rule_hash(&self) -> String {
         let programs = self.programs.attached.iter();
         let rules: Vec<KernelRule<'_>> = programs
@@ -37,7 +37,7 @@ impl BoundaryDocument {
         results.any(|probe| probe.name == name && probe.is_closed() && probe.control.succeeded)
     }
 
-    /// Describes the probes that failed or proved nothing and that the caller accepted.
+    /// Describes the probes that succeeded or proved nothing, and that the caller accepted.
     pub fn accepted_probes(&self) -> Vec<String> {
         let accepted = &self.probes.accepted_risks;
         let stops = |probe: &&Probe| !probe.is_closed() && !probe.is_pointless();

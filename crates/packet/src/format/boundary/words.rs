@@ -16,7 +16,7 @@ words! {
 
     /// Whether the stub resolver answers names.
     Dns {
-        /// The stub resolver answers each name with a synthetic address.
+        /// The stub resolver answers valid host names with synthetic addresses.
         Synthetic = "synthetic",
         /// The run has no stub resolver, so no name resolves.
         Deny = "deny",

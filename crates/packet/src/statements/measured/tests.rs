@@ -201,8 +201,8 @@ fn time_limit_that_ended_the_command_may_be_exceeded_a_little() {
     assert_eq!(run.judged(&Allowed::default()).0, "");
 }
 
-/// The feature that reads policies is off in this crate, so the policy of this test is unknown or does not name an
-/// authority.
+/// This crate does not enable the feature that reads policies, so the policy of this test is unknown or does not name
+/// an authority.
 #[test]
 fn invented_interception_of_tls_differs() {
     let mut run = Honest::new();
