@@ -10,7 +10,7 @@ pub enum Grade {
     None,
     /// The files about the boundary are not signed, or contradict each other.
     Unproven,
-    /// The boundary key signed the measurements, but a part is missing: a risk was accepted, the receipts do not bind
+    /// The measurements are signed, but a part is missing. For example, a risk was accepted, the receipts do not bind
     /// the capsule, or the record is not complete.
     KernelObserved,
     /// Nothing is missing, but the signer of the boundary or of the receipts is not pinned.

@@ -1,5 +1,5 @@
-//! Writes the JSON text that is signed: compact, members in a fixed order, strings escaped as Go does (evidence
-//! protocol, section 2.3).
+//! Writes the JSON text that is signed. The text is compact, its members have a fixed order, and strings are escaped as
+//! in Go (evidence protocol, section 2.3).
 
 const HEX: [char; 16] = [
     '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'a', 'b', 'c', 'd', 'e', 'f',
@@ -111,8 +111,8 @@ impl<'a> ObjectWriter<'a> {
 }
 
 /// Appends JSON source text without the white space between its values, and escapes the characters that Go always
-/// escapes. Numbers, existing escapes, and the order of members stay (section 2.3). The receipt hash covers the
-/// unsigned `ext` member in this form.
+/// escapes. Does not change numbers, existing escapes, or the order of members (section 2.3). The receipt hash covers
+/// the unsigned `ext` member in this form.
 pub fn push_compact(out: &mut String, source: &str) {
     let mut in_string = false;
     let mut escaped = false;

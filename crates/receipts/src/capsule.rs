@@ -185,8 +185,8 @@ pub struct KernelRule<'a> {
     pub tag: &'a str,
 }
 
-/// Returns the hash of everything that the kernel enforces. The hash can be computed from `boundary.json`, as the
-/// lowercase hex SHA-256 of the canonical text of
+/// Returns the hash of the kernel programs and of the command's system call filter. The hash can be computed from
+/// `boundary.json`, as the lowercase hex SHA-256 of the canonical text of
 /// `{"programs":[{"attach_type":N,"name":S,"tag":S},…],"seccomp_sha256":S,"version":1}`. The programs are sorted by
 /// name, attach type, and tag. `seccomp_sha256` is the digest of the command's seccomp filter.
 pub fn kernel_rule_hash(programs: &[KernelRule<'_>], seccomp_sha256: &str) -> String {
@@ -221,7 +221,7 @@ pub struct CapsuleReport {
     pub capsule: Option<Capsule>,
     /// Whether a pinned key signed the capsule.
     pub is_trusted: bool,
-    /// Whether `session_open` binds exactly this capsule.
+    /// Whether `session_open` contains the hashes of exactly this capsule.
     pub is_bound: bool,
     /// Findings, causes before their consequences.
     pub findings: Vec<Finding>,
@@ -286,7 +286,7 @@ pub fn check(bytes: &[u8], file: &str, against: Against<'_>) -> CapsuleReport {
     }
 }
 
-/// Checks that receipts lie between `generated_at` and `expires_at`.
+/// Checks that the times of the receipts are between `generated_at` and `expires_at`.
 fn check_window(
     capsule: &Capsule,
     against: &Against<'_>,

@@ -16,8 +16,8 @@ use super::rules;
 use super::session::{Link, Sessions};
 use super::signatures::{Job, Message, Queue};
 
-/// Number of keys whose multiples are cached. The multiples of one key take a quarter of a
-/// megabyte, and few keys sign evidence.
+/// Number of keys whose multiples are cached. The multiples of one key take a quarter of a megabyte, and usually few
+/// keys sign evidence.
 const READY_KEYS: usize = 16;
 
 /// The public keys that a reviewer pins. Without a pinned key, a check can only find that the
@@ -45,7 +45,7 @@ impl Trust {
     }
 }
 
-/// State that all checks of one evidence share.
+/// State that all checks of the same evidence share.
 #[derive(Debug)]
 pub(crate) struct Context<'t> {
     pub(crate) trust: &'t Trust,

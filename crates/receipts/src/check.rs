@@ -1,10 +1,9 @@
 //! Checks the evidence of one recorder session: lines, outer chain, checkpoints, both receipt chains, sessions, and the
 //! end (evidence protocol, sections 4, 8, and 9).
 //!
-//! Bad evidence does not make the check fail. Each error becomes a finding in the report, and the
-//! check continues until one rule has produced enough errors. Each line is read and parsed once.
-//! Memory grows by 16 bytes for each intent, and with the lists of the report: hosts, policies,
-//! actors.
+//! Invalid evidence does not make the check return an error. Each violation becomes a finding in the report, and the
+//! check continues until one rule has produced enough errors. Each line is read and parsed once. Memory grows by 16
+//! bytes for each intent, and with the lists of the report: hosts, policies, actors.
 use std::io::{self, Read};
 
 use super::chain::Trust;

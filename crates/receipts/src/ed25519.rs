@@ -1,5 +1,5 @@
-//! Checks many Ed25519 signatures by few keys. The verdicts are equal to the verdicts of `verify_strict`, and a check
-//! takes half as long.
+//! Checks many Ed25519 signatures by few keys. The verdicts are equal to those of `verify_strict`, and a check takes
+//! about half the time.
 //!
 //! `verify_strict` accepts a signature `(R, s)` of `M` by the key `A` if `s` is reduced, neither `A` nor `R` is of
 //! small order, and `sB - kA` is encoded as the bytes of `R`, where `k` is the SHA-512 of `R`, `A`, and `M`. This
@@ -81,7 +81,7 @@ fn digits(scalar: &Scalar) -> [i8; DIGITS] {
         let bit = place.saturating_mul(BITS);
         let at = bit / 8;
         let two = byte(at) | (byte(at.saturating_add(1)) << 8);
-        // At most 64: six bits and a carry.
+        // The value is at most 64: six bits and a carry.
         let low = u8::try_from((two >> (bit % 8)) & 0x3f).unwrap_or(0);
         let digit = i8::try_from(low).unwrap_or(0).saturating_add(carry);
         carry = i8::from(digit > 32);

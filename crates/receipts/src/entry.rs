@@ -29,7 +29,7 @@ const NAMES: [&str; 15] = [
 pub(crate) enum EntryKind {
     /// A version 1 receipt.
     Action,
-    /// A signature over all earlier entries.
+    /// A checkpoint, which may have a signature over the hash of the previous entry.
     Checkpoint,
     /// A version 2 receipt.
     Evidence,

@@ -1,5 +1,5 @@
-//! Reads one version 2 receipt (evidence protocol, section 3). Only the kind `proxy_decision` is
-//! supported, because the other kinds are written by tools that never run beside an agent.
+//! Reads one version 2 receipt (evidence protocol, section 3). Only the kind `proxy_decision` is supported, because a
+//! mediator does not write the other kinds.
 use sha2::{Digest, Sha256};
 
 use super::action::{is_hex, signature_bytes};

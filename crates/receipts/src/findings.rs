@@ -40,7 +40,7 @@ pub struct Rule {
     pub severity: Severity,
     /// The problem, as the start of a sentence in lower case.
     pub problem: &'static str,
-    /// A hint to the cause or to the next step. The hint may be empty.
+    /// A hint to the cause or to the next step, or an empty text.
     pub advice: &'static str,
 }
 
@@ -187,8 +187,8 @@ impl Findings {
         self.errors > 0
     }
 
-    /// Whether one rule has produced so many errors that the check can stop. A file without an end is therefore not
-    /// read forever.
+    /// Whether one rule has produced so many errors that the check can stop. The check therefore also ends for a very
+    /// long file that contains only errors.
     pub fn is_enough(&self) -> bool {
         self.is_enough
     }

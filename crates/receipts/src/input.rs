@@ -10,8 +10,8 @@ pub struct EvidenceFile<'a> {
     pub bytes: &'a [u8],
 }
 
-/// One receipt, as a visitor receives it. The texts of the receipt come from the file, and count
-/// only if the report is consistent.
+/// One receipt, as a visitor receives it. The texts of the receipt come from the file and must not be trusted unless
+/// the report is consistent.
 #[derive(Debug, Clone, Copy)]
 pub struct Seen<'a> {
     /// Line in its file, from 1.
@@ -20,7 +20,8 @@ pub struct Seen<'a> {
     pub seq: u64,
     /// Whether the receipt is a session record.
     pub is_session: bool,
-    /// Whether this is a version 2 receipt. A version 2 receipt repeats a version 1 receipt and has few of its members.
+    /// Whether this is a version 2 receipt. A version 2 receipt repeats a version 1 receipt with only some of its
+    /// members.
     pub is_twin: bool,
     /// Hash of the receipt, if it matches the schema.
     pub hash: Option<&'a str>,

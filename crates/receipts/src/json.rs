@@ -1,10 +1,8 @@
 //! A strict JSON reader for untrusted evidence (evidence protocol, section 8.1).
 //!
-//! The reader rejects every text that two readers could read differently: duplicate names (compared
-//! after unescaping), lone surrogates, numbers that a double cannot hold exactly, and trailing
-//! data. The reader keeps the source text of every value, because the outer chain hashes source
-//! bytes. The nesting is counted before a level is entered, so that deep nesting cannot exhaust the
-//! stack.
+//! The reader rejects texts that two readers could read differently: duplicate names (compared after unescaping), lone
+//! surrogates, numbers beyond 2^53 - 1, and trailing data. The reader keeps the source text of every value, because the
+//! outer chain hashes source bytes. The nesting is limited, so that deep nesting cannot exhaust the stack.
 use parser::Parser;
 use serde::de::DeserializeOwned;
 

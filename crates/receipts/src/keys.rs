@@ -1,7 +1,7 @@
 //! Reads and writes Ed25519 keys in Pipelock's text formats (evidence protocol, section 5).
 //!
-//! Private keys stay in [`SigningKey`]. Dropping a [`SigningKey`] wipes it. Intermediate buffers
-//! are overwritten. Only this module of the crate opens files, and it opens only key files.
+//! Private keys are returned as [`SigningKey`], which is wiped when it is dropped. Intermediate buffers are
+//! overwritten. This module opens only key files, and no other module of the crate opens files.
 #![expect(
     clippy::map_err_ignore,
     reason = "the errors of decoders may quote key text"
@@ -332,7 +332,7 @@ fn refuse_shared(file: &File, path: &Path) -> Result<(), KeyError> {
     }
 }
 
-/// Accepts any file, because there are no mode bits.
+/// Accepts any file, because files on this system do not have mode bits.
 #[cfg(not(unix))]
 fn refuse_shared(_file: &File, _path: &Path) -> Result<(), KeyError> {
     Ok(())

@@ -2,7 +2,7 @@
 //!
 //! [`recorder::Recorder`] turns events into complete JSON lines. [`check::check_evidence`] turns files into a
 //! [`report::EvidenceReport`]. Neither the recorder nor the check reads a clock or opens a file. Only [`keys`] opens
-//! files, and only key files.
+//! files, which are key files.
 #![forbid(unsafe_code)]
 #![deny(clippy::as_conversions, clippy::arithmetic_side_effects)]
 

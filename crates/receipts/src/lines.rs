@@ -16,7 +16,7 @@ pub enum Line<'l> {
     /// A line with its LF. Only the last line of a file can lack the LF.
     Text(&'l [u8]),
     /// A line that is longer than any reader accepts. The rest of the file is not read, because a file can have a hole
-    /// of terabytes. A hole takes no space on the disk, but reading it takes hours.
+    /// of terabytes, which takes hours to read although it takes no space on the disk.
     Endless,
 }
 

@@ -20,9 +20,9 @@ const SESSION_GENESIS_LABEL: &str = "pipelock.receipt.session_open.v1";
 /// The kind of an action. The built-in mediator does not need all kinds of the wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ActionType {
-    /// Reads from the destination: a tunnel, GET, HEAD, OPTIONS.
+    /// Reads from the destination: a tunnel, GET, HEAD, OPTIONS, TRACE.
     Read,
-    /// Unknown: `WebSockets` and session records.
+    /// Unknown: `WebSockets`, session records, and other methods.
     Unclassified,
     /// Changes something at the destination: POST, PUT, PATCH, DELETE, QUERY.
     Write,

@@ -1,10 +1,10 @@
 //! Turns events into the lines of a flight-recorder file: receipts, the outer hash chain around them, signed
 //! checkpoints, and the records that prove the end (evidence protocol, sections 1 and 2).
 //!
-//! A method that succeeds returns complete lines, each with its LF, in the order in which the
-//! caller must write them. A method that fails changes nothing. A line that was returned cannot be
-//! taken back, so the run must end if the line cannot be written. The caller passes in times and
-//! identifiers, because this module does not use clocks, random numbers, or files.
+//! A method that succeeds returns complete lines, each with its LF, in the order in which the caller must write them. A
+//! method that fails changes nothing. A line that was returned is already in the chain, so the run must end if the
+//! caller cannot write it. The caller passes in times and identifiers, because this module does not use clocks, random
+//! numbers, or files.
 use std::collections::BTreeSet;
 
 use ed25519_dalek::{Signer, SigningKey};
@@ -221,8 +221,8 @@ impl Recorder {
         Ok(lines)
     }
 
-    /// Writes a signed checkpoint, which authenticates every entry so far. The recorder also writes a checkpoint on its
-    /// own after each `checkpoint_interval` entries.
+    /// Returns a signed checkpoint, which authenticates every entry so far. The recorder also adds a checkpoint by
+    /// itself after `checkpoint_interval` entries.
     pub fn checkpoint(&mut self, time: &str) -> Vec<u8> {
         let entry_count = self.entries.since_checkpoint;
         let first_seq = self.entries.next_seq.saturating_sub(entry_count);
@@ -257,7 +257,7 @@ impl Recorder {
     /// `graceful_shutdown` for a clean stop.
     ///
     /// # Errors
-    /// Fails if the reason or the identifier is empty. The recorder is dropped even after an error.
+    /// Fails if the reason or the identifier is empty. The recorder is dropped even then.
     pub fn close(mut self, reason: &str, at: Moment<'_>) -> Result<Closed, RecorderError> {
         require("close_reason", reason)?;
         let final_seq = self.receipts;

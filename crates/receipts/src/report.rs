@@ -11,11 +11,11 @@ use super::session::SessionFacts;
 /// The verdict of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EvidenceVerdict {
-    /// Every rule holds and the signer is pinned.
+    /// No rule of severity `error` is violated, and the signer is pinned.
     Valid,
-    /// Every rule holds, but no key was pinned, so the evidence is only self-consistent.
+    /// No rule of severity `error` is violated, but no key was pinned, so the evidence is only self-consistent.
     SelfConsistentOnly,
-    /// A rule is violated.
+    /// A rule of severity `error` is violated.
     Invalid,
     /// There was nothing to check.
     Error,
@@ -185,7 +185,7 @@ pub(crate) fn target_host(target: &str) -> Option<String> {
 pub struct EvidenceReport {
     /// Verdict of the check.
     pub verdict: EvidenceVerdict,
-    /// Whether the end is proven. This has no meaning if the verdict is `Invalid` or `Error`.
+    /// Whether the end is proven. The value has no meaning if the verdict is `Invalid` or `Error`.
     pub end: End,
     /// Findings, causes before their consequences.
     pub findings: Vec<Finding>,
@@ -214,7 +214,7 @@ pub struct EvidenceReport {
     pub signer_keys: Vec<String>,
     /// Recorder session of the entries.
     pub recorder_session: String,
-    /// Facts of the last `session_open`.
+    /// Facts about the session of the last `session_open`.
     pub session: Option<SessionFacts>,
     /// Number of session records among the receipts: open, heartbeats, and close.
     pub session_records: u64,
@@ -235,7 +235,7 @@ pub struct EvidenceReport {
 }
 
 impl EvidenceReport {
-    /// Whether every rule holds, with or without a pinned key.
+    /// Whether no rule of severity `error` is violated, with or without a pinned key.
     pub fn is_consistent(&self) -> bool {
         matches!(
             self.verdict,

@@ -1,5 +1,5 @@
-//! The members of signed objects in canonical order (evidence protocol, section 2.2). The code
-//! rebuilds the signed bytes whatever order and spacing a file has.
+//! The members of signed objects in canonical order (evidence protocol, section 2.2). The code rebuilds the signed
+//! bytes even if a file has another order or other white space.
 use std::borrow::Cow;
 
 use super::canonical::push_string;

@@ -133,8 +133,7 @@ impl Sessions {
         self.phase(receipt, place, findings);
     }
 
-    /// Notes that the start of the evidence could not be read, because an open may be missing for
-    /// that reason.
+    /// Notes that the start of the evidence could not be read, so that a missing `session_open` is not a finding.
     pub(crate) fn lose(&mut self) {
         self.missing_open = true;
     }
@@ -423,7 +422,7 @@ impl Sessions {
     }
 }
 
-/// Returns a number for the identifier of an action, because a number takes less memory than the text. For a UUID, the
+/// Returns a number for the identifier of an action, because a number takes less memory than a text. For a UUID, the
 /// number is the UUID itself. For any other text, the number is half of its SHA-256. A collision can only make evidence
 /// invalid.
 fn number(id: &str) -> u128 {

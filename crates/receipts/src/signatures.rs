@@ -14,7 +14,7 @@ use super::ed25519::{self, Key, Signed};
 use super::findings::{Findings, Place, Rule};
 
 const BATCH: usize = 64;
-/// Size limit of the messages in a batch, because a hostile receipt can be a megabyte long.
+/// Size limit of the messages in a batch, in bytes, because a hostile receipt can be a megabyte long.
 const BATCH_BYTES: usize = 1 << 20;
 /// Maximum number of waiting batches per thread before the caller helps.
 const WAITING: usize = 4;

@@ -1,5 +1,5 @@
-//! Checks evidence of real runs from `tests/data/evidence`. Each file has an expected verdict. The
-//! verdict is different if a line is missing, repeated, out of order, or changed.
+//! Checks evidence of real runs from `tests/data/evidence`. Each file has an expected verdict, and the result of its
+//! check changes if a line is missing, repeated, out of order, or changed.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 use std::fs;
 use std::path::PathBuf;

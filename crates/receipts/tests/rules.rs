@@ -1,5 +1,5 @@
-//! Breaks each rule of the evidence with one edit. Without the edit, the check does not report the
-//! rule. With the edit, the check reports it.
+//! Breaks rules of the evidence, each with one edit. The check reports the rule with the edit, and does not report it
+//! without the edit.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::unwrap_used,

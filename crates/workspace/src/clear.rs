@@ -59,7 +59,7 @@ fn move_up(dir: &OwnedFd, inner: &OsStr, top: &OwnedFd, moved: &mut u64) -> io::
         let fresh = OsString::from(format!(".removed-{moved}"));
         *moved += 1;
         match rename(dir, inner, top, &fresh, RenameFlags::NOREPLACE) {
-            // The hostile command created an entry with this name.
+            // The command created an entry with this name.
             Err(Errno::EEXIST) => {}
             done => return Ok(done?),
         }

@@ -154,9 +154,8 @@ pub fn fill_layer(layer: &Path, about: &About, redactions: &[Redaction]) -> io::
     Ok(())
 }
 
-/// Puts the replacement files into `copy`, a copy of the workspace. Somebody with write access may
-/// have replaced a file or one of its parent directories with a link before the workspace was
-/// copied.
+/// Puts the replacement files into `copy`, a copy of the workspace. A process with write access may have replaced a
+/// file or one of its parent directories with a link before the workspace was copied.
 ///
 /// # Errors
 /// Fails if a file cannot be written, or if a directory no longer exists.

@@ -57,7 +57,7 @@ pub enum Treatment {
 /// The locations of files that a configuration may name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bounds {
-    /// In the workspace or the caller's home, because a run may have written the configuration.
+    /// Only in the workspace or the caller's home, because a run may have written the configuration.
     Repository,
     /// Anywhere, because the host wrote the configuration.
     Host,

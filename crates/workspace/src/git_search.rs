@@ -3,9 +3,9 @@
 //! checkout action leaves the job's token in a git directory. In the same directories, and in
 //! homes, [`known_search`](super::known_search) finds the files of other tools.
 //!
-//! An earlier run may have written the files that this module reads. The search therefore uses
-//! lists with limits instead of recursion, and opens files through [`Reach`]. A file that a
-//! configuration names counts only where the command or the caller could have put it.
+//! An earlier run may have written the files that this module reads. The search therefore uses lists with limits
+//! instead of recursion, and opens files through [`Reach`]. If a run may have written a configuration, the files that
+//! it names are searched only in the workspace and in the caller's home.
 //!
 //! Claims: git-includes, read-git-files, shown-credentials
 use std::collections::{BTreeSet, VecDeque};
@@ -37,7 +37,7 @@ const GIT: Budget = Budget {
     directories: 5000,
     names: 500_000,
 };
-/// The same limits for logs, to which the command may add files freely.
+/// The same limits for logs, to which the command can add any number of files.
 const TEXTS: Budget = Budget {
     directories: 5000,
     names: 10_000,
@@ -155,7 +155,8 @@ struct Search {
 
 impl Search {
     /// Searches the homes that the command can read, their directories of programs, and the directories above the
-    /// workspace. Links in a home may lead anywhere, unless a command could have made them.
+    /// workspace. Links in a home may lead anywhere, unless the home is in the workspace, where a command could have
+    /// made them.
     fn homes(&mut self, places: &Places<'_>, home: Option<&Path>) -> io::Result<()> {
         let workspace = places.workspace;
         let mut budget = HOMES;
@@ -188,7 +189,7 @@ impl Search {
             .directory(&self.reach, &mut self.files, (dir, &names), bound)
     }
 
-    /// Searches a workspace, the nearest directories first.
+    /// Searches a workspace, directories near its top first.
     fn below(&mut self, workspace: &Path) -> io::Result<()> {
         let mut budget = WORKSPACE;
         let mut level = vec![workspace.to_path_buf()];

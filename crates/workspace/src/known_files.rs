@@ -9,11 +9,11 @@ use std::os::unix::ffi::OsStrExt;
 /// Which content of a known file is a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// Every content.
+    /// Any content.
     Any,
-    /// Values that look like a secret. The file has ordinary settings too.
+    /// Values that look like a secret. The file also has ordinary settings.
     Secrets,
-    /// A private key. The directory has other files too.
+    /// A private key. The directory also has other files.
     PrivateKey,
 }
 

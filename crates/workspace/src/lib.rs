@@ -1,6 +1,6 @@
-//! Provides the workspace to the command: an id-mapped bind mount of the caller's directory, or an
-//! overlay with this mount as its lower layer. The mount exchanges the ids of the directory's owner
-//! and of the command. The command then owns all files that belong to the caller.
+//! Provides the workspace to the command: an id-mapped bind mount of the caller's directory, or an overlay with this
+//! mount as its lower layer. The mount exchanges the ids of the directory's owner and of the command, so that the
+//! command owns the owner's files.
 pub mod apply;
 pub mod clear;
 pub mod credentials;

@@ -51,9 +51,9 @@ pub fn mount_overlay_inside(
 
 /// Mounts the overlay of the store's layers over `lower`.
 ///
-/// The layer `shown` is between `lower` and the upper layer. That layer holds git's files without
-/// their credentials. The command can change such a file, but no change to the file is applied.
-/// Without an overlay, a read-only mount covers the file instead.
+/// The layer `shown` is between `lower` and the upper layer. That layer holds git's files without their credentials.
+/// The command can change such a file, but none of its changes to the file is applied. Without an overlay, a read-only
+/// mount covers the file instead.
 fn over(lower: &OwnedFd, store: &OwnedFd, at: &Path) -> io::Result<()> {
     let [shown, upper, work] = [SHOWN, UPPER, WORK].map(|name| open_dir(store, OsStr::new(name)));
     let (shown, upper, work) = (shown?, upper?, work?);

@@ -1,10 +1,9 @@
 //! Opens files for root that the command of an earlier run may have created or named.
 //!
-//! Everything in the workspace may be read, because the command can read every file that the
-//! workspace's owner can read. Outside of the workspace, only files that any user may read are
-//! opened. Directories of programs in a closed home count as if no directory above them were
-//! closed. The command can read nothing else outside of the workspace. A name that leads to a
-//! private file of root is ignored.
+//! Every file in the workspace may be read, because the command has the rights of the workspace's owner there. Outside
+//! of the workspace, only files that any user may read are opened. Directories of programs in a closed home count as if
+//! no directory above them were closed. A name that leads to any other file outside of the workspace, such as a private
+//! file of root, is ignored.
 //!
 //! Claims: git-includes
 use std::ffi::{OsStr, OsString};

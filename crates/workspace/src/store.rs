@@ -6,12 +6,11 @@
 //! is inside the workspace. The command does not see the store there. The host sees the store until
 //! the run ends.
 //!
-//! The command of a run in an outer workspace may own the parent directory of a store. Root
-//! therefore does not trust the store's name, place, owner or mode. A store is a directory with the
-//! attribute `trusted.egress.store`. Only root of the machine can set this attribute. The attribute
-//! also records an [`About`]. The store belongs to a user that no process has, so that only root
-//! can enter it. The supervisor of the run holds a lock on the store. A killed run leaves its store
-//! behind without the lock.
+//! The command of a run in an outer workspace may own the parent directory of a store. Root therefore does not trust
+//! the store's name, place, owner or mode. A store is a directory with the attribute `trusted.egress.store`. Only root
+//! in the initial user namespace can set this attribute. The attribute also records an [`About`]. The store belongs to
+//! a user that no process has, so that only root can enter it. The supervisor of the run holds a lock on the store. A
+//! killed run leaves its store behind without the lock.
 //!
 //! Claims: read-stores
 use std::cell::Cell;
@@ -188,8 +187,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Keeps the store when this value is dropped. After this call, the content of the store must
-    /// still be processed.
+    /// Keeps the store when this value is dropped. A later run must still process its content.
     pub fn keep(&self) {
         self.kept.set(true);
     }

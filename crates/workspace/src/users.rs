@@ -1,4 +1,4 @@
-//! Leases the user ids of a run from a range that no other program allocates, under a lock.
+//! Leases the user ids of a run, under a lock, from a range that systemd does not allocate.
 //!
 //! Claims: table-per-user
 use std::fs::{self, File, OpenOptions};
@@ -19,7 +19,7 @@ const SLOTS: u32 = 1_024;
 /// Name of the command's user inside the boundary.
 pub const AGENT_NAME: &str = "pipelock-agent";
 
-/// Three users for one run. No other run gets these users until this is dropped.
+/// Three users for one run. No other run gets these users until this value is dropped.
 #[derive(Debug)]
 pub struct UserLease {
     /// User and group id of `pipelock-agent`.
@@ -106,8 +106,7 @@ fn live_uids() -> io::Result<Vec<u32>> {
     Ok(uids)
 }
 
-/// Returns the text of `/etc/passwd` inside the boundary. The file contains the command's user and
-/// no user that could log in.
+/// Returns the text of `/etc/passwd` inside the boundary. No user except the command's could log in.
 pub fn passwd(agent: u32, home: &str) -> String {
     format!(
         "root:x:0:0:root:/nonexistent:/usr/sbin/nologin\n\

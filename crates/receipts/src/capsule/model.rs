@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// A posture capsule. Pipelock rejects a capsule with any other member.
+/// A posture capsule. Pipelock rejects a capsule with further members.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -77,7 +77,7 @@ pub struct VerifyInstall {
     pub proxying: bool,
 }
 
-/// Results of a simulation. egress runs no simulation.
+/// Results of a simulation. egress does not run simulations.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -156,9 +156,9 @@ pub struct ContainLaunch {
 pub struct Containment {
     /// The mechanism of the boundary.
     pub mode: String,
-    /// Whether every probe of the boundary was denied.
+    /// Whether every probe of the boundary was denied or not applicable.
     pub boundary_verified: bool,
-    /// Whether the probes for a way around the mediator were denied.
+    /// Whether the probes for an interface or a route other than loopback were denied.
     pub probe_refused_direct_egress: bool,
     /// Hash of the kernel programs and of the system call filter.
     #[serde(default, skip_serializing_if = "String::is_empty")]

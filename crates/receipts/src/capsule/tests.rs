@@ -1,4 +1,4 @@
-//! Tests of capsules: signed, bound, and changed.
+//! Tests capsules that are signed, bound by a session, or changed.
 use super::*;
 use crate::keys;
 

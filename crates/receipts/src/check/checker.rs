@@ -330,7 +330,7 @@ impl<'t> Checker<'t> {
             (self.actions.count, self.actions.last_seq, self.actions.head)
         } else {
             signer_keys.extend(self.evidence.signer.map(|signer| signer.hex));
-            // Without a version 1 chain, every receipt counts as `other` (section 6.2).
+            // Without a version 1 chain, all version 2 receipts count as `other` (section 6.2).
             counts.totals.other = self.evidence.count;
             (
                 self.evidence.count,

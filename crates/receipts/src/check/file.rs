@@ -127,7 +127,7 @@ impl Checker<'_> {
     }
 
     /// Notes a line that is not an entry. Only the last line of a file can lack its LF. If a line without LF is not an
-    /// entry, the write was torn or the file was cut.
+    /// entry, the writer was interrupted or the file was cut off.
     fn unreadable(&mut self, problem: Problem, whole: bool, place: &Place) {
         self.tail.unreadable();
         self.outer.lose();

@@ -120,7 +120,8 @@ impl<'a> Parser<'a> {
             }
             let start = self.at;
             let name = self.string()?;
-            // Signed objects are small. In a large object, duplicates are searched once, in a sorted copy.
+            // Signed objects are small. In a large object, duplicates are searched for once, in a sorted copy of its
+            // names.
             if members.len() < 64 && members.iter().any(|(known, _)| *known == name) {
                 self.at = start;
                 return Err(self.error(JsonProblem::Duplicate(name.into_owned())));

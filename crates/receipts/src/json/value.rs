@@ -20,7 +20,7 @@ pub enum Value<'a> {
     Bool(bool),
     /// `null`.
     Null,
-    /// A number within the safe range. The text of the number is the node's `raw`.
+    /// A number of at most 2^53 - 1 in magnitude. The text of the number is the node's `raw`.
     Number,
     /// `{…}`, in source order and without duplicate names.
     Object(Vec<(Cow<'a, str>, Node<'a>)>),

@@ -1,6 +1,5 @@
-//! Writes an uncompressed tar of the changes that were not applied, as the command left them. The
-//! tar needs no more space than these changes, because holes are left out and additional names of a
-//! file become links to the first name.
+//! Writes an uncompressed tar of the changes that were not applied, as the command left them. The tar needs little more
+//! space than these changes, because holes are left out and additional names of a file become links to the first name.
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Seek};
@@ -15,9 +14,8 @@ use super::model::{Change, ChangeOutcome, Plan, What};
 use super::path::RelPath;
 use super::tree;
 
-/// Writes to the tar `out` every entry of `upper` whose change in `plan` was not applied. Returns
-/// the number of entries in the tar. Devices, sockets and named pipes appear only in the list of
-/// changes.
+/// Writes to the tar `out` the created and modified entries of `upper` whose change in `plan` was not applied. Returns
+/// the number of entries in the tar. Devices, sockets and named pipes appear only in the list of changes.
 ///
 /// # Errors
 /// Fails if an entry cannot be read or the tar cannot be written.

@@ -1,9 +1,8 @@
 //! Applies the accepted changes to the workspace, with the rights of the workspace's owner.
 //!
-//! Every step is a rename within one mount. Content, holes, attributes and hard links stay as the
-//! command made them, and no file is ever half-written. Names are looked up without following
-//! links. After each rename, the replaced entry is checked again. An entry that is not the judged
-//! one is put back.
+//! Files are moved by renames within one mount, so content, holes, attributes, and hard links stay as the command made
+//! them, and no file is ever half-written. Names are looked up without following links. After each rename, the replaced
+//! entry is checked again, and an entry that is not the judged one is put back.
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -45,8 +44,8 @@ enum Side {
     Workspace,
 }
 
-/// Executes all steps of `plan`. If a step fails, the change that the step belongs to and all
-/// changes below the same path are refused. The other steps continue.
+/// Executes all steps of `plan`. If a step fails, the change that the step belongs to and all changes below the same
+/// path are not applied. The other steps are still executed.
 ///
 /// # Errors
 /// Fails if the directories cannot be used at all, or if an entry that was taken out of the
@@ -74,8 +73,8 @@ pub fn commit(store: &Store, plan: &mut Plan) -> io::Result<()> {
     }
 }
 
-/// Gives the command's files to the workspace's owner, and removes set-user-id and set-group-id
-/// bits and POSIX ACLs. The changes are made in the upper layer, because only root can enter it.
+/// Gives the command's files to the workspace's owner, and removes set-user-id and set-group-id bits and POSIX ACLs.
+/// This is done in the upper layer, which only root can enter.
 ///
 /// The overlay copies up a hard-linked file of the host when the command writes to it, and this
 /// breaks the link.

@@ -18,9 +18,9 @@ use super::tree;
 /// because the command can create terabytes of holes with one call.
 const MOST_HOLES: u64 = 8 << 30;
 
-/// Computes digests of files. In total, the digests cover no more bytes than the file system has
-/// room for. A file with several names is read once. Files that share their written data, or that
-/// have holes, can exceed this limit. Such files have no digest.
+/// Computes digests of files. In total, the digests cover at most as many written bytes as the file system has room
+/// for, and at most 8 GiB of holes. Files that share their written data, or that have holes, can exceed these limits; a
+/// file beyond them has no digest. A file with several names is read once.
 #[derive(Debug)]
 pub struct Digests {
     holes_left: u64,
@@ -112,8 +112,8 @@ pub fn user_attributes(dir: &impl AsFd, name: &OsStr) -> io::Result<BTreeMap<CSt
     Ok(found)
 }
 
-/// Whether the upper layer's copy of a file equals the workspace's file. The two files are equal if
-/// the file was opened for writing and not changed.
+/// Whether the upper layer's copy of a file equals the workspace's file, as it does if the command opened the file for
+/// writing and did not change it.
 ///
 /// # Errors
 /// Fails if one of the files cannot be read.

@@ -1,4 +1,4 @@
-//! Checks that a git index contains only names that git itself would have put there.
+//! Checks that a git index contains only names that git itself accepts in an index.
 //!
 //! git trusts its index. `git checkout .` writes `.git/hooks/post-checkout` or `../x` if the index
 //! contains that name. Every part of an index must therefore be parsed (gitformat-index(5)), or the
@@ -103,9 +103,8 @@ fn entry(
     Some((name, kept))
 }
 
-/// Reads the extensions after the entries. Two extensions contain the positions of entries and
-/// extensions, for multi-threaded readers. The positions must be correct, because otherwise such a
-/// reader would see a different index.
+/// Reads the extensions after the entries. Two extensions contain the positions of entries and extensions, for
+/// multi-threaded readers. The positions must be correct, because otherwise such a reader would read a different index.
 fn extensions(
     mut rest: Rest<'_>,
     hash: usize,

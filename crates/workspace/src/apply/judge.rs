@@ -1,5 +1,5 @@
-//! The rules that decide which of the command's changes may reach the workspace. This module
-//! computes on paths and kinds only.
+//! The rules that decide which of the command's changes may reach the workspace. This module does not access files, and
+//! uses only paths and kinds.
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -35,7 +35,7 @@ pub enum Reason {
     /// The entry is `.github` at the top of the workspace, or inside `.github`, and
     /// `--allow-change` does not name it.
     Github,
-    /// The parent directory of the entry was not applied.
+    /// The change to a directory above or below the entry was not applied.
     HeldBack,
     /// A system call failed with this error.
     Io(String),
@@ -59,8 +59,8 @@ pub enum Reason {
     /// The path of the entry is too long or too deep to be handled. Entries below this path are not
     /// listed.
     TooDeep,
-    /// No change of this run is applied, because of `--workspace discard` or because the run's
-    /// boundary failed.
+    /// No change of this run is applied, because of `--workspace discard` or `copy`, or because the run's boundary
+    /// failed.
     WholeRun,
     /// The change is to the permissions of the workspace itself.
     WorkspaceItself,
@@ -120,7 +120,7 @@ pub fn kind(kind: Kind) -> Result<(), Reason> {
 #[derive(Debug, Clone, Default)]
 pub struct Protected {
     paths: BTreeSet<RelPath>,
-    /// Changes to the configuration of agents and CI systems that are applied.
+    /// Patterns for the configuration of agents and CI systems to which changes are applied.
     allowed: Vec<Pattern>,
 }
 

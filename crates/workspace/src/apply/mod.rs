@@ -69,8 +69,8 @@ pub struct Concluded {
 /// this much.
 ///
 /// # Errors
-/// Fails if the changes cannot be read or applying cannot start. After an error, the workspace is
-/// unchanged.
+/// Fails if the changes cannot be read or applying cannot start. The workspace is then unchanged. Also fails if an
+/// entry that was taken out of the workspace cannot be put back. Other changes are then applied, and the store stays.
 pub fn conclude(
     store: &Store,
     protected: &Protected,
@@ -100,7 +100,7 @@ pub fn conclude(
             }
         }
     }
-    // Even if this fails, the plan records which changes are in the workspace now.
+    // Even if the tar cannot be written, the plan records which changes are in the workspace now.
     let (archive, lost) = match archived(store, &upper, &plan, ARCHIVE) {
         Ok(archive) => (archive, None),
         Err(error) => (None, Some(error)),

@@ -56,7 +56,7 @@ pub struct Change {
     /// Length of a file, in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
-    /// SHA-256 of a file's content in lowercase hex, unless computing it would take too long.
+    /// SHA-256 of a file's content in lowercase hex, unless the digests of all files would cover too many bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
     /// The target of a symbolic link.
@@ -65,8 +65,8 @@ pub struct Change {
     /// Whether the setuid or setgid bit was removed.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub setid_dropped: bool,
-    /// Whether the file is the configuration of a new repository, which was reduced to settings that
-    /// run nothing. Length and digest are those of the reduced file.
+    /// Whether the file is the configuration of a new repository, reduced to settings that cannot run a program. Length
+    /// and digest are those of the reduced file.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reduced: bool,
     /// What was done about the change.
@@ -120,9 +120,8 @@ impl Change {
     }
 }
 
-/// The longest list of changes as JSON, in bytes. The list has room for more than a million changes
-/// with ordinary names. The command can create names that need fifty times as much, so the memory
-/// for the list is bounded.
+/// The longest list of changes as JSON, in bytes. The list has room for more than a million changes with ordinary
+/// names, but the command can create names that need fifty times as much space.
 const LONGEST: u64 = 256 << 20;
 
 /// A list of changes with a bounded length.

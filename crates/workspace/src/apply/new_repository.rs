@@ -1,8 +1,7 @@
-//! For a repository that the command created, reduces the configuration to settings that run nothing.
+//! Reduces the configuration of a repository that the command created to settings that cannot run a program.
 //!
-//! The configuration is written anew from an allow-list, with one spelling for each setting. No
-//! byte of the command's file is copied, so git cannot read the new file differently than this
-//! module.
+//! The configuration is written anew from an allow-list, with one spelling for each setting. No byte of the command's
+//! file is copied, so git cannot read the new file differently from this module.
 //!
 //! Claims: new-repository
 use crate::git_config::{Kind, Section, elements};
@@ -23,8 +22,8 @@ pub struct Reduced {
 }
 
 impl Reduced {
-    /// Reduces `config`. Settings whose value could name a program, a file, or a repository of this
-    /// machine are left out, and so is the rest of the file after an error.
+    /// Reduces `config`. Settings whose value could name a program, a file, or a repository of this machine are left
+    /// out, and so is everything after an error in the file.
     pub fn of(config: &[u8]) -> Self {
         let mut kept = String::new();
         let mut is_sha256 = false;

@@ -1,4 +1,4 @@
-//! Reads the overlay's upper layer and judges each change. Nothing is written.
+//! Reads the overlay's upper layer and judges each change, without writing to either layer.
 //!
 //! Claims: read-changes
 mod entry;

@@ -1,10 +1,9 @@
 //! Finds where symbolic links lead after changes are applied, including through other links.
 //!
-//! At this point it is not decided yet which changes will be applied. A name therefore counts both
-//! as the entry in the workspace and as the entry in the file view. Every path that a new link may
-//! take must end at a place where changes are allowed. No entry on such a path may be a git
-//! directory, whatever its name, or be inside one. A link that existed before may lead anywhere,
-//! but not through a new link or through a directory that replaces a link.
+//! At this point, it is not decided which changes will be applied, so a name stands for both the entry in the workspace
+//! and the entry in the file view. Every path that a new link may take must end at a place where changes are allowed.
+//! No entry on such a path may be a git directory, whatever its name, or be inside one. A link that existed before may
+//! lead anywhere, but not through a new link or through a directory that replaces a link.
 //!
 //! The only paths out of the workspace lead to programs of the system.
 //!

@@ -72,14 +72,14 @@ pub(super) fn index(
         let hash = reduced(place)?.map_or(HASH_LENGTH, |reduced| reduced.hash_length);
         return Ok(judged(&bytes, hash));
     }
-    // The host's configuration counts. A worktree uses the configuration of its repository.
+    // The host's configuration decides. A worktree uses the configuration of its repository.
     let config = place.lower.and_then(|lower| {
         let paths = ["config", "../../config"].map(OsStr::new);
         paths
             .iter()
             .find_map(|path| tree::open_file(&lower.dir, path).ok())
     });
-    // Without a configuration, and with a longer one, the index must have the shorter hashes.
+    // If the configuration is missing or too long, the index must have the shorter hashes.
     let config = config.map(read).transpose()?.flatten().unwrap_or_default();
     Ok(judged(&bytes, git_index::hash_length(&config)))
 }
@@ -92,8 +92,8 @@ fn judged(index: &[u8], hash: usize) -> Result<(), Reason> {
     }
 }
 
-/// Reads and reduces the configuration of a new repository. Returns `None` if git would not read
-/// one: it is missing, not a regular file, or too long. Such a configuration is not applied.
+/// Reads and reduces the configuration of a new repository. Returns `None` if the configuration is missing, not a
+/// regular file, or too long. Such a configuration is not applied.
 pub(super) fn reduced(place: &UpperDir<'_>) -> io::Result<Option<Reduced>> {
     let name = OsStr::new("config");
     match tree::stat(place.upper, name)? {

@@ -1,8 +1,8 @@
 //! Decides whether a link outside of the workspace leads to a program of the system, as the links
 //! of a Python virtual environment do.
 //!
-//! Nobody but root can change the path to such a program or the program itself. A later step that
-//! does not run as root therefore cannot write through the link.
+//! Nobody but root can change the path to such a program or the program itself. A later step that does not run as root
+//! therefore cannot change the program through the link.
 //!
 //! Claims: program-links
 use std::ffi::OsStr;
