@@ -1,6 +1,6 @@
 //! Commands that are used with more than one mediator.
 
-/// The first line of scripts that use no proxy.
+/// The first line of scripts whose clients do not use a proxy.
 pub const NO_PROXY: &str =
     "unset HTTP_PROXY HTTPS_PROXY ALL_PROXY http_proxy https_proxy all_proxy\n";
 

@@ -121,7 +121,7 @@ pub fn listing(dir: &Path) -> Vec<Listed> {
 }
 
 /// Waits until the command of a run in `workdir` has created `name`. Until the end of the run, only root can read the
-/// file. Returns the directory with the changes.
+/// file, which is in the directory with the changes. Returns the directory with the changes.
 ///
 /// # Panics
 /// Panics if the file does not appear in time.

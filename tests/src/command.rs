@@ -164,8 +164,8 @@ impl Drop for Running {
         if self.has_ended || self.ended.try_recv().is_ok() {
             return;
         }
-        // The signal fails only if the program has just ended. A panic while a test already fails would abort all other
-        // tests.
+        // The signal fails only if the program has just ended. A panic while a failed test unwinds would abort all
+        // other tests.
         let ended =
             kill(self.pid, Signal::SIGTERM).is_err() || self.ended.recv_timeout(GRACE).is_ok();
         if !ended && killpg(self.pid, Signal::SIGKILL).is_ok() {

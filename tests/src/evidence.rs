@@ -172,7 +172,7 @@ impl RunOutput {
         let bytes = fs::read(&path)
             .unwrap_or_else(|error| panic!("cannot read {}: {error}\n{self}", path.display()));
         serde_json::from_slice(&bytes)
-            .unwrap_or_else(|error| panic!("{} is no JSON: {error}", path.display()))
+            .unwrap_or_else(|error| panic!("{} is not JSON: {error}", path.display()))
     }
 
     /// Reads the lines of a JSONL file of the packet.

@@ -1,5 +1,5 @@
 //! Honest runs. Each command sends many requests of every kind, and some of them fail. The record of such a run must
-//! have no fault, and must contain every byte that reached a server.
+//! not have faults, and must contain every byte that reached a server.
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt::Write as _;

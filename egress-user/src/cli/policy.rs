@@ -55,7 +55,7 @@ Exit status:
 /// Subcommands of `egress policy`.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
-    /// Print the smallest allow-list that permits everything a run connected to
+    /// Print the allow-list that a run needed, from its packet
     Suggest(SuggestArgs),
     /// Check a policy without a run, and print what it allows
     Check(CheckArgs),

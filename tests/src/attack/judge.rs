@@ -371,9 +371,9 @@ impl Scene<'_> {
 /// Time limit of each program of a technique.
 const LIMIT: Duration = Duration::from_mins(1);
 
-/// Derives the expected verdict from the layers in the script. If the only layer of a technique is left out, the
-/// technique succeeds. If one of several layers is left out, the technique is still stopped. Without the kernel
-/// programs, the kernel's rows are missing.
+/// Derives the expected verdict from the layers in the script. If the only layer that stops a technique is left out,
+/// the technique succeeds. If one of several such layers is left out, the technique is still stopped. Without the
+/// kernel programs, the kernel's rows are missing.
 fn expected(technique: &Technique, without: Option<Layer>) -> Verdict {
     let Some(layer) = without else {
         return Verdict::Contained;

@@ -2,7 +2,7 @@
 //!
 //! `egress-liar PIPELOCK LIE ARGUMENTS…` starts `PIPELOCK ARGUMENTS…`. If Pipelock mediates a run, `egress-liar` waits
 //! until Pipelock has ended and then applies the lie to the evidence. `egress-liar` signs the result with the key in
-//! Pipelock's configuration, and changes nothing else.
+//! Pipelock's configuration, and does not change any other file.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::disallowed_methods,

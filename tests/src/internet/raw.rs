@@ -1,4 +1,4 @@
-//! A server whose answers no HTTP library writes. The server handles one request on each connection:
+//! A server that writes its answers without an HTTP library. The server handles one request on each connection:
 //!
 //! | path | answer |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Servers that accept all data. Everything that arrives at these servers has left the runner.
+//! Servers that accept all data. Data that arrives at these servers has left the runner.
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -1,4 +1,4 @@
-//! The hosts that lies name, and functions for the parts of targets.
+//! The hosts that occur in lies, and functions for the parts of targets.
 
 /// A host that the command requests often.
 pub(super) const FIRST: &str = "allowed.test";

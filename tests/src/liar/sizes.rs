@@ -1,4 +1,4 @@
-//! Lies about the bytes of single actions.
+//! Lies about the bytes of individual actions.
 use std::collections::BTreeMap;
 
 use super::hosts::SECOND;

@@ -1,4 +1,4 @@
-//! The attackers that change a packet. Each attacker can make some parts consistent again with its keys.
+//! The attackers that change a packet. An attacker can make the parts consistent again for which it has keys.
 use audit_packet::build::{PacketInputs, build};
 use audit_packet::check::read_packet;
 use ed25519_dalek::SigningKey;

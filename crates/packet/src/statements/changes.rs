@@ -27,7 +27,8 @@ impl Statements<'_> {
                 return;
             }
             (None, Some(_)) => {
-                let expected = "no list of changes, because none were kept apart";
+                let expected =
+                    "no list of changes, because the command worked on the workspace itself";
                 differs(findings, CHANGES_FILE, expected, "a list of changes");
                 return;
             }

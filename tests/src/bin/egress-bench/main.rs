@@ -1,7 +1,7 @@
 //! Measures the built binary in its own world. `cargo xtask bench` builds and starts this program.
 //!
-//! On a shared machine, a time by itself has little meaning. Each measurement therefore alternates with the same work
-//! without the measured part.
+//! On a shared machine, a time alone has little meaning, so each measurement alternates with the same work without the
+//! measured part.
 #![forbid(unsafe_code)]
 #![expect(
     clippy::print_stdout,

@@ -1,7 +1,7 @@
 //! A stand-in for Pipelock with faults that a real Pipelock cannot be made to produce.
 //!
-//! The stand-in has the commands, the ports, the evidence, and the shutdown of a real Pipelock. The stand-in forwards
-//! nothing and answers every request itself. `double: FAULT` in its configuration selects the fault ([`Fault`]).
+//! The stand-in imitates the commands, ports, evidence, and shutdown of a real Pipelock that egress uses. It does not
+//! forward requests, and answers them itself. `double: FAULT` in its configuration selects the fault ([`Fault`]).
 //! Pipelock does not have this key.
 #![forbid(unsafe_code)]
 #![expect(
@@ -34,7 +34,7 @@ use serve::{Server, listen};
 pub(crate) enum Fault {
     /// No fault.
     None,
-    /// The stand-in needs a second until it listens.
+    /// The stand-in listens only after a second.
     SlowStart,
     /// The stand-in never listens.
     Silent,
