@@ -19,15 +19,15 @@ pub(super) struct Binding {
     /// CI system sets, such as `repository`; repeatable
     #[arg(long = "bind", value_name = "KEY=VALUE", value_parser = identity::bound_pair, help_heading = EVIDENCE)]
     binds: Vec<(String, String)>,
-    /// Add the nonce of a verifier to the packet, at least 16 hex digits, for `egress verify --nonce`
+    /// Add a reviewer's nonce to the packet, for `egress verify --nonce`: at least 16 hex digits
     #[arg(long, value_name = "HEX", value_parser = identity::nonce, help_heading = EVIDENCE)]
     nonce: Option<String>,
-    /// Get a time stamp (RFC 3161) for the packet from this authority. Without a valid reply, the packet is kept and
-    /// the exit status is 123
+    /// Request a time stamp (RFC 3161) for the packet from this authority. Without a valid reply, the packet is kept
+    /// and the exit status is 123
     #[arg(long, value_name = "URL", value_parser = url, help_heading = EVIDENCE)]
     timestamp_url: Option<Uri>,
-    /// PEM file with the root certificate of the time stamp authority, or with its own certificate; repeatable. Other
-    /// authorities are rejected. Give the same file to `egress verify --timestamp-ca`
+    /// PEM file with the time stamp authority's root certificate, or with the certificate of the authority's signer.
+    /// Stamps of other authorities are rejected. Give the same file to `egress verify --timestamp-ca`; repeatable
     #[arg(long = "timestamp-ca", value_name = "FILE", requires = "timestamp_url", help_heading = EVIDENCE)]
     timestamp_ca: Vec<PathBuf>,
 }

@@ -85,7 +85,7 @@ Examples:
   sudo egress run --config policy.yaml --signer-private-key ~/.config/egress/signer.key ./agent.sh
   egress verify pipelock-audit-packet --key ~/.config/egress/signer.key.pub
 
-`egress run` needs root. `egress doctor` checks everything else that it needs.";
+`egress run` needs root. `egress doctor` checks the other requirements of `egress run`.";
 
 /// Parses and executes the command line, and returns the exit status. `inherited` lists the file descriptors that the
 /// caller left open.

@@ -46,7 +46,7 @@ pub(super) struct Options {
     /// With --mediator pipelock, reject a policy that enforces less than its allow-list or permits other ways out
     #[arg(long, help_heading = MEDIATOR)]
     require_strict: bool,
-    /// Run Pipelock without --config, in mode balanced, in which no allow-list is enforced
+    /// Run Pipelock without --config, in mode balanced, which does not enforce an allow-list
     #[arg(long, conflicts_with_all = ["require_strict", "config"], help_heading = MEDIATOR)]
     allow_no_config: bool,
 }
@@ -152,7 +152,7 @@ fn authority(policy: &CallerPolicy) -> anyhow::Result<Option<Authority>> {
 pub(super) fn warn(policy: &CallerPolicy) {
     if policy.text.is_none() {
         print::warning(
-            "no --config is given, so Pipelock runs in mode balanced and allows every destination that it does not block",
+            "no --config is given, so Pipelock runs in mode balanced and allows every destination that its own scans do not deny",
         );
     } else if let Ok(built) = build_policy(policy) {
         for notice in built.notices {

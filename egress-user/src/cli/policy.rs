@@ -48,7 +48,7 @@ Example:
 
 Exit status:
   0   the policy is on standard output
-  1   the flow log is broken, or no allow-list is possible
+  1   the flow log is broken, or the allow-list would be too long
   2   the flow log cannot be read
   64  an argument is wrong";
 
@@ -68,7 +68,7 @@ pub enum PolicyCommand {
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub struct SuggestArgs {
-    /// Packet directory of a run, in either mode
+    /// Packet directory of a run with --mode enforce or audit
     #[arg(value_name = "PACKET")]
     packet: PathBuf,
     /// Print JSON

@@ -34,7 +34,7 @@ pub struct CheckArgs {
     /// Policy file (Pipelock YAML)
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// The mediator that will use the policy. Pipelock checks its own keys only when a run starts
+    /// The mediator that will use the policy. With pipelock, most keys are checked only when a run starts
     #[arg(long, value_enum, default_value_t = Reader::Builtin)]
     mediator: Reader,
     /// Print JSON

@@ -51,7 +51,7 @@ pub struct RunArgs {
     /// Working directory of the command, which is also its workspace
     #[arg(long, value_name = "DIR", default_value = ".", help_heading = WORKSPACE)]
     pub(super) workdir: PathBuf,
-    /// Directory for the Audit Packet; an existing one is replaced
+    /// Directory for the Audit Packet. An existing packet is replaced
     #[arg(long, value_name = "DIR", default_value = "pipelock-audit-packet", help_heading = EVIDENCE)]
     pub(super) packet_dir: PathBuf,
     /// How the command sees the workspace, and what happens to its changes
@@ -69,7 +69,7 @@ pub struct RunArgs {
     /// such as AGENTS.md or '.claude/*.md'; repeatable
     #[arg(long = "allow-change", value_name = "PATTERN", help_heading = WORKSPACE)]
     pub(super) allowed_changes: Vec<Pattern>,
-    /// Which mediator judges requests and signs receipts. There is no fallback between them
+    /// The mediator that judges requests and signs receipts. A run never falls back to another mediator
     #[arg(long, value_enum, default_value_t = MediatorKind::Builtin, help_heading = MEDIATOR)]
     pub(super) mediator: MediatorKind,
     #[command(flatten)]
@@ -84,7 +84,7 @@ pub struct RunArgs {
     /// Without this option, a key is created for this run only
     #[arg(long, value_name = "FILE", help_heading = EVIDENCE)]
     pub(super) boundary_key: Option<PathBuf>,
-    /// Agent name that is written to every receipt
+    /// Name of the agent in every receipt
     #[arg(long, value_name = "NAME", default_value = "egress-agent", help_heading = MEDIATOR)]
     pub(super) agent_identity: String,
     #[command(flatten)]
@@ -139,7 +139,7 @@ pub struct RunArgs {
     /// Run this script with bash. The script must be in the working directory
     #[arg(long, value_name = "FILE")]
     pub(super) script: Option<PathBuf>,
-    /// Print the log of the kernel programs
+    /// Print the messages of the kernel programs
     #[arg(long)]
     pub(super) debug: bool,
     #[command(flatten)]

@@ -8,7 +8,7 @@ use egress_sys::terminal::is_in_foreground;
 /// When the command gets a terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum Tty {
-    /// Only if standard input, output, and error of egress are a terminal.
+    /// Only if standard input, output, and error of egress are a terminal, and egress runs in its foreground.
     Auto,
     /// Always. The run fails if standard input, output, or error is not a terminal.
     Always,

@@ -13,12 +13,13 @@ Examples:
     --require-grade kernel_enforced
 
 Grades of the boundary:
-  kernel_enforced  signed by a pinned key: every probe was denied, the receipts sign the posture
-                   capsule, and the kernel programs and filters stayed in place until the command ended
-  unpinned         the same, but signed by a key that is not pinned
-  kernel_observed  part of it is missing; the output names the part
-  unproven         the packet describes a boundary, but is not signed or contradicts itself
-  none             the packet describes no boundary
+  kernel_enforced  no probe found the boundary open, the receipts sign the posture capsule, the
+                   kernel programs and filters stayed in place until the last process of the
+                   command had ended, and the keys that signed these facts are pinned
+  unpinned         the same, but a key is not pinned
+  kernel_observed  one of these conditions does not hold; the output names it
+  unproven         the description of the boundary is not signed, or contradicts itself
+  none             the packet does not describe a boundary
 
 Findings:
   Each finding names its rule in brackets. docs/rules.md in the egress repository explains every rule.
@@ -27,7 +28,7 @@ Exit status:
   0   valid
   1   invalid, nothing to verify, the grade is too low, or no key is pinned
   2   a file cannot be read
-  3   valid, but the evidence does not prove that its end was not cut off
+  3   valid, but receipts may be missing at the end
   64  an argument is wrong";
 
 /// Arguments of `egress verify`.
@@ -44,7 +45,7 @@ pub struct VerifyArgs {
     /// Pin a public key for the receipts: 64 hex digits, key text, or a file with either; repeatable
     #[arg(long = "key", value_name = "KEY")]
     pub keys: Vec<String>,
-    /// Pin a public key for the boundary's measurements, in the same forms; repeatable
+    /// Pin a public key for the boundary's measurements, in the same forms as --key; repeatable
     #[arg(long = "boundary-key", value_name = "KEY")]
     pub boundary_keys: Vec<String>,
     /// Exit with 1 unless the boundary has at least this grade
@@ -60,8 +61,8 @@ pub struct VerifyArgs {
     /// Reject a packet that is older than this, or from the future: a number and `s`, `m`, `h`, or `d`
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub max_age: Option<Duration>,
-    /// Require a time stamp over the attestation. FILE holds the root certificate of the authority, or its own, in PEM
-    /// form. `--max-age` then counts from the time stamp; repeatable
+    /// Require a time stamp over the attestation. FILE holds the authority's root certificate, or the certificate of
+    /// the authority's signer, in PEM form. `--max-age` then counts from the time stamp; repeatable
     #[arg(long = "timestamp-ca", value_name = "FILE")]
     pub timestamp_ca: Vec<PathBuf>,
     /// Accept consistent evidence without a pinned key
@@ -70,7 +71,7 @@ pub struct VerifyArgs {
     /// Accept evidence whose end is not proven
     #[arg(long)]
     pub allow_prefix: bool,
-    /// Print nothing; the exit status is the result. Errors are still printed
+    /// Print only errors that prevent the verification. The exit status is the result
     #[arg(short, long, conflicts_with = "json")]
     pub quiet: bool,
     /// Print JSON
