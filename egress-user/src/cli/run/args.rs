@@ -65,8 +65,8 @@ pub struct RunArgs {
     /// Show this file, or all files below this directory, although it may hold a credential; repeatable
     #[arg(long = "show-credential", value_name = "PATH", help_heading = WORKSPACE)]
     pub(super) shown_credentials: Vec<PathBuf>,
-    /// With --workspace apply, apply changes to this configuration of agents or CI systems, which is protected by default,
-    /// such as AGENTS.md or '.claude/*.md'; repeatable
+    /// With --workspace apply, apply changes to this configuration of agents or CI systems, such as AGENTS.md or
+    /// '.claude/*.md', which is protected by default; repeatable
     #[arg(long = "allow-change", value_name = "PATTERN", help_heading = WORKSPACE)]
     pub(super) allowed_changes: Vec<Pattern>,
     /// The mediator that judges requests and signs receipts. A run never falls back to another mediator
