@@ -9,8 +9,8 @@ use audit_packet::format::Name;
 use audit_packet::format::boundary::{
     Agent, AllowedRow, AllowedSocket, AttestationKey, BoundaryDocument, BoundarySchema,
     ChangeCounts, Credentials, DeniedRow, Enforced, EvidenceLimit, Flows, Hidden, Kernel, LISTED,
-    LeftOut, Limit, Limits, Link, MediatorDocument, OpenFiles, OpenFilesHolder, Policy, Programs,
-    Reached, Recovered, Scratch, Seccomp, Seconds, Shares, Tool, Users, View, Workspace,
+    LeftOut, Limit, Limits, Link, MediatorDocument, MediatorPolicy, OpenFiles, OpenFilesHolder,
+    Programs, Reached, Recovered, Scratch, Seccomp, Seconds, Shares, Tool, Users, View, Workspace,
 };
 use audit_packet::format::changes::{Change, ChangesDocument, ChangesSchema};
 use audit_packet::model::{DockerSocketStatus, Posture};
@@ -164,7 +164,7 @@ pub(super) fn boundary(run: &RunFacts, notices: &[Notice]) -> io::Result<Vec<u8>
         command_files: run.command_files.clone(),
         output: run.output.clone(),
         inherited_descriptors: names(&plan.inherited),
-        policy: Policy {
+        policy: MediatorPolicy {
             config: plan.policy.path.as_deref().map(path),
             sha256: sha256(run.policy.yaml.as_bytes()).into(),
             overridden: names(&run.policy.overridden),

@@ -84,7 +84,7 @@ documents! {
         /// text.
         inherited_descriptors: Vec<Name>,
         /// The policy that the mediator read.
-        policy: Policy,
+        policy: MediatorPolicy,
         /// The mediator. It judged the requests and signed the receipts.
         mediator: MediatorDocument,
         /// The kernel's counters at the end of the run.
@@ -368,7 +368,7 @@ documents! {
     }
 
     /// The policy that the mediator read.
-    Policy {
+    MediatorPolicy {
         /// Path of the caller's policy file.
         config: Option<Name>,
         /// SHA-256 of `policy.yaml`.
