@@ -1,7 +1,7 @@
 //! The kinds of disagreements between recorders. The table of `docs/reconciliation.md` has one row
 //! for each kind.
 
-/// One kind of disagreement. Each kind lowers the grade to `kernel_observed`.
+/// One kind of disagreement. Each kind caps the grade at `kernel_observed`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Disagreement {
     /// A request went through according to the relay, but the mediator signed a denial.
@@ -59,13 +59,13 @@ pub enum Disagreement {
     MoreConnections,
     /// The mediator signed actions for which it opened no connection.
     NoConnection,
-    /// The mediator signed every action as denied, but its connections carried bytes.
+    /// Connections of the mediator carried bytes, but the mediator signed no allowed action for their port.
     DeniedWithBytes,
     /// The mediator signed more bytes than all its connections carried.
     MoreThanKernel,
     /// The relay reports more bytes than left the command's socket.
     RelayMoreThanKernel,
-    /// The relay reports fewer bytes than left the command's socket.
+    /// The relay reports fewer bytes than the kernel acknowledged for the command's socket.
     RelayLessThanKernel,
     /// A connection has no record of its bytes.
     NoClose,
@@ -204,7 +204,7 @@ impl Disagreement {
                 "requests are signed as sent to their origin, but the kernel recorded no connection of the mediator for them"
             }
             Self::DeniedWithBytes => {
-                "connections of the mediator carried bytes although every receipt is a denial"
+                "connections of the mediator carried bytes although no receipt allows a connection to their port"
             }
             Self::MoreThanKernel => {
                 "bytes are signed beyond what the mediator's connections carried"
