@@ -84,20 +84,20 @@ const KEXEC_FILE_LOAD: i64 = if cfg!(target_arch = "x86_64") {
 
 use Answer::{Allowed, Arguments, Missing, Refused};
 
-const MOUNTS: &str = "mounts belong to the boundary";
-const IO_URING: &str = "its operations, including those on sockets, bypass the filters";
+const MOUNTS: &str = "creates or changes mounts, which belong to the boundary";
+const IO_URING: &str = "io_uring operations, including those on sockets, bypass the filters";
 const KEYS: &str =
     "kernel keys outlive the command, and all users of the machine share their table";
-const MACHINE: &str = "acts on the whole machine; also requires a capability";
+const MACHINE: &str =
+    "acts on the machine, not only on the command; most uses require a capability";
 const FANOTIFY: &str = "reports how other programs use files";
 const QUOTAS: &str = "file system quotas belong to the machine";
-const HANDLES: &str = "opens files without passing through their directories";
+const HANDLES: &str = "a file handle opens a file without passing through its directories";
 const LANDLOCK: &str = "only removes rights from the caller; programs use it to sandbox themselves";
 const FUTEX: &str = "waits and wakes on the caller's own memory";
 const STATMOUNT: &str = "returns the properties of the mount with a given ID; programs fall back to `/proc/self/mountinfo`";
 const LISTMOUNT: &str = "lists the IDs of mounts; programs fall back to `/proc/self/mountinfo`";
-const XATTR_AT: &str =
-    "does the same as the older call, with a directory descriptor instead of a path";
+const XATTR_AT: &str = "does the same as the older call, with a path below a directory descriptor";
 const OWN_PROCESS: &str = "requires the same rights as kill(2) and ptrace(2), so it reaches only the command's own processes";
 
 /// The decisions on the older calls that are not always allowed, and on every call from [`SHARED`] on.
@@ -111,7 +111,12 @@ pub(super) const CALLS: &[Call] = &[
         Refused,
         "loads kernel programs, and the boundary consists of such programs",
     ),
-    call("chroot", libc::SYS_chroot, Refused, MOUNTS),
+    call(
+        "chroot",
+        libc::SYS_chroot,
+        Refused,
+        "replaces the root directory, which belongs to the boundary",
+    ),
     call("clock_adjtime", libc::SYS_clock_adjtime, Refused, MACHINE),
     call("clock_settime", libc::SYS_clock_settime, Refused, MACHINE),
     call("delete_module", libc::SYS_delete_module, Refused, MACHINE),
@@ -139,7 +144,7 @@ pub(super) const CALLS: &[Call] = &[
         "modify_ldt",
         154,
         Missing,
-        "creates segments for 16-bit and 32-bit code; the filters kill such code at its first system call; kernels may be built without it",
+        "creates segments for 16-bit and 32-bit code; the filters kill such code at its first system call; some kernels are built without it",
     ),
     call("mount", libc::SYS_mount, Refused, MOUNTS),
     call(
@@ -164,7 +169,7 @@ pub(super) const CALLS: &[Call] = &[
         "personality",
         libc::SYS_personality,
         Arguments,
-        "allows the query and the values that setarch(8), linux32 and debuggers set: fixed addresses, another `uname`",
+        "setarch(8), linux32, and debuggers need some values, which set fixed addresses or another `uname`",
     ),
     call("pivot_root", libc::SYS_pivot_root, Refused, MOUNTS),
     call("quotactl", libc::SYS_quotactl, Refused, QUOTAS),
@@ -181,7 +186,7 @@ pub(super) const CALLS: &[Call] = &[
         "userfaultfd",
         libc::SYS_userfaultfd,
         Refused,
-        "stops the kernel in the middle of a copy; exploits rely on this",
+        "can stop the kernel in the middle of a copy; some exploits rely on this",
     ),
     call("vhangup", libc::SYS_vhangup, Refused, MACHINE),
     // One row for each shared number.
@@ -225,13 +230,13 @@ pub(super) const CALLS: &[Call] = &[
         "process_madvise",
         440,
         Refused,
-        "pages out the memory of another process",
+        "can page out the memory of another process",
     ),
     call(
         "epoll_pwait2",
         441,
         Allowed,
-        "does the same as epoll_wait, with a finer clock",
+        "does the same as epoll_pwait, with a finer time limit",
     ),
     call("mount_setattr", 442, Refused, MOUNTS),
     call("quotactl_fd", 443, Refused, QUOTAS),
@@ -242,7 +247,7 @@ pub(super) const CALLS: &[Call] = &[
         "memfd_secret",
         447,
         Missing,
-        "removes its pages from the kernel's direct map; this slows down the whole machine and prevents hibernation",
+        "removes its pages from the kernel's direct map; this can slow down the whole machine, and prevents hibernation",
     ),
     call("process_mrelease", 448, Allowed, OWN_PROCESS),
     call("futex_waitv", 449, Allowed, FUTEX),
@@ -262,7 +267,7 @@ pub(super) const CALLS: &[Call] = &[
         "fchmodat2",
         452,
         Arguments,
-        "denied with a set-user-id or set-group-id mode",
+        "a set-user-id or set-group-id mode is denied, as for chmod",
     ),
     call(
         "map_shadow_stack",
@@ -314,9 +319,14 @@ pub(super) const CALLS: &[Call] = &[
         "file_setattr",
         469,
         Missing,
-        "changes the quota of a file and the case sensitivity of names in a directory; the older ioctls for this are denied",
+        "can change the quota to which a file counts, and the case sensitivity of names in a directory; the filter denies the older ioctls for this as well",
     ),
-    call("listns", 470, Missing, "lists namespaces of the machine"),
+    call(
+        "listns",
+        470,
+        Missing,
+        "lists the namespaces of the machine",
+    ),
     call(
         "rseq_slice_yield",
         471,
