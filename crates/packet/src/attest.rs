@@ -98,7 +98,7 @@ struct Subject {
     annotations: Option<Annotations>,
 }
 
-/// The digest of a file. No verifier would compare a digest of another algorithm.
+/// The digest of a file. A digest of another algorithm is an error, because it would not be compared.
 #[derive(Debug, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]

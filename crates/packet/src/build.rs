@@ -17,7 +17,7 @@ pub struct PacketInputs {
     pub packet_id: Option<String>,
     /// Current time, RFC 3339 in UTC.
     pub generated_at: String,
-    /// Identity of the run.
+    /// The run that the packet describes.
     pub run: Run,
     /// The caller's policy file.
     pub config_path: Option<String>,
@@ -25,7 +25,7 @@ pub struct PacketInputs {
     pub runtime_config_path: Option<String>,
     /// SHA-256 of the file that the mediator read, lowercase hex.
     pub config_snapshot_sha256: Option<String>,
-    /// The scanners of the policy.
+    /// The scanners that the policy configures.
     pub scanner_config_snapshot: Option<ScannerConfig>,
     /// The measured enforcement.
     pub posture: Posture,

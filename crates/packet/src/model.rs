@@ -17,14 +17,14 @@ pub(super) const AUDIT_ENFORCEMENT: &str = "none_audit";
 pub struct Packet {
     /// `pipelock.audit_packet.v0`.
     pub schema_version: String,
-    /// Opaque identifier.
+    /// Identifier of the packet. egress writes `egress-` and the id of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub packet_id: Option<String>,
     /// Time at which the packet was made, RFC 3339 in UTC.
     pub generated_at: String,
-    /// Identity of the run.
+    /// The run that the packet describes.
     pub run: Run,
-    /// Policies of the receipts.
+    /// Policies under which the receipts were signed.
     pub policy: Policy,
     /// Counts of the receipts.
     pub summary: Summary,
@@ -33,10 +33,10 @@ pub struct Packet {
     /// Inline copies of receipts. egress does not write this member.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipts: Option<Vec<Value>>,
-    /// The scanners of the policy.
+    /// The scanners that the policy configures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scanner_config_snapshot: Option<ScannerConfig>,
-    /// The enforcement.
+    /// How the run enforced the policy.
     pub posture: Posture,
     /// The other files of the packet.
     pub artifacts: Artifacts,
@@ -51,11 +51,11 @@ pub enum Provider {
     GithubActions,
     /// A machine outside CI.
     Local,
-    /// A self-hosted CI runner.
+    /// A CI system other than GitHub Actions.
     SelfHosted,
 }
 
-/// Identity of the run.
+/// The run that the packet describes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -87,12 +87,12 @@ pub struct Run {
     /// Time at which the command ended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub completed_at: Option<String>,
-    /// Exit status of the command.
+    /// Exit status of the command. Absent after a time-out or a failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_exit_code: Option<i64>,
 }
 
-/// Policies of the receipts.
+/// Policies under which the receipts were signed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -143,18 +143,18 @@ pub(super) fn totals(report: &EvidenceReport) -> Totals {
     totals
 }
 
-/// The verdict in a packet.
+/// The verdict of the verifier when the packet was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
 pub enum PacketVerdict {
-    /// The verifier could not run, or there was no receipt.
+    /// The verifier could not run, or the evidence has no receipt.
     Error,
-    /// The chain was rejected.
+    /// The verifier rejected the evidence.
     Invalid,
-    /// The check was skipped.
+    /// The verifier did not run.
     NotRun,
-    /// No key was pinned.
+    /// The chain is valid, but no key was pinned.
     SelfConsistentOnly,
     /// The chain is valid, and its key is pinned.
     Valid,
@@ -173,7 +173,7 @@ impl PacketVerdict {
     }
 }
 
-/// The result of the verifier.
+/// The result of the verifier when the packet was made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -191,18 +191,18 @@ pub struct Verifier {
     /// Sequence number of the last receipt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub final_seq: Option<u64>,
-    /// The pinned key.
+    /// Key that signed the receipts. Absent unless the verdict is `valid`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signer_key: Option<String>,
     /// File with the output of the verifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub output_file: Option<String>,
-    /// Reason why the verifier rejected the evidence.
+    /// The first finding, if the verifier rejected the evidence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// The scanners of the policy.
+/// The scanners that the policy configures.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -227,7 +227,7 @@ pub struct ScannerConfig {
     pub flight_recorder_enabled: Option<bool>,
 }
 
-/// State of raw sockets.
+/// Result of the probes of raw sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -238,7 +238,7 @@ pub enum RawSocketStatus {
     Unknown,
 }
 
-/// State of the Docker socket.
+/// Result of the probe of the Docker socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -251,7 +251,7 @@ pub enum DockerSocketStatus {
     Unknown,
 }
 
-/// State of DNS over UDP.
+/// Result of the probe of DNS over UDP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -263,7 +263,7 @@ pub enum DnsUdpStatus {
     Unknown,
 }
 
-/// Whether browsers are forced through the proxy.
+/// Whether the boundary forces browsers through the mediator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "snake_case")]
@@ -286,7 +286,7 @@ pub enum WebSocketFrameScanning {
     Off,
 }
 
-/// The enforcement.
+/// How the run enforced the policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -299,13 +299,13 @@ pub struct Posture {
     /// Architecture of the host, in GitHub's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runner_arch: Option<String>,
-    /// State of raw sockets.
+    /// Result of the probes of raw sockets.
     pub raw_socket_status: RawSocketStatus,
-    /// State of the Docker socket.
+    /// Result of the probe of the Docker socket.
     pub docker_socket_status: DockerSocketStatus,
-    /// State of DNS over UDP.
+    /// Result of the probe of DNS over UDP.
     pub dns_udp_status: DnsUdpStatus,
-    /// Whether browsers are forced through the proxy.
+    /// Whether the boundary forces browsers through the mediator.
     pub browser_proxy_status: BrowserProxyStatus,
     /// Whether and where WebSocket frames are scanned.
     pub websocket_frame_scanning: WebSocketFrameScanning,
@@ -339,7 +339,7 @@ pub struct Posture {
     /// Number of the command's arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub script_arg_count: Option<u64>,
-    /// Kinds of traffic that the boundary does not deny, and host sockets that the caller opened (`unix:PATH`).
+    /// Traffic for which the packet proves no enforcement, and host sockets that the caller opened (`unix:PATH`).
     pub unsupported_paths: Vec<String>,
 }
 

@@ -63,7 +63,7 @@ impl Through {
 pub struct Residual {
     /// Traffic by `host:port`. Below an allowed wildcard, the command chooses the host name.
     pub(super) allowed_hosts: BTreeMap<String, Through>,
-    /// Traffic of all destinations after the first thousand.
+    /// Traffic of all destinations after the first 1,000.
     pub(super) other_hosts: Through,
     /// Requests that the mediator certainly denied. The mediator received these bytes and states that it did not pass
     /// them on.

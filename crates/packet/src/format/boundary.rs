@@ -31,7 +31,7 @@ documents! {
             programs: Programs,
             /// System call filters.
             seccomp: Seccomp,
-            /// Probes: attempts to break out, made before the command started.
+            /// The probes, which are attempts to leave the boundary, made before the command started.
             probes: Probes,
             /// The flow log.
             flows: Flows,
@@ -72,7 +72,7 @@ documents! {
         tls_interception: Option<TlsInterception>,
         /// Limits of the run, and whether some of these limits were reached.
         limits: Limits,
-        /// Credentials that were hidden from the command.
+        /// The stored credentials that egress found, and whether it hid or showed them.
         credentials: Credentials,
         /// Files that the command wrote for the runner, such as `GITHUB_ENV`. The runner does not receive them.
         command_files: Vec<CommandFile>,
@@ -89,7 +89,7 @@ documents! {
         mediator: MediatorDocument,
         /// The kernel's counters at the end of the run.
         counters: Counters,
-        /// Bytes and requests by destination.
+        /// Bytes and requests that went through the open channels.
         residual_channels: Residual,
         /// Up to 500 kinds of denied attempts, most frequent first.
         denied: Vec<DeniedRow>,
@@ -252,7 +252,7 @@ documents! {
         [
             /// Changes that were applied to the workspace.
             applied: u64,
-            /// Changes that a rule kept out of the workspace.
+            /// Changes that a rule denied.
             refused: u64,
             /// Changes that were not applied, because a host process changed the same path.
             conflicts: u64,
@@ -381,7 +381,7 @@ documents! {
     Counters {
         /// Kernel events that were lost because the ring buffer was full.
         ring_full: u64,
-        /// Denials because a program could not read or store data that it needs.
+        /// Number of times that a kernel program could not read or store data that it needs.
         internal: u64,
         /// Network packets that were dropped on their way to an interface other than loopback.
         skb_dropped: u64,
@@ -390,7 +390,7 @@ documents! {
         /// Network packets that host processes other than the relay sent to the mediator's port, and that the kernel
         /// programs dropped.
         caller_refused: u64,
-        /// Number of denials by the hooks on the mediator's own sockets.
+        /// Calls and network packets of the mediator that the kernel programs on its own sockets denied.
         mediator_denied: u64,
         /// Connections whose destination the kernel programs passed to the relay.
         slots_written: u64,
@@ -449,7 +449,7 @@ documents! {
         pinned: bool,
     }
 
-    /// A step that was reached.
+    /// A step of the run, and the time at which the run reached it.
     Mark {
         /// The step.
         step: Step,

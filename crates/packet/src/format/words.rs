@@ -22,7 +22,7 @@ words! {
         Denied = "denied",
         /// The hook did not change the attempt, because the destination is the boundary's loopback.
         Local = "local",
-        /// The hook denied the attempt. A library made the attempt only to sort addresses, and would not have sent
+        /// The hook denied the attempt. A library made the attempt only to compare addresses, and would not have sent
         /// data.
         Probe = "probe",
         /// The hook did not change the attempt, because the destination is the explicit proxy port.
@@ -125,7 +125,7 @@ words! {
         NotPublic = "not_public",
         /// The run does not allow connections to the TCP port.
         PortNotAllowed = "port_not_allowed",
-        /// The socket is neither a TCP nor a UDP socket.
+        /// The type of the socket is neither TCP nor UDP.
         SocketType = "socket_type",
     }
 

@@ -22,7 +22,7 @@ pub struct Capsule {
     pub tool_version: String,
     /// SHA-256 of the configuration in force, lowercase hex.
     pub config_hash: String,
-    /// The measurements.
+    /// The measurements that the capsule states.
     pub evidence: Evidence,
     /// Ed25519 over the canonical text without `signature` and `signer_key_id`, 128 hex digits.
     pub signature: String,
@@ -77,7 +77,7 @@ pub struct VerifyInstall {
     pub proxying: bool,
 }
 
-/// Results of a simulation. egress does not run simulations.
+/// Results of a simulation. egress does not run a simulation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
@@ -158,7 +158,7 @@ pub struct Containment {
     pub mode: String,
     /// Whether every probe of the boundary was denied or not applicable.
     pub boundary_verified: bool,
-    /// Whether the probes for an interface or a route other than loopback were denied.
+    /// Whether the probes `interface_other_than_lo` and `route` were denied.
     pub probe_refused_direct_egress: bool,
     /// Hash of the kernel programs and of the system call filter.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -23,7 +23,7 @@ documents! {
         seconds: Seconds,
     }
 
-    /// A limit that the kernel counts.
+    /// A limit that a kernel mechanism enforces.
     Limit {
         /// The limit.
         most: u64,
@@ -62,7 +62,7 @@ documents! {
         most: u64,
     }
 
-    /// The run's limits in tables that all users of the machine share.
+    /// The run's shares of the machine's tables.
     Shares {
         /// Limit on open and memory-mapped files.
         files: u64,

@@ -24,7 +24,7 @@ pub enum MediatorDocument {
         /// Way in which the relay sends plain HTTP to Pipelock.
         #[serde(default)]
         plain_http: PlainHttp,
-        /// Facts about this Pipelock.
+        /// Properties of this Pipelock and of its run.
         #[serde(default)]
         pipelock: Box<Pipelock>,
     },
@@ -57,7 +57,7 @@ impl MediatorDocument {
         matches!(self, Self::Pipelock { plain_http, .. } if *plain_http == PlainHttp::Tunnel)
     }
 
-    /// Facts about the Pipelock of a run.
+    /// Properties of the Pipelock of a run.
     pub fn pipelock(&self) -> Option<&Pipelock> {
         match self {
             Self::Pipelock { pipelock, .. } => Some(pipelock),
@@ -67,7 +67,7 @@ impl MediatorDocument {
 }
 
 documents! {
-    /// Facts about the Pipelock of a run.
+    /// Properties of the Pipelock of a run.
     Pipelock {
         /// Path of the Pipelock that the caller named or that was found on `PATH`.
         given: Name,

@@ -13,7 +13,7 @@ documents! {
         ]
         /// Number of probes by outcome.
         counts: ProbeCounts,
-        /// Names of the probes whose failure the caller accepted (`--accept-risk`).
+        /// Names of the probes that the caller gave with `--accept-risk`.
         accepted_risks: Vec<Name>,
         /// Number of attempts of the probes that the kernel programs recorded.
         seen_by_hooks: u64,

@@ -86,9 +86,9 @@ words! {
         GatesAttached = "gates attached",
         /// The kernel programs were attached again, because `::1` could not be bound.
         GatesAttachedAgain = "gates attached again",
-        /// The boundary is closed.
+        /// The file view is in place and the kernel programs are attached.
         BoundaryClosed = "boundary closed",
-        /// The probes were run.
+        /// The probes have run.
         ProbesDone = "probes done",
         /// The mediator accepts connections.
         MediatorReady = "mediator ready",
