@@ -19,7 +19,7 @@ pub struct Checked {
     pub hosts: Vec<String>,
     /// Ranges of `ssrf.ip_allowlist`.
     pub ip_allowlist: Vec<String>,
-    /// Names that may lead to private networks.
+    /// Host names that may resolve to addresses of private networks.
     pub trusted_domains: Vec<String>,
     /// Settings that weaken the policy or are probably unintended.
     pub warnings: Vec<Notice>,

@@ -21,7 +21,7 @@ macro_rules! sections {
 sections! {
     /// A policy of egress, in Pipelock's language
     PolicyFile {
-        /// Version of the language.
+        /// Version of the policy language.
         #[schemars(extend("const" = 1))]
         version: u64,
         /// What happens to a host that is not in `api_allowlist`.
@@ -30,49 +30,49 @@ sections! {
         enforce: bool,
         /// Hosts that the command may reach.
         api_allowlist: Vec<HostEntry>,
-        /// Names that may lead to private networks.
+        /// Host names that may resolve to addresses of private networks.
         trusted_domains: Vec<HostEntry>,
-        /// Addresses that names may resolve to.
+        /// Addresses to which allowed host names may resolve.
         ssrf: Ssrf,
         /// Actor in the receipts. The run sets this key.
         default_agent_identity: String,
         /// Whether a client's own identity is ignored. The run sets this key.
         bind_default_agent_identity: bool,
-        /// Plain HTTP requests.
+        /// Settings for plain HTTP requests.
         fetch_proxy: FetchProxy,
-        /// Tunnels.
+        /// Settings for tunnels.
         forward_proxy: ForwardProxy,
-        /// WebSocket connections.
+        /// Settings for WebSocket connections.
         websocket_proxy: WebsocketProxy,
-        /// Receipts.
+        /// Settings for receipts.
         flight_recorder: FlightRecorder,
         /// Accepted without effect, because the receipts are the log.
         logging: Logging,
     }
 
-    /// Addresses that names may resolve to.
+    /// Addresses to which allowed host names may resolve.
     Ssrf {
-        /// Ranges of addresses that names may resolve to although the addresses are not public, such as `10.20.0.0/16`.
+        /// Ranges of addresses that are not public and to which host names may resolve, such as `10.20.0.0/16`.
         ip_allowlist: Vec<Range>,
     }
 
-    /// Plain HTTP requests.
+    /// Settings for plain HTTP requests.
     FetchProxy {
-        /// Listening address. The run sets this key.
+        /// Address at which the mediator listens. The run sets this key.
         listen: String,
-        /// How long to wait for the head of a response.
+        /// Time limit for the head of a response, in seconds.
         timeout_seconds: Count,
-        /// Longest response, in MiB.
+        /// Maximum length of a response, in MiB.
         max_response_mb: Count,
     }
 
-    /// Tunnels.
+    /// Settings for tunnels.
     ForwardProxy {
         /// Whether tunnels are allowed. The run sets this key.
         enabled: bool,
-        /// Maximum life of a tunnel.
+        /// Maximum lifetime of a tunnel, in seconds.
         max_tunnel_seconds: Count,
-        /// Maximum time without a byte.
+        /// Maximum time without a byte, in seconds.
         idle_timeout_seconds: Count,
         /// Whether the name in the `ClientHello` must be the requested name.
         sni_verification: bool,
@@ -80,15 +80,15 @@ sections! {
         sni_require_tls: bool,
     }
 
-    /// WebSocket connections.
+    /// Settings for WebSocket connections.
     WebsocketProxy {
         /// Whether WebSocket connections are allowed. The run sets this key.
         enabled: bool,
-        /// Maximum life of a connection.
+        /// Maximum lifetime of a connection, in seconds.
         max_connection_seconds: Count,
-        /// Maximum time without a byte.
+        /// Maximum time without a byte, in seconds.
         idle_timeout_seconds: Count,
-        /// Maximum number of connections at a time.
+        /// Maximum number of concurrent connections.
         max_concurrent_connections: Count,
         /// The built-in mediator accepts only `true`.
         allow_binary_frames: bool,
@@ -96,7 +96,7 @@ sections! {
         forward_cookies: bool,
     }
 
-    /// Receipts.
+    /// Settings for receipts.
     FlightRecorder {
         /// Whether receipts are written. The run sets this key.
         enabled: bool,
@@ -110,15 +110,15 @@ sections! {
         redact: bool,
         /// The built-in mediator accepts only `true`.
         require_receipts: bool,
-        /// Entries between two signed checkpoints.
+        /// Number of entries between two signed checkpoints.
         checkpoint_interval: Count,
-        /// Lines after which a new file starts.
+        /// Number of lines after which a new evidence file starts.
         max_entries_per_file: Count,
-        /// Records that prove that the receipts are complete.
+        /// Settings for the records that prove that the receipts are complete.
         completeness: Completeness,
     }
 
-    /// Records that prove that the receipts are complete.
+    /// Settings for the records that prove that the receipts are complete.
     Completeness {
         /// Time between two heartbeats, such as `60s` or `1m30s`.
         heartbeat_interval: String,
@@ -126,13 +126,13 @@ sections! {
 
     /// Accepted without effect, because the receipts are the log.
     Logging {
-        /// No effect.
+        /// This key has no effect.
         format: String,
-        /// No effect.
+        /// This key has no effect.
         output: String,
-        /// No effect.
+        /// This key has no effect.
         include_allowed: bool,
-        /// No effect.
+        /// This key has no effect.
         include_blocked: bool,
     }
 }
