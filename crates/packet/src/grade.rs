@@ -15,7 +15,7 @@ pub enum Grade {
     KernelObserved,
     /// Nothing is missing, but the signer of the boundary or of the receipts is not pinned.
     Unpinned,
-    /// Nothing is missing, and both signers are pinned: every applicable probe was denied, the receipts sign the
+    /// Nothing is missing, and the signers are pinned: every probe was denied or not applicable, the receipts sign the
     /// capsule, and the flow log shows the same programs and filters until the end of the command.
     KernelEnforced,
 }
