@@ -1,8 +1,4 @@
 //! The members of a posture capsule.
-#![expect(
-    missing_docs,
-    reason = "most members have Pipelock's names, which describe them"
-)]
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -56,13 +52,21 @@ pub struct Evidence {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Discover {
+    /// Number of agents. egress writes 0 for each number here.
     pub total_clients: i64,
+    /// Number of MCP servers.
     pub total_servers: i64,
+    /// Number of servers behind Pipelock.
     pub protected_pipelock: i64,
+    /// Number of servers behind another proxy.
     pub protected_other: i64,
+    /// Number of servers without a proxy.
     pub unprotected: i64,
+    /// Number of servers whose protection is unknown.
     pub unknown: i64,
+    /// Number of servers with a high risk.
     pub high_risk: i64,
+    /// Number of configurations that could not be parsed.
     pub parse_errors: i64,
 }
 
@@ -72,8 +76,11 @@ pub struct Discover {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VerifyInstall {
+    /// Whether Pipelock records its decisions. egress writes `false`.
     pub flight_recorder_active: bool,
+    /// Number of receipts. egress writes 0.
     pub receipt_count: i64,
+    /// Whether Pipelock proxies traffic. egress writes `false`.
     pub proxying: bool,
 }
 
@@ -82,15 +89,24 @@ pub struct VerifyInstall {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Simulate {
+    /// Number of scenarios. egress writes 0 for each number here.
     pub total: i64,
+    /// Number of scenarios that passed.
     pub passed: i64,
+    /// Number of scenarios that failed.
     pub failed: i64,
+    /// Number of scenarios with a known limitation.
     pub known_limitations: i64,
+    /// Percentage of the scenarios that passed.
     pub percentage: i64,
+    /// Grade of the simulation. egress writes an empty text.
     pub grade: String,
+    /// Configuration of the simulation.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub config_file: String,
+    /// Mode of the configuration. egress writes an empty text.
     pub mode: String,
+    /// The scenarios. egress writes `null`.
     pub scenarios: Option<Vec<Scenario>>,
 }
 
@@ -99,11 +115,16 @@ pub struct Simulate {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
+    /// Name of the scenario.
     pub name: String,
+    /// Kind of the scenario.
     pub category: String,
+    /// Whether Pipelock detected the attack.
     pub detected: bool,
+    /// Details for people.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
+    /// Whether this is a known limitation.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub limitation: bool,
 }
@@ -113,9 +134,12 @@ pub struct Scenario {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct FlightRecorder {
+    /// Number of receipts. egress writes 0.
     pub receipt_count: i64,
+    /// Time of the last receipt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_receipt_at: Option<String>,
+    /// Verdicts by layer. egress writes `null`.
     pub scanner_verdict: Option<BTreeMap<String, VerdictCount>>,
 }
 
@@ -124,8 +148,11 @@ pub struct FlightRecorder {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct VerdictCount {
+    /// Number of verdicts `allow`.
     pub allow: i64,
+    /// Number of verdicts `block`.
     pub block: i64,
+    /// Number of verdicts `warn`.
     pub warn: i64,
 }
 
@@ -135,17 +162,29 @@ pub struct VerdictCount {
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct ContainLaunch {
+    /// The program that started the command: `egress`.
     pub launcher: String,
+    /// Name of the command's user: `pipelock-agent`.
     pub agent_user: String,
+    /// User id of the command, decimal.
     pub target_uid: String,
+    /// Group id of the command. egress writes an empty text.
     pub target_gid: String,
+    /// Further groups of the command. egress writes `null`.
     pub target_groups: Option<Vec<String>>,
+    /// Name of the started agent. egress writes an empty text.
     pub tool: String,
+    /// Number of the command's arguments. egress writes 0.
     pub argc: i64,
+    /// SHA-256 of the command's arguments. egress writes an empty text.
     pub argv_sha256: String,
+    /// Working directory of the command. egress writes an empty text.
     pub cwd: String,
+    /// Port of the explicit proxy inside the boundary.
     pub proxy_port: i64,
+    /// Name of the file whose digest is in `env_sha256`: `identity.json`.
     pub env_vars: Option<Vec<String>>,
+    /// SHA-256 of `identity.json`, lowercase hex.
     pub env_sha256: String,
 }
 
