@@ -1,5 +1,5 @@
-//! Decides every request in the same order: allow-list, addresses, durable intent. The mediator
-//! connects only after the intent is durable.
+//! Decides on each request for a destination in the same order: first the allow-list, then the addresses. The mediator
+//! connects only after a receipt of the intent is durable.
 use std::net::SocketAddr;
 
 use http::Response;
@@ -12,9 +12,9 @@ use super::target::Destination;
 
 /// An allowed and recorded request.
 pub(super) struct Admitted {
-    /// Judged addresses. The mediator connects to no other addresses.
+    /// The addresses that were judged. The mediator connects only to these.
     pub(super) addresses: Vec<SocketAddr>,
-    /// The intent of the action.
+    /// The recorded intent of the action.
     pub(super) intent: Intent,
 }
 

@@ -19,7 +19,7 @@ use super::meter::Meter;
 use super::phase::Phases;
 use super::recorder::Intent;
 
-/// Maximum pause between two reads of a body that is discarded, and maximum time for the whole body.
+/// When the rest of a body is discarded: the maximum pause between two reads, and the maximum total time.
 const UNWANTED_PAUSE: Duration = Duration::from_secs(1);
 const UNWANTED: Duration = Duration::from_secs(5);
 
@@ -27,8 +27,8 @@ type BodyError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of a request.
 ///
-/// If the body is dropped before its end, the rest is read and discarded for a limited time. A
-/// connection that is closed with unread bytes is reset, and the client would lose the answer.
+/// If the body is dropped before its end, the rest is read and discarded for a limited time. A connection that is
+/// closed with unread bytes is reset, and the client could lose the answer.
 #[derive(Debug)]
 pub(super) struct RequestBody {
     inner: Option<Incoming>,
@@ -143,8 +143,8 @@ impl OriginTask {
         Self(Some(tokio::spawn(connection).abort_handle()))
     }
 
-    /// Lets the connection end without closing it, because bytes that were counted may still be in
-    /// its buffers.
+    /// Lets the connection's task finish instead of aborting it, because bytes that were counted may still be in its
+    /// buffers.
     fn detach(mut self) {
         self.0 = None;
     }
@@ -169,11 +169,11 @@ pub(super) struct MeteredBody {
     ending: Option<Ending>,
 }
 
-/// The resources of an action. Each of them ends with the body.
+/// The resources of an action, which are released when the body of the answer ends.
 pub(super) struct Ending {
     /// The intent, whose status is already set.
     pub(super) intent: Intent,
-    /// Whether the body of the request was sent.
+    /// Whether the body of the request was read to its end.
     pub(super) upload: Option<Whole>,
     /// The connection to the origin.
     pub(super) origin: Option<OriginTask>,
@@ -209,9 +209,8 @@ impl MeteredBody {
         }
     }
 
-    /// Ends an action whose answer is complete. If the request has not been sent completely, the
-    /// connection to the origin is closed. Otherwise the remaining upload would pass without a
-    /// record.
+    /// Ends an action whose answer is complete. If the request has not been sent completely, the connection to the
+    /// origin is closed. If the upload continued, its remaining bytes would not be in the receipt of the outcome.
     fn complete(&mut self) {
         let upload = self
             .ending
@@ -284,7 +283,7 @@ impl Body for MeteredBody {
 
 impl Drop for MeteredBody {
     fn drop(&mut self) {
-        // A body of known length is dropped after its last byte, without a further poll.
+        // A body of known length may be dropped after its last byte, without a further poll.
         if self.inner.is_end_stream() {
             self.complete();
         } else if let Some(ending) = self.ending.take() {

@@ -1,4 +1,4 @@
-//! Copies bytes between two connections until both sides have ended.
+//! Copies bytes between two connections until both sides have ended or a limit is reached.
 use std::io;
 use std::time::Duration;
 
@@ -26,7 +26,8 @@ pub(super) struct Limits {
     pub(super) total: Option<Duration>,
 }
 
-/// Copies until both directions have ended, and returns the reason word of the outcome.
+/// Copies until both directions have ended, a limit is reached, or the mediator stops. Returns the reason word of the
+/// outcome.
 ///
 /// The end of one direction is passed on, and the other direction continues.
 pub(super) async fn both_ways(

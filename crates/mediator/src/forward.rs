@@ -1,4 +1,5 @@
-//! Absolute-form requests (`GET http://host/…`): sends them to the origin and streams the answer back.
+//! Serves absolute-form requests (`GET http://host/…`): sends each allowed request to its origin and streams the answer
+//! back.
 use std::sync::Arc;
 
 use egress_http::length;
@@ -23,10 +24,10 @@ use super::reply::{self, Payload, Refusal};
 use super::state::BuiltinMediator;
 use super::target::Destination;
 
-/// Maximum length of a URL in bytes, because two receipts contain the URL.
+/// Maximum length of a URL in bytes. Two receipts contain the URL of an allowed request.
 const MAX_URL: usize = 8 << 10;
 
-/// Answers an absolute-form request with the origin's answer.
+/// Answers an absolute-form request with the origin's answer, or with a denial.
 pub(super) async fn forward(
     mediator: Arc<BuiltinMediator>,
     request: Request<RequestBody>,
@@ -138,7 +139,7 @@ async fn exchange(
     tokio::select! {
         biased;
         answer = sender.send_request(outgoing) => match answer {
-            // The request did not offer another protocol, and neither side would use it.
+            // The request did not offer another protocol, so this answer is an error.
             Ok(answer) if answer.status() == StatusCode::SWITCHING_PROTOCOLS => Err("fetch_failed"),
             Ok(answer) => Ok((answer, task)),
             Err(_failed) => Err("fetch_failed"),
@@ -147,7 +148,7 @@ async fn exchange(
     }
 }
 
-/// Returns the request in the form for the origin.
+/// Returns the request as it is sent to the origin.
 fn outgoing(
     request: Request<RequestBody>,
     meter: &Arc<Meter>,

@@ -1,4 +1,4 @@
-//! Counts activities, and waits until their number is zero.
+//! Counts activities, such as connections and tunnels, and waits until their number is zero.
 use tokio::sync::watch;
 
 /// The number of activities.

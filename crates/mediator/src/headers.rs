@@ -13,7 +13,7 @@ const AGENT: HeaderName = HeaderName::from_static("x-pipelock-agent");
 /// Removes hop-by-hop fields, including fields that `Connection` names, and fields that are
 /// addressed to a proxy.
 ///
-/// The HTTP library writes `Content-Length` and the framing again, so this function does not change these fields.
+/// `Content-Length` stays. The HTTP library writes the framing of the new message.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -47,14 +47,14 @@ pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
 /// The field in which the mediator marks its own answers for the relay.
 pub(super) const MARK: HeaderName = HeaderName::from_static("x-egress-mediator");
 
-/// Removes the fields from an origin's answer that only the mediator may set.
+/// Removes from an origin's answer the fields that only the mediator may set.
 pub(super) fn remove_claims(headers: &mut HeaderMap) {
     headers.remove(MARK);
     remove_prefixed(headers, "x-pipelock-");
 }
 
-/// Removes the fields from a request that describe the client or are meant for Pipelock. Also
-/// removes `Expect`, because the mediator has already answered it.
+/// Removes from a request the fields that describe the client or are meant for a proxy. Also removes `Expect`, because
+/// the mediator has already answered it.
 pub(super) fn remove_private(headers: &mut HeaderMap) {
     for name in [VIA, FORWARDED_FOR, AGENT, EXPECT] {
         headers.remove(name);

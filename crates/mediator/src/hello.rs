@@ -11,9 +11,9 @@ use tokio::time::timeout;
 /// Time for a client to send its `ClientHello`.
 const HELLO_LIMIT: Duration = Duration::from_secs(5);
 
-/// Reads until the hello is complete, and judges its server name. At the start, `buffer` may
-/// contain bytes that came with the request. On success, it contains all bytes that were read. The
-/// caller must send them to the origin.
+/// Reads until the hello is complete, and judges its server name. At the start, `buffer` may contain bytes that came
+/// with the request. On success, `buffer` contains all bytes that were read, and the caller must send these bytes to
+/// the origin.
 ///
 /// For an encrypted hello, the outer name is judged.
 ///

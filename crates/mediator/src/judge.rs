@@ -31,8 +31,8 @@ pub(super) fn name(policy: &Policy, to: &Destination) -> Result<(), Refusal> {
     ))
 }
 
-/// Resolves an allowed destination and judges each of its addresses. One denied address denies the name. The machine's
-/// own addresses are read from `routes` for each request, because they can change.
+/// Resolves an allowed destination and judges each of its addresses. If one address is denied, the request is denied.
+/// The machine's own addresses are read from `routes` for each request, because they can change.
 ///
 /// # Errors
 /// Fails if the lookup fails or finds no address, or the policy's guard denies an address.

@@ -1,7 +1,7 @@
 //! The phases of the mediator process: serving, draining, and cutting.
 use tokio::sync::watch;
 
-/// A phase. The variants are in chronological order.
+/// A phase of the mediator process. The variants are in chronological order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Phase {
     /// New connections and requests are served.
@@ -12,7 +12,7 @@ pub(super) enum Phase {
     Cut,
 }
 
-/// The current phase, on which tasks can wait.
+/// The current phase. Tasks can wait for a later phase.
 #[derive(Debug, Clone)]
 pub(super) struct Phases {
     receiver: watch::Receiver<Phase>,

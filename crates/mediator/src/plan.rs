@@ -8,14 +8,15 @@ use serde::{Deserialize, Serialize};
 /// The plan of the built-in mediator, as JSON in an inherited memory file.
 ///
 /// The process is `egress __mediator PLAN_FD CONTROL_FD`. The process starts as root in the host's network namespace,
-/// reads the plan, drops to `uid`/`gid`, and opens its session. After that, the process reports one [`Status`] on the
-/// control socket (`SOCK_SEQPACKET`, one JSON text per message).
+/// reads the plan, drops to `uid`/`gid`, and opens its session. After that, the process sends [`Status::Ready`] on the
+/// control socket (`SOCK_SEQPACKET`, one JSON text per message). If the process cannot start or continue, it sends
+/// [`Status::Failed`] and exits.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MediatorPlan {
-    /// User id of `pipelock-host` for this run.
+    /// User id of the mediator for this run, `pipelock-host` in the packet.
     pub uid: u32,
-    /// Group id of `pipelock-host` for this run.
+    /// Group id of the mediator for this run.
     pub gid: u32,
     /// Descriptor of the inherited TCP socket, which listens on the host's loopback.
     pub listener_fd: i32,
@@ -34,10 +35,10 @@ pub struct MediatorPlan {
     pub agent_identity: String,
     /// Seconds between heartbeats.
     pub heartbeat_seconds: u64,
-    /// Mark of the mediator's own answers, 32 hex digits. The mark is a secret of the mediator and
-    /// the relay.
+    /// Mark of the mediator's own answers, 32 hex digits. The supervisor passes the mark only to the mediator and the
+    /// relay.
     pub mark: String,
-    /// Key of the digests that replace queries.
+    /// Key of the digests that replace queries in receipts.
     pub redaction_key: Key,
     /// Posture capsule that `session_open` binds, if there is one.
     pub posture: Option<PostureBinding>,
@@ -47,7 +48,7 @@ pub struct MediatorPlan {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "status", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Status {
-    /// `session_open` is durable, and the mediator serves the listener.
+    /// `session_open` is durable, and the mediator starts to serve the listener.
     Ready,
     /// The mediator cannot start or continue, for example because the disk is full. The process exits after this
     /// message.

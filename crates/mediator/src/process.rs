@@ -38,7 +38,7 @@ type Control = Channel<Status, ()>;
 const LOOKUP_THREADS: usize = 32;
 /// Exit status after a stop with a complete session.
 const ENDED: u8 = 0;
-/// Exit status after an error. The error was sent on the control socket.
+/// Exit status after an error. The process sends the error on the control socket if it can.
 const FAILED: u8 = 1;
 
 /// Why the process cannot start or continue.
@@ -158,8 +158,8 @@ fn session_config(
 /// Completes at SIGTERM, or when the supervisor closes or shuts down its end of the control socket.
 fn stop(control: &Control) -> io::Result<impl Future<Output = ()> + use<>> {
     let mut terminate = signal(SignalKind::terminate())?;
-    // The terminal sends these signals to all processes of the run, but only the supervisor acts on
-    // them. This process catches the signals, so that they do not end it.
+    // The terminal sends these signals to the supervisor and this process, but only the supervisor acts on them. This
+    // process catches the signals, so that they do not end it.
     let ignored = (
         signal(SignalKind::interrupt())?,
         signal(SignalKind::hangup())?,
@@ -177,7 +177,7 @@ fn stop(control: &Control) -> io::Result<impl Future<Output = ()> + use<>> {
     })
 }
 
-/// Completes at the end of the stream. Earlier messages are ignored.
+/// Completes at the end of the stream, or when receiving fails. Earlier messages are ignored.
 async fn closed(control: &UnixDatagram) {
     let mut buffer = [0; 64];
     while let Ok(1..) = control.recv(&mut buffer).await {}

@@ -2,9 +2,10 @@
 //! that fails.
 //!
 //! Lines are appended under one lock, in the order in which they were signed. A separate thread calls `fdatasync`. A
-//! call makes every intent durable that was appended before it, so requests that arrive together share one call. Each
-//! intent has an outcome, because [`Intent`] writes the outcome when it is dropped. The first failure is final, because
-//! the chain cannot continue after a line that was signed and not written.
+//! call makes durable every intent that was appended before it, so requests that arrive together share one call.
+//! [`Intent`] writes the outcome when it is dropped, so an intent has no outcome only if the process was killed or the
+//! outcome could not be written. The first failure is final, because the chain cannot continue after a line that was
+//! signed and not written.
 //!
 //! Claims: decisions-signed
 use std::io;
@@ -34,7 +35,8 @@ pub struct EvidenceError {
 }
 
 impl EvidenceError {
-    /// Returns what to do, as the end of a message. The text is empty unless the file system or the quota is full.
+    /// Returns the next step for the user, as the end of a message. The text is empty unless the file system or the
+    /// quota is full.
     pub(super) fn advice(&self) -> &'static str {
         if self.is_full {
             "; free space on the file system of the evidence directory"
@@ -53,9 +55,9 @@ pub struct Facts {
     pub action_type: ActionType,
     /// HTTP method, `CONNECT`, or `WS`.
     pub method: String,
-    /// URL of the destination.
+    /// Redacted URL of the destination.
     pub target: String,
-    /// Number of the request.
+    /// Id of the request, such as `req-1`.
     pub request_id: String,
 }
 
@@ -250,7 +252,7 @@ impl Ledger {
         let thread = lock(&self.sync_thread).take();
         if let Some(SyncThread { wake, handle }) = thread {
             drop(wake);
-            // A panic in the thread is reported as a missing sync, so the result of the join is not needed.
+            // The file is synced again below, so a panic in the thread does not matter here.
             drop(handle.join());
         }
         let mut state = lock(&self.state);
@@ -402,9 +404,9 @@ impl Intent {
         let (status, bytes) = (self.status, self.meter.end());
         let pattern = format!("status={status} bytes={bytes} reason={reason}");
         let action = allow(&self.facts, &self.action_id, Phase::Outcome, &pattern);
-        // Nothing waits for a durable outcome. No sync is requested, because it would delay the
-        // sync of the next intent. If the append fails, the ledger keeps the error and stops the
-        // service. The intent then stays open in the evidence, where a reader finds it.
+        // Nothing waits for a durable outcome. No sync is requested, because it would delay the sync of the next
+        // intent. If the append fails, the ledger keeps the error and stops the service. The evidence then has an
+        // intent without an outcome, which a verification finds.
         drop(ledger.append(|recorder, time| recorder.action(&action, time)));
     }
 }

@@ -7,13 +7,13 @@ use std::pin::Pin;
 /// The future of a lookup.
 pub type Lookup<'a> = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send + 'a>>;
 
-/// Resolves an allowed name to all addresses of the name.
+/// Resolves an allowed name to its addresses.
 pub trait Resolve: Send + Sync {
     /// Returns all addresses of `name`.
     fn resolve<'a>(&'a self, name: &'a str) -> Lookup<'a>;
 }
 
-/// The machine's own resolver, which every program on the machine uses.
+/// The resolver of the C library, with the machine's configuration.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemResolver;
 
@@ -56,7 +56,7 @@ async fn look_up(name: &str) -> io::Result<Vec<IpAddr>> {
     Ok(found.map(|address| address.ip()).collect())
 }
 
-/// Returns the addresses of a name in a file like `/etc/hosts` (hosts(5)).
+/// Returns the addresses of a name in the text of a file like `/etc/hosts` (hosts(5)).
 #[cfg(any(test, target_env = "musl"))]
 fn in_hosts(text: &str, name: &str) -> Vec<IpAddr> {
     let name = name.trim_end_matches('.');

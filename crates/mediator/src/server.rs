@@ -28,7 +28,7 @@ use super::state::BuiltinMediator;
 use super::target::url_parameter;
 use super::{admit, forward, health, tunnel, websocket};
 
-/// Maximum length of a request head: 64 KiB of fields and 64 KiB of target. The HTTP library
+/// Maximum length of a request head, which is enough for 64 KiB of fields and 64 KiB of target. The HTTP library
 /// rejects a longer head without a receipt, so the limit must exceed the relay's limit.
 const MAX_HEAD: usize = 132 << 10;
 /// Maximum number of header fields of a request.
@@ -42,7 +42,7 @@ impl BuiltinMediator {
     /// Serves until `stop` completes, waits for activities to end, and closes the session.
     ///
     /// # Errors
-    /// Fails if a receipt cannot be written. The mediator then stops serving at once.
+    /// Fails if a receipt cannot be written. The mediator then denies requests for a short time and stops.
     pub async fn serve(
         self: Arc<Self>,
         listener: TcpListener,
@@ -192,8 +192,7 @@ impl BuiltinMediator {
         if request.uri().scheme().is_some() {
             return forward::forward(self, request).await;
         }
-        // Paths are compared literally, so an escape, a second slash, or a dot segment matches no
-        // path.
+        // Paths are compared literally, so a path with an escape, a second slash, or a dot segment is not found.
         match request.uri().path() {
             "/health" if request.uri().authority().is_none() => health::answer(&self),
             "/ws" if request.uri().query().is_some() => websocket::open(self, request).await,
@@ -202,7 +201,7 @@ impl BuiltinMediator {
         }
     }
 
-    /// Denies Pipelock's `/fetch`, because the mediator would have to be an HTTP client itself.
+    /// Denies Pipelock's `/fetch`, because serving it would require a TLS client in the mediator.
     fn fetch(&self, request: &Request<RequestBody>) -> Response<Payload> {
         let not_found = StatusCode::NOT_FOUND;
         let Some(Ok(url)) = request.uri().path_and_query().map(url_parameter) else {
@@ -226,8 +225,8 @@ async fn ended<T>(connection: impl Future<Output = Result<T, hyper::Error>>) {
     drop(connection.await);
 }
 
-/// Returns the error text if the request is ambiguous but the HTTP library accepts it. The library itself rejects or
-/// resolves ambiguous lengths.
+/// Returns the error text if the request has more than one Host field, which the HTTP library accepts. The library
+/// itself rejects or resolves ambiguous lengths.
 fn framing_fault<B>(request: &Request<B>) -> Option<&'static str> {
     let hosts = request.headers().get_all(HOST).iter().count();
     (hosts > 1).then_some("more than one Host header\n")

@@ -36,12 +36,12 @@ impl Default for Capacity {
     }
 }
 
-/// Secrets of one run. Only the mediator and the relay have them.
+/// Secrets of one run. The supervisor passes them only to the mediator and the relay.
 #[derive(Debug, Clone)]
 pub struct Secrets {
-    /// Mark of the mediator's own answers. Answers of origins never have the mark.
+    /// Mark of the mediator's own answers. The mediator removes the mark from answers of origins.
     pub mark: HeaderValue,
-    /// Key of the digests that replace queries.
+    /// Key of the digests that replace queries in receipts.
     pub redaction_key: Key,
 }
 
@@ -65,7 +65,7 @@ pub struct BuiltinMediator {
 }
 
 impl BuiltinMediator {
-    /// Creates a mediator that serves nothing yet.
+    /// Creates a mediator that does not serve yet.
     pub fn new(
         policy: Policy,
         ledger: Arc<Ledger>,

@@ -11,8 +11,8 @@ pub trait EvidenceFile: Send + Sync {
     /// Appends whole lines.
     ///
     /// # Errors
-    /// Fails if the lines cannot be written. After an error, the file contains no byte of the
-    /// lines.
+    /// Fails if the lines cannot be written. The bytes that were written are then removed again; if that fails too, the
+    /// error says so.
     fn append(&self, lines: &[u8]) -> io::Result<()>;
 
     /// Waits until all appended lines are on disk.
@@ -73,7 +73,7 @@ impl EvidenceFile for DiskFile {
     fn append(&self, lines: &[u8]) -> io::Result<()> {
         let length = self.length.load(Ordering::Relaxed);
         if let Err(error) = (&self.file).write_all(lines) {
-            // Every reader would reject a file with an incomplete last line.
+            // A verification would reject a file with an incomplete last line.
             return Err(match self.file.set_len(length) {
                 Ok(()) => error,
                 Err(torn) => io::Error::new(

@@ -1,4 +1,4 @@
-//! The destination of a request, in the spelling that is judged, connected to, and recorded.
+//! The destination of a request, as the mediator judges it and connects to it.
 use std::fmt;
 
 use egress_policy::Host;

@@ -107,7 +107,8 @@ fn destination<B>(request: &Request<B>) -> Result<Destination, TargetError> {
     Destination::of(uri, 443)
 }
 
-/// Checks the client's first bytes, copies until both sides end, and records the outcome.
+/// Checks the client's first bytes if the policy requires it, copies until both sides end or a limit is reached, and
+/// records the outcome.
 async fn carry(
     mediator: &BuiltinMediator,
     upgrade: OnUpgrade,

@@ -66,7 +66,7 @@ pub(super) async fn open(
         return bad_request("the request is not a WebSocket handshake");
     }
     if scheme == "wss" {
-        // The client can use TLS end to end in a tunnel.
+        // A client can use TLS in a tunnel instead.
         return refuse(&Refusal::forbidden(
             "scheme",
             "scheme_not_allowed",

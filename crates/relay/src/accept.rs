@@ -12,7 +12,7 @@ use super::http::{self, Mode};
 use super::state::Relay;
 use super::tls;
 
-/// Serves one redirected connection: judges its destination and its protocol, and passes it on.
+/// Serves one redirected connection: checks its port and its protocol, and carries it to the mediator or denies it.
 pub(super) async fn transparent(relay: Arc<Relay>, mut stream: TcpStream, peer: SocketAddr) {
     // `peer_addr` fails with ENOTCONN once the TCP state is CLOSE.
     let is_open = || stream.peer_addr().is_ok();
@@ -65,7 +65,7 @@ pub(super) async fn transparent(relay: Arc<Relay>, mut stream: TcpStream, peer: 
 
 /// Serves one connection to the proxy port.
 pub(super) async fn proxy(relay: Arc<Relay>, mut stream: TcpStream, peer: SocketAddr) {
-    // `peer_addr` fails as in `transparent`.
+    // As in `transparent`, `peer_addr` fails once the connection is closed.
     let is_open = || stream.peer_addr().is_ok();
     let origin = match relay.destinations.take_proxy(peer, is_open) {
         Ok(origin) => origin,
@@ -89,7 +89,7 @@ pub(super) async fn proxy(relay: Arc<Relay>, mut stream: TcpStream, peer: Socket
     }
 }
 
-/// Reports a connection that was not accepted before the relay stopped.
+/// Reports a redirected connection that was still in the listen backlog when the relay stopped.
 pub(super) async fn unserved(relay: Arc<Relay>, stream: std::net::TcpStream, peer: SocketAddr) {
     match relay.destinations.take(peer, || stream.peer_addr().is_ok()) {
         Ok((origin, orig_dst)) => {

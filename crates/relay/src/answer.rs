@@ -1,16 +1,16 @@
-//! Distinguishes the mediator's own answers from the answers of an origin. Pure.
+//! Distinguishes the mediator's own answers from the answers of an origin. Performs no I/O.
 
-/// The sender of an answer, as its head shows.
+/// What the head of an answer shows about its sender.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Judged {
     /// An origin's answer.
     Origin,
-    /// Certainly a denial by the mediator, with `layer:reason` from its header fields.
+    /// A denial that only the mediator can have sent, with its reason.
     Blocked(String),
-    /// An answer that looks like a denial by the mediator, with its reason. An origin could have
-    /// written the answer.
+    /// An answer that looks like a denial by the mediator, with its reason if it has one. An origin could have written
+    /// the answer.
     Answered(Option<String>),
-    /// The mediator failed, with the reason.
+    /// A failure of the mediator, with its reason.
     Failed(String),
 }
 
@@ -35,9 +35,9 @@ pub(super) fn marked<'a>(
 /// Judges an answer of a real Pipelock to a request other than CONNECT. Pipelock does not mark its
 /// own answers, so only the receipts show whether Pipelock or an origin wrote a denial.
 ///
-/// Newer versions of Pipelock put the reason into header fields. Older versions answer with the
-/// plain error page of Go's standard library. `is_wrapped` states that Pipelock never passes the
-/// answer to this request on unchanged. Every error is then Pipelock's own.
+/// Newer versions of Pipelock put the reason into header fields. Older versions answer with the plain error page of
+/// Go's standard library. `is_wrapped` is true if Pipelock writes every answer to this request itself, so that an error
+/// status cannot come from an origin.
 pub(super) fn unmarked<'a>(
     status: u16,
     is_wrapped: bool,
@@ -66,7 +66,7 @@ pub(super) fn tunnel<'a>(status: u16, find: impl Fn(&str) -> Option<&'a str>) ->
     }
 }
 
-/// Returns `layer:reason` of a denial. If one of the two is missing, returns only the other.
+/// Returns `layer:reason` of a denial. If the answer has only a layer or only a reason, returns that word alone.
 fn words<'a>(find: impl Fn(&str) -> Option<&'a str>) -> Option<String> {
     let word = |name| find(name).map(clean).filter(|word| !word.is_empty());
     let layer = word("x-pipelock-block-reason-layer");
@@ -84,7 +84,7 @@ fn is_plain_error<'a>(find: impl Fn(&str) -> Option<&'a str>) -> bool {
         && find("x-content-type-options") == Some("nosniff")
 }
 
-/// Removes everything except plain words, because reasons are printed to terminals.
+/// Keeps at most 64 ASCII letters, digits, `_`, `-`, and `.`, because reasons are printed to terminals.
 fn clean(text: &str) -> String {
     text.chars()
         .filter(|c| c.is_ascii_alphanumeric() || "_-.".contains(*c))

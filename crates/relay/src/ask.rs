@@ -1,4 +1,4 @@
-//! The judged request, and the checks that redirected connections and the proxy port share. Pure.
+//! A judged request, and the checks that redirected connections and the proxy port share. Performs no I/O.
 use http::{HeaderMap, Method};
 
 use super::authority::Target;
@@ -12,15 +12,15 @@ pub(super) enum Ask {
     Forward(Target, String),
     /// A WebSocket, with the path and query of its URL.
     WebSocket(Target, String),
-    /// The mediator's `/fetch`, with its query.
+    /// A request for the mediator's `/fetch` path, with its query.
     Fetch(Target, Rewritten),
-    /// The mediator's `/ws`, with its query.
+    /// A request for the mediator's `/ws` path, with its query.
     WebSocketQuery(Target, Rewritten),
-    /// A tunnel.
+    /// A tunnel to the target.
     Connect(Target),
 }
 
-/// Status and reason word of a request that the relay denies.
+/// HTTP status and reason word for a request that the relay denies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Refused(pub(super) u16, pub(super) &'static str);
 
@@ -38,7 +38,7 @@ pub(super) fn ask(
     }
 }
 
-/// Returns the Host field. The check of the raw head has ensured that there is exactly one Host
+/// Returns the Host field. The check of the raw head has ensured that a request other than CONNECT has exactly one Host
 /// field.
 pub(super) fn host_field(headers: &HeaderMap) -> Result<&str, Refused> {
     headers

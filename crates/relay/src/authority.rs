@@ -1,8 +1,8 @@
-//! Parses `host:port` strictly. Pure.
+//! Parses `host:port` strictly. Performs no I/O.
 //!
 //! CONNECT, absolute form, `Host`, the stub resolver, the policy, and the built-in mediator all use the grammar of
-//! [`Host`]. If the relay accepted a name that the mediator rejects, a request would have no receipt. Everything that
-//! another program could read as a different host (userinfo, percent signs, `0x7f.1`, a zone) is rejected.
+//! [`Host`]. If the relay accepted a name that the mediator rejects, a request would have no receipt. Text that another
+//! program could read as a different host, such as userinfo, percent signs, `0x7f.1`, or a zone, is rejected.
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -35,8 +35,8 @@ impl Target {
     }
 }
 
-/// Parses `host` or `host:port`. If the text has no port, the default port is used. If there is no
-/// default port, the text must have a port.
+/// Parses `host` or `host:port`. If the text has no port, the default port is used. If `default_port` is `None`, the
+/// text must have a port.
 ///
 /// Returns `None` if the text is not exactly in this form.
 pub fn parse(text: &str, default_port: Option<u16>) -> Option<(Host, u16)> {

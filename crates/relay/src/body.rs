@@ -23,9 +23,8 @@ pub(super) enum Download {
 
 /// One request and its answer through the mediator.
 ///
-/// The exchange ends with the answer. If the upload is not complete by then, the relay stops the
-/// upload and closes both connections. Otherwise the rest of the upload would pass after its flow
-/// has been reported.
+/// The exchange ends with the answer. If the upload is not complete by then, the relay stops the upload and closes both
+/// connections. If the upload continued, its rest would pass after the flow was reported.
 #[derive(Debug)]
 pub(super) struct Exchange {
     pub(super) relay: Arc<Relay>,
@@ -51,7 +50,7 @@ pub(super) enum AnswerEnd {
     No,
     /// The body was passed on completely.
     Whole,
-    /// The mediator closed the connection early.
+    /// The connection to the mediator failed before the end of the body.
     Broken,
     /// The mediator truncated the body.
     Cut,

@@ -1,9 +1,10 @@
-//! Lends copy buffers to the tunnels, with one bound on their total size.
+//! Lends copy buffers to the tunnels. Large buffers are allocated only while the total size of all buffers stays within
+//! a bound.
 use std::sync::{Mutex, PoisonError};
 
-/// Size of the buffer that a tunnel always gets.
+/// Size of the buffer that a tunnel can always borrow.
 pub(super) const SMALL: usize = 8 * 1024;
-/// Size of the buffer that a busy tunnel gets while the bound allows it.
+/// Size of the buffer that a busy tunnel borrows if the bound allows it.
 pub(super) const LARGE: usize = 256 * 1024;
 
 /// Maximum numbers of free buffers that are kept for reuse, because allocating a large buffer costs
@@ -34,8 +35,8 @@ impl Buffers {
         }
     }
 
-    /// Lends a large buffer if `large` is set and the bound allows it, and otherwise a small
-    /// buffer.
+    /// Lends a large buffer if `large` is set and a large buffer is free or the bound allows another one. Otherwise
+    /// lends a small buffer.
     pub(super) fn lend(&self, large: bool) -> Box<[u8]> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if large {
@@ -54,7 +55,7 @@ impl Buffers {
         vec![0; SMALL].into_boxed_slice()
     }
 
-    /// Keeps a returned buffer for later use, or frees the buffer.
+    /// Keeps a returned buffer for later use, or frees the buffer if enough free buffers are kept.
     pub(super) fn give_back(&self, buffer: Box<[u8]>) {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         if buffer.len() == LARGE && inner.large.len() < KEPT_LARGE {

@@ -1,4 +1,4 @@
-//! Finds the end of a chunked body without decoding it. Pure.
+//! Finds the end of a chunked body without decoding it. Performs no I/O.
 //!
 //! Only the plain form is accepted: a size in hexadecimal, CRLF, that many bytes, CRLF, and at the
 //! end `0`, CRLF, CRLF. Extensions and trailer fields are rejected, because parsers treat them

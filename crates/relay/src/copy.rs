@@ -1,4 +1,4 @@
-//! Copies bytes between the command and the mediator until both sides have finished.
+//! Copies bytes between the command and the mediator until both sides have finished or the tunnel is cut.
 use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
@@ -38,7 +38,7 @@ pub(super) enum Ending {
     MediatorClosed,
     /// No byte moved for the idle timeout.
     Idle,
-    /// The relay stops.
+    /// The relay was stopped.
     Stopped,
     /// The relay denied bytes that the command sent.
     Refused,
@@ -88,8 +88,8 @@ impl<W: Watch> Watch for Down<'_, W> {
     }
 }
 
-/// Copies in both directions and counts the bytes in `passed`. A half-close is passed on. If one side does not read,
-/// the other side is not read either.
+/// Copies in both directions and counts the bytes in `passed`. A half-close is passed on. While one side does not read,
+/// the relay does not read from the other side.
 pub(super) async fn copy(
     agent: &mut End,
     mediator: &mut End,

@@ -1,4 +1,4 @@
-//! The stub resolver: gives every name a synthetic address and never sends a query upstream.
+//! The stub resolver: answers with synthetic addresses and never sends a query upstream.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,8 +16,7 @@ use super::names::{Assigned, Names, Pair};
 use super::plan::NameReport;
 use super::state::Relay;
 
-/// Seconds for which an answer may be cached: long enough for a connection, and short enough that no cache outlives the
-/// run.
+/// Seconds for which a client may cache an answer. The addresses of a name stay the same for the whole run.
 const TTL: u32 = 30;
 
 /// UDP payload size that EDNS advertises.
@@ -40,7 +39,7 @@ pub(super) async fn serve_udp(relay: &Relay, socket: &UdpSocket) {
         if let Some(answer) = respond(relay, question).await
             && socket.send_to(&answer, from).await.is_err()
         {
-            // The error means that the client has closed its socket.
+            // The client has usually closed its socket. A client that still waits repeats its query.
         }
     }
 }
@@ -84,18 +83,18 @@ async fn respond(relay: &Relay, question: &[u8]) -> Option<Vec<u8>> {
     Some(answered.bytes)
 }
 
-/// An answer and its report.
+/// An answer to a query, and the report of the queried name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answered {
     /// The encoded message.
     pub bytes: Vec<u8>,
-    /// The report, if this name gets this answer for the first time.
+    /// The report of the name, unless the name was already reported.
     pub report: Option<NameReport>,
 }
 
 /// Answers one encoded query. The only state that it changes is the table of names.
 ///
-/// Returns `None` if the message gets no answer, because it is a response or too short to have an id.
+/// Returns `None` if the message gets no answer, because it is a response or is too short to have an id and flags.
 pub fn answer(names: &mut Names, question: &[u8], ipv6: bool) -> Option<Answered> {
     let id = u16::from_be_bytes([*question.first()?, *question.get(1)?]);
     // Answering a response could make two servers answer each other endlessly.
@@ -130,7 +129,7 @@ pub fn answer(names: &mut Names, question: &[u8], ipv6: bool) -> Option<Answered
     encode(&reply).map(|bytes| Answered { bytes, report })
 }
 
-/// Response code, data, and report for one query.
+/// Response code, address or name, and report for one query.
 type Judged = (ResponseCode, Option<RData>, Option<NameReport>);
 
 fn judge(names: &mut Names, query: &Query, ipv6: bool) -> Judged {
@@ -208,7 +207,8 @@ fn text(name: &Name) -> Option<String> {
     }
 }
 
-/// Returns the name of the address in a reverse query, if the address is synthetic or loopback.
+/// Returns the name of the address in a reverse query if the address is a loopback address or a synthetic address of a
+/// name.
 fn name_of(names: &Names, reverse: &Name) -> Option<Name> {
     let network = reverse.parse_arpa_name().ok()?;
     if network.prefix_len() != network.max_prefix_len() {

@@ -44,7 +44,7 @@ impl Spoken {
         }
     }
 
-    /// Returns the reason word for a port that serves only TLS and HTTP.
+    /// Returns the reason word for a connection that carries neither TLS nor HTTP.
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::Tls | Self::Http | Self::Other(_) => "not_tls_or_http",
@@ -86,13 +86,13 @@ pub(super) async fn read_first(
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(super) enum Alert {
-    /// The destination is denied.
+    /// The destination is denied, or the `ClientHello` contains an encrypted one.
     AccessDenied = 49,
-    /// The `ClientHello` cannot be parsed.
+    /// The `ClientHello` cannot be parsed or does not arrive in time.
     DecodeError = 50,
     /// The mediator or the destination failed.
     InternalError = 80,
-    /// The SNI is not the name that the client connected to.
+    /// The SNI does not match the destination.
     UnrecognizedName = 112,
 }
 
@@ -121,7 +121,7 @@ pub(super) async fn refuse_http(relay: &Relay, mut stream: TcpStream, status: u1
     }
 }
 
-/// Denies a client in its own protocol, and closes the connection.
+/// Sends a TLS alert or an HTTP error if the client uses one of these protocols, and closes the connection.
 pub(super) async fn refuse(relay: &Relay, stream: TcpStream, spoken: Spoken, reason: &str) {
     match spoken {
         Spoken::Tls => refuse_tls(relay, stream, Alert::AccessDenied).await,
@@ -149,15 +149,15 @@ fn page(status: u16, reason: &str) -> String {
     )
 }
 
-/// Closes a connection so that the client receives everything that was sent. If a socket is closed
-/// with unread bytes, the kernel resets the connection, and the client loses all bytes that it has
-/// not read yet.
+/// Closes a connection in such a way that the client can still read everything that was sent. If a socket is closed
+/// with unread bytes, the kernel resets the connection, and the client may lose bytes that it has not read yet.
 pub(super) async fn close_gently(relay: &Relay, mut stream: TcpStream) {
     if stream.shutdown().await.is_err() {
         return;
     }
     let linger = relay.config.limits.linger;
-    // If an answer precedes the end of the request's body, the client continues to send for a while and reads late.
+    // If an answer precedes the end of the request's body, the client may continue to send for a while before it reads
+    // the answer.
     let drain = async {
         let mut room = vec![0; 16 * 1024];
         let mut left = MOST_UNWANTED;

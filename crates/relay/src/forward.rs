@@ -21,7 +21,7 @@ use super::upload::{Upload, UploadState};
 /// How a request is sent to the mediator.
 #[derive(Debug)]
 pub(super) struct Asked {
-    /// `forward`, `fetch`, or `connect` for a request in its own tunnel.
+    /// `forward` or `fetch`, or `connect` if the request has its own tunnel.
     pub(super) transport: &'static str,
     /// Request target: the absolute form, one of the mediator's own paths, or, in a tunnel, the
     /// path at the origin.
@@ -61,7 +61,7 @@ pub(super) async fn forward(
     };
     let is_tunnelled = tunnel.is_some();
     let is_wrapped = asked.transport == "fetch";
-    // The mediator truncates only answers that it inspects.
+    // `/fetch` and tunnels are not affected by this truncation.
     let cut = relay
         .config
         .answer_cut
@@ -179,8 +179,8 @@ fn prepare(
     ))
 }
 
-/// Sends a request, through its own tunnel if it has one. If an idle connection turns out to be closed, the request is
-/// sent once more on a new one.
+/// Sends a request, through its own tunnel if it has one. If an idle connection fails before an answer arrives, a
+/// request that can be repeated is sent once more on a new connection.
 async fn send(
     relay: &Relay,
     mut request: Request<Upload>,
@@ -202,8 +202,7 @@ async fn send(
             Ok(answer) => return Ok((answer, link)),
             Err(mut error) => match error.take_message() {
                 Some(unsent) => request = unsent,
-                // The mediator sent an answer that cannot be parsed, so it has received the
-                // request.
+                // The mediator sent an answer that cannot be parsed, so the mediator may have received the request.
                 None if error.error().is_parse() => return Err("mediator_closed"),
                 None => request = again.ok_or("mediator_closed")?,
             },
@@ -229,8 +228,8 @@ async fn ask(
     }
 }
 
-/// Returns a copy of a request that may be sent again if the connection ends without an answer. In
-/// that case, the mediator closed the idle connection and did not receive the request.
+/// Returns a copy of a GET, HEAD, or OPTIONS request without a body, which may be sent again if an idle connection ends
+/// without an answer. In that case, the mediator has usually closed the connection before it received the request.
 fn repeatable(request: &Request<Upload>) -> Option<Request<Upload>> {
     if !matches!(
         *request.method(),

@@ -1,13 +1,14 @@
-//! Rewrites the WebSocket frames of the command so that the stream can end after any byte. Pure.
+//! Rewrites the WebSocket frames of the command so that the stream can end after any byte. Performs no I/O.
 //!
-//! If the command dies in the middle of a frame, the mediator would wait for the rest, and neither close nor write its
-//! receipt. Pipelock does not write a receipt for a WebSocket that ends without a Close frame. The relay therefore
-//! sends only complete frames: each received part of a data frame becomes a fragment, and a control frame is sent once
-//! it is complete. A Close frame can then follow at any time, and no incomplete message arrives as a complete one.
+//! If the command died in the middle of a frame, the mediator would wait for the rest, and would neither close the
+//! connection nor write its receipt. Pipelock does not write a receipt for a WebSocket that ends without a Close frame.
+//! The relay therefore sends only complete frames: each received part of a data frame becomes a fragment, and a control
+//! frame is sent once it is complete. A Close frame can then follow at any time, and no incomplete message arrives as a
+//! complete one.
 //!
 //! A frame without a mask is denied (RFC 6455, section 5.1). The relay denies the frame at its second byte, because
-//! that byte holds the mask flag. A server therefore cannot take the bytes after a handshake for the start of another
-//! protocol (section 10.3).
+//! that byte holds the mask flag. In ASCII text, the second byte never has this flag, so the command cannot continue in
+//! a text protocol such as HTTP after the handshake (section 10.3).
 //!
 //! Claims: websocket-frames
 use super::copy::Watch;
@@ -96,7 +97,7 @@ impl Frames {
         rest
     }
 
-    /// Sends the received part of a data frame as one fragment. Returns the bytes after the frame.
+    /// Adds the received part of a data frame to `out` as one fragment. Returns the bytes after the frame.
     fn pass<'a>(&mut self, mut payload: Payload, bytes: &'a [u8], out: &mut Vec<u8>) -> &'a [u8] {
         let here = usize::try_from(payload.left).map_or(bytes.len(), |left| left.min(bytes.len()));
         let (piece, rest) = bytes.split_at_checked(here).unwrap_or((bytes, &[]));
@@ -267,7 +268,7 @@ mod tests {
     #[test]
     fn messages_are_the_same_however_they_come_in() {
         for length in [0, 1, 125, 126, 65_535, 65_536, 70_000] {
-            // The messages are a compressed message in two fragments with a ping between them, and a text.
+            // The messages are a compressed message in two fragments with a ping between them, and a text message.
             let whole = content(length);
             let (half, rest) = whole.split_at(length / 3);
             let bytes = [

@@ -3,12 +3,12 @@ use super::authority::Host;
 use super::copy::Watch;
 use super::handshake::Handshake;
 
-/// A piece of a conversation.
+/// A piece of a conversation between a client and a server.
 #[derive(Debug, Clone, Copy)]
 pub enum Piece<'b> {
-    /// The bytes that the client sends.
+    /// Bytes that the client sends.
     Client(&'b [u8]),
-    /// The bytes that the server sends.
+    /// Bytes that the server sends.
     Server(&'b [u8]),
 }
 

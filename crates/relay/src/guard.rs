@@ -34,12 +34,12 @@ impl Refusal {
         self.0.error.get().copied()
     }
 
-    /// Ends hyper's input, because an answer came before the end of its request's body.
+    /// Ends hyper's input. Called when an answer comes before the end of its request's body.
     pub(super) fn close(&self) {
         self.0.is_closed.store(true, Ordering::Relaxed);
     }
 
-    /// Returns whether hyper's input was ended.
+    /// Returns whether [`Self::close`] was called.
     pub(super) fn is_closed(&self) -> bool {
         self.0.is_closed.load(Ordering::Relaxed)
     }
@@ -88,7 +88,7 @@ impl Guard {
         }
     }
 
-    /// Returns the shared reason. The guard sets it when it denies bytes.
+    /// Returns the state in which the guard records why it denied bytes.
     pub(super) fn refusal(&self) -> Refusal {
         self.refusal.clone()
     }
@@ -98,7 +98,7 @@ impl Guard {
         self.heads
     }
 
-    /// Returns whether the client has sent a part of a head that is not approved.
+    /// Returns whether the client has sent a part of a head that is not approved yet.
     pub(super) fn has_partial_head(&self) -> bool {
         matches!(self.state, GuardState::Head { .. }) && !self.buffered.is_empty()
     }
@@ -133,7 +133,6 @@ impl Guard {
                 self.approved = taken;
                 match error {
                     Some(error) if taken == 0 => Err(error),
-                    // Pass the bytes before the denied byte. The next call fails at that byte.
                     _ => Ok(taken > 0),
                 }
             }

@@ -1,11 +1,10 @@
 //! Checks the handshake inside a tunnel until the `ServerHello`.
 //!
-//! A TLS 1.3 server may answer the first `ClientHello` with a `HelloRetryRequest` (RFC 8446,
-//! section 4.1.4). The client then sends another `ClientHello`. That hello could name another
-//! server. Until the `ServerHello`, a handshake record of the client can only be part of a
-//! `ClientHello`. The relay therefore judges every later hello in the same way as the first hello,
-//! before it sends any byte of the later hello on. After the `ServerHello`, no server accepts
-//! another `ClientHello` in plain text.
+//! A TLS 1.3 server may answer the first `ClientHello` with a `HelloRetryRequest` (RFC 8446, section 4.1.4). The client
+//! then sends another `ClientHello`. That hello could name another server. Until the `ServerHello`, a handshake record
+//! of the client can only be part of a `ClientHello`. The relay therefore judges every later hello in the same way as
+//! the first hello, before it sends any byte of the later hello on. After the `ServerHello`, a server that follows the
+//! standard does not accept another `ClientHello` in plain text.
 //!
 //! Claims: second-hello
 use egress_http::client_hello::{self, MOST, NotAHello};
@@ -36,7 +35,7 @@ const RETRY: [u8; 32] = [
 #[derive(Debug)]
 pub(super) struct Handshake<'t> {
     host: &'t Host,
-    /// Number of client bytes that pass without a check: the bytes of the first hello, or of a
+    /// Number of client bytes that pass without a check: the bytes of the first hello, which was judged before, or of a
     /// record of another type.
     unchecked: usize,
     /// Client bytes that are not judged yet.
@@ -62,7 +61,8 @@ impl<'t> Handshake<'t> {
         self.refused
     }
 
-    /// Returns how many bytes from the start of `unjudged` may be sent on. Returns 0 until more bytes arrive.
+    /// Returns how many bytes from the start of `unjudged` may be sent on. Returns 0 if more bytes are needed or a
+    /// hello is denied.
     fn allowed(&mut self) -> usize {
         let here = self.unchecked.min(self.unjudged.len());
         if here > 0 {

@@ -1,4 +1,4 @@
-//! Removes header fields that must not reach the other side. Pure.
+//! Removes header fields that must not reach the other side. Performs no I/O.
 use egress_http::headers::remove_prefixed;
 use egress_http::length;
 use http::header::{
@@ -12,7 +12,7 @@ pub(super) const MARK: &str = "x-egress-mediator";
 /// Prepares the fields of a request that the mediator inspects, with `host` in the Host field.
 pub(super) fn for_mediator(headers: &mut HeaderMap, host: HeaderValue) {
     for_origin(headers, host);
-    // The mediator cannot inspect a compressed answer and therefore denies it.
+    // Pipelock cannot inspect a compressed answer and therefore denies it.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
 }
 
@@ -30,9 +30,9 @@ pub(super) fn for_origin(headers: &mut HeaderMap, host: HeaderValue) {
 /// The field with the reason why the relay denied a request.
 pub(super) const REFUSED: &str = "x-egress-refused";
 
-/// Prepares the fields of an answer for the command. Removes the mediator's secret mark and the
-/// relay's reason field, so that an origin cannot imitate a denial by the relay. `body` is the
-/// exact length of the body, if it is known.
+/// Prepares the fields of an answer for the command. Removes the mediator's mark, which is secret, and the relay's
+/// reason field, so that an origin cannot imitate a denial by the relay. `body` is the exact length of the body, if it
+/// is known.
 pub(super) fn for_agent(headers: &mut HeaderMap, body: Option<u64>) {
     length::settle(headers, body);
     strip_hop_by_hop(headers);
@@ -43,7 +43,8 @@ pub(super) fn for_agent(headers: &mut HeaderMap, body: Option<u64>) {
 /// Returns whether a request opens a WebSocket.
 ///
 /// # Errors
-/// Fails if the request offers several protocols, or does not follow RFC 6455.
+/// Fails if the request offers WebSocket together with another protocol, has no `Connection: upgrade`, or has a method
+/// other than GET.
 pub(super) fn wants_websocket(method: &http::Method, headers: &HeaderMap) -> Result<bool, ()> {
     let list = |name| {
         headers

@@ -1,4 +1,4 @@
-//! Judges whether a `ClientHello` is for the host that the client connected to. Pure.
+//! Judges whether a `ClientHello` is for the host that the client connected to. Performs no I/O.
 //!
 //! Claims: name-match, encrypted-hello
 use egress_http::client_hello::Hello;
@@ -6,8 +6,8 @@ use egress_http::client_hello::Hello;
 use super::authority::Host;
 use super::first_bytes::Alert;
 
-/// Returns the reason word and the alert if the relay denies the hello, because the hello is encrypted or is not for
-/// `host`. If `host` is an address, the hello must have no SNI.
+/// Returns the reason word and the alert if the relay denies the hello, because the hello contains an encrypted hello
+/// or is not for `host`. If `host` is an address, the hello must have no SNI.
 pub(super) fn judge(hello: &Hello, host: &Host) -> Option<(&'static str, Alert)> {
     let is_for = match (host, &hello.sni) {
         (Host::Name(name), Some(sni)) => sni.eq_ignore_ascii_case(name.as_bytes()),

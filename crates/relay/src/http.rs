@@ -1,4 +1,4 @@
-//! Serves HTTP/1. Judges every request of a connection on its own.
+//! Serves HTTP/1. Judges each request of a connection separately.
 //!
 //! Claims: name-match
 use std::convert::Infallible;
@@ -40,10 +40,11 @@ pub(super) enum Mode {
 /// The traffic of the connection after its last HTTP request.
 #[derive(Debug)]
 pub(super) enum After {
-    /// The command receives its 200 before the mediator receives the request, so that the relay can read and judge the
-    /// `ClientHello` first. If the mediator then denies the tunnel, the command receives a TLS alert.
+    /// A tunnel that the command requested with CONNECT. The command receives its 200 before the mediator receives the
+    /// request, so that the relay can read and judge the `ClientHello` first. If the mediator then denies the tunnel,
+    /// the command receives a TLS alert.
     Tunnel(Target, Flow),
-    /// Both sides agreed on a WebSocket.
+    /// A WebSocket whose handshake succeeded.
     WebSocket(websocket::Upgraded, Flow),
 }
 
@@ -137,7 +138,8 @@ impl Connection {
         }
     }
 
-    /// Reports bytes that were denied before they became a request, and answers the client.
+    /// Ends a connection that carries no more requests. If bytes were denied before they became a request, reports them
+    /// and answers the client.
     async fn end(&self, guard: Guard, broken: bool) {
         if self.refusal.is_closed() && self.refusal.get().is_none() {
             let (stream, _) = guard.into_parts();
@@ -151,7 +153,7 @@ impl Connection {
         } else if guard.has_partial_head() || is_unused && guard.heads() == seen {
             (408, HeadError::Incomplete.to_string())
         } else if guard.heads() > seen {
-            // hyper rejected a head that was approved here. This should not happen, but must be reported.
+            // hyper rejected a head that the guard approved. This should not happen, but must be reported.
             (400, "http_parser".to_owned())
         } else {
             let (stream, _) = guard.into_parts();
@@ -320,7 +322,7 @@ fn judge(
         (Some("http"), Some(_)) => return Err(Refused(403, "name_mismatch")),
         _ => return Err(Refused(400, "malformed_target")),
     };
-    // `OPTIONS *` has no absolute form that could be sent to the mediator.
+    // `OPTIONS *` has no path with which the URL for the mediator could be built.
     if !path.starts_with('/') {
         return Err(Refused(400, "malformed_target"));
     }

@@ -1,8 +1,8 @@
-//! Judges the raw head of one HTTP/1 request. Pure.
+//! Judges the raw head of one HTTP/1 request. Performs no I/O.
 //!
-//! hyper accepts heads that another program may parse differently: bare LF, Content-Length together
-//! with Transfer-Encoding, two lengths, two hosts, or no host. Every head is therefore checked here
-//! first, and only unambiguous heads are passed on.
+//! hyper accepts heads that another program may parse differently, such as heads with a bare LF, with Content-Length
+//! and Transfer-Encoding, with two lengths, with two hosts, or without a host. The relay therefore checks every head
+//! before hyper receives it, and denies ambiguous heads.
 
 /// Maximum length of a head: the request line and the fields.
 pub const MAX_HEAD: usize = 64 * 1024;
@@ -68,7 +68,7 @@ pub enum HeadError {
     /// A Transfer-Encoding that is not exactly `chunked`, or any Transfer-Encoding in HTTP/1.0.
     #[error("transfer_encoding")]
     TransferEncoding,
-    /// A Connection field that names a field that frames or routes the message.
+    /// A Connection field that names Host, Content-Length, or Transfer-Encoding.
     #[error("connection_names_framing")]
     ConnectionNamesFraming,
     /// HTTP/1.0 with a request for a persistent connection.
@@ -83,13 +83,13 @@ pub enum HeadError {
     /// Fields after the last chunk.
     #[error("trailer_fields")]
     Trailers,
-    /// The connection ended or timed out in the middle of a head.
+    /// The connection ended or timed out before the end of a head.
     #[error("incomplete_head")]
     Incomplete,
 }
 
 impl HeadError {
-    /// Returns whether the error is in a body. The request of that body was already passed on.
+    /// Returns whether the error is in a body. The head of that request was already passed on.
     pub fn is_in_body(self) -> bool {
         matches!(self, Self::Chunk | Self::Trailers)
     }
@@ -111,12 +111,12 @@ pub enum Scan {
 
 /// Searches for the end of a head from offset `from`, and checks every byte on the way.
 ///
-/// The error is returned as soon as the wrong byte arrives, because a client that sends bare LF
-/// never sends the end.
+/// The error is returned as soon as the wrong byte arrives, because a client that ends its lines with a bare LF never
+/// sends the CRLF CRLF that ends a head.
 ///
 /// # Errors
-/// Fails if a line end is not CRLF, a control byte or a folded line occurs, or the head is too
-/// large.
+/// Fails if a line end is not CRLF, if the first line is empty, if a control byte or a folded line occurs, or if the
+/// head is too large.
 pub fn scan(bytes: &[u8], from: usize) -> Result<Scan, HeadError> {
     let mut at = from;
     loop {
@@ -178,7 +178,7 @@ pub fn judge(head: &[u8]) -> Result<Framing, HeadError> {
     found.judge(method, version)
 }
 
-/// The fields that frame a message, each at most once.
+/// The header fields that determine how a message is framed and routed.
 #[derive(Default)]
 struct Fields<'a> {
     hosts: usize,
@@ -223,7 +223,7 @@ impl<'a> Fields<'a> {
 
     fn judge(&self, method: &str, version: u8) -> Result<Framing, HeadError> {
         match self.hosts {
-            // CONNECT names its host in the request line, and Python before 3.12 sends no Host field.
+            // CONNECT names its host in the request line, and Python before 3.12 does not send a Host field with it.
             0 if method == "CONNECT" => {}
             0 => return Err(HeadError::NoHost),
             1 => {}
@@ -253,8 +253,8 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// Rejects a target that `http::Uri` rejects. hyper would reject the same target, but without a
-/// reason.
+/// Rejects a target that contains `#` or a byte that is not printable ASCII, or that `http::Uri` rejects. hyper would
+/// also reject a target that `http::Uri` rejects, but without a reason.
 fn check_target(target: &str) -> Result<(), HeadError> {
     if !target
         .bytes()
@@ -273,7 +273,7 @@ fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|&b| b == b',').map(<[u8]>::trim_ascii)
 }
 
-/// Parses plain decimal digits, without sign, list, or blank.
+/// Parses a number that consists only of decimal digits.
 fn number(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return None;

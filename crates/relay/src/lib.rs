@@ -1,11 +1,13 @@
-//! The relay: carries each redirected connection to the mediator and reports its flow.
+//! The relay: carries the connections of the command to the mediator or denies them, and reports each flow.
 //!
 //! Invariants:
 //! - The relay requests a tunnel only after it has judged the client's first bytes.
-//! - A name in SNI, Host, CONNECT, or absolute form is the name that the client connected to.
-//! - No synthetic address reaches the mediator.
-//! - Of the mediator's own paths, a client reaches only `/fetch` and `/ws`.
-//! - Every request, every tunnel, and every denied connection produces exactly one report.
+//! - On a redirected connection, a name in SNI, Host, or absolute form is the name that the client connected to. In a
+//!   tunnel that the client requested with CONNECT, the SNI is the name in the CONNECT.
+//! - The relay never passes a synthetic address to the mediator as a destination.
+//! - A client reaches only `/fetch` and `/ws` among the mediator's own paths.
+//! - Every request, every tunnel, and every denied connection produces exactly one report. A CONNECT and its tunnel
+//!   share one report.
 //!
 //! The relay has no upstream resolver and no TLS keys, and it does not carry raw TCP.
 //!

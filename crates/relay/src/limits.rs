@@ -13,14 +13,16 @@ pub struct Limits {
     /// Pipelock denies the 1,025th tunnel without a receipt, and frees a place only some time after
     /// its tunnel has ended.
     pub tunnels: usize,
-    /// Maximum total size of the tunnels' buffers in bytes. Above this size, a tunnel gets only
-    /// small buffers.
+    /// Total size in bytes above which no more large buffers are allocated for tunnels. Small buffers are always
+    /// allocated.
     pub buffers: usize,
-    /// Time from accept to the first bytes that identify the protocol, and to a complete `ClientHello`.
+    /// Time from accept to the bytes that identify the protocol, and again from these bytes to a complete
+    /// `ClientHello`.
     pub first_bytes: Duration,
-    /// The same limit as `first_bytes`, for a connection whose port is denied.
+    /// Time from accept to the bytes that identify the protocol, for a connection whose port is denied.
     pub refused_first_bytes: Duration,
-    /// Time from one request to the complete head of the next.
+    /// Time to receive the complete head of a request, from the start of the connection or from the end of the previous
+    /// request.
     pub keep_alive: Duration,
     /// Time to connect to the mediator.
     pub connect: Duration,
@@ -28,9 +30,10 @@ pub struct Limits {
     pub answer: Duration,
     /// Time for the head of the mediator's answer to a request.
     pub response: Duration,
-    /// Time without traffic after which a tunnel is closed.
+    /// Time without traffic after which a tunnel may be closed. After twice this time, the tunnel is closed.
     pub idle: Duration,
-    /// Time for which the relay continues to read after a denial, so that the client receives it.
+    /// Time without bytes from the client after which the relay closes a denied connection. The relay reads until then,
+    /// so that the client receives the denial.
     pub linger: Duration,
     /// Time for open connections to end when the relay stops.
     pub shutdown: Duration,

@@ -1,4 +1,4 @@
-//! Assigns a synthetic address to each name, and returns the name of an address. Pure.
+//! Assigns synthetic addresses to names, and returns the name of an address. Performs no I/O.
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use egress_common::names::{SYNTHETIC_V4, SYNTHETIC_V6};
 
 use super::authority::Host;
 
-/// Maximum number of names of one run: half of 198.18.0.0/15, so that no address is assigned twice.
+/// Maximum number of names that get an address in one run. The range 198.18.0.0/15 has twice as many addresses.
 pub const MAX_NAMES: usize = 65_536;
 
 /// Maximum number of names without an address that are remembered, so that each name is reported
@@ -93,8 +93,8 @@ impl Names {
         }
     }
 
-    /// Returns the name to report for `name`, a name that gets no address. Each name is reported
-    /// once. After a few thousand names, one last report has the name `*`.
+    /// Returns the name to report for `name`, a name that gets no address. Each name is reported once. After 4,096
+    /// names, one last report has the name `*`.
     pub fn note(&mut self, name: &str) -> Option<String> {
         if self.noted.contains(name) || self.noted.len() > MAX_NOTED {
             return None;

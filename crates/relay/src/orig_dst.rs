@@ -1,4 +1,4 @@
-//! Finds the original destination of a redirected connection. No other module finds destinations.
+//! Looks up the original destination of a redirected connection. Only this module of the relay reads the slots.
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 
@@ -6,8 +6,9 @@ use egress_common::abi::{SLOT_PROXY, SLOT_REDIRECTED, SLOTS, Slot, address};
 
 use super::report::{Origin, Reporter};
 
-/// The array that holds the slot of a connection. Each listener has its own array, because
-/// connections to different listeners can have the same local port at the same time.
+/// The array that holds the slot of a connection. A slot is the entry in which the kernel programs record the original
+/// destination of a connection. Each listener has its own array, because connections to different listeners can have
+/// the same local port at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SlotTable {
     /// Redirected connections that are IPv4 on the wire, even if the command's socket is `AF_INET6` with a mapped

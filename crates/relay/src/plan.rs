@@ -16,11 +16,11 @@ use super::limits::Limits;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RelayPlan {
-    /// User id of `pipelock-relay` for this run.
+    /// User id of the relay for this run, `pipelock-relay` in the packet.
     pub uid: u32,
-    /// Group id of `pipelock-relay` for this run.
+    /// Group id of the relay for this run.
     pub gid: u32,
-    /// Sockets that init opened in the boundary's network namespace.
+    /// Sockets that the boundary's init process opened in the boundary's network namespace.
     pub listeners: Listeners,
     /// Descriptor of the array of slots by local port, for connections that are IPv4 on the wire.
     pub slots_v4_fd: i32,
@@ -40,13 +40,13 @@ pub struct Config {
     pub mediator: SocketAddr,
     /// Allowed ports: 80, 443, and the ports of `--allow-port`.
     pub allowed_ports: Vec<u16>,
-    /// Whether AAAA queries are answered. This requires that `::1` could be bound.
+    /// Whether AAAA queries get an address. This requires a listener on `::1`.
     pub ipv6: bool,
     /// How plain HTTP is sent to the mediator.
     pub plain_http: PlainHttp,
     /// Length at which the mediator may truncate the body of an answer without notice.
     pub answer_cut: Option<u64>,
-    /// Mark of the built-in mediator on its own answers. A real Pipelock does not mark its answers.
+    /// Mark of the built-in mediator on its own answers. `None` with a Pipelock, which does not mark its answers.
     pub mark: Option<String>,
     /// Key of the digests that replace queries in the flow log.
     pub redaction_key: Key,
@@ -59,11 +59,11 @@ pub struct Config {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlainHttp {
-    /// The mediator fetches and scans each request and follows redirects. The mediator's size and
-    /// time limits apply.
+    /// The mediator receives each request and answer in plain text, and its size and time limits apply. A Pipelock
+    /// scans both and follows redirects.
     #[default]
     Scan,
-    /// Each request goes through a tunnel. The mediator receives only the host name and the port.
+    /// Each request goes through its own tunnel. The mediator judges only the host and the port.
     Tunnel,
 }
 
@@ -110,7 +110,7 @@ pub enum Report {
     Name(NameReport),
 }
 
-/// The report of one request (HTTP) or one tunnel (TLS, WebSocket).
+/// The report of one HTTP request, of one tunnel or WebSocket, or of one connection that carried none of these.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct FlowReport {
@@ -124,7 +124,8 @@ pub struct FlowReport {
     pub host: Option<String>,
     /// Port of the destination.
     pub port: Option<u16>,
-    /// `http`, `tls`, `connect`, `websocket`, `dns`, or the label of a denied protocol (`ssh`, `h2c`, `raw` …).
+    /// `http`, `tls`, `connect`, `websocket`, or the label of other first bytes (`ssh`, `h2c`, `raw`, `client_silent`
+    /// …).
     pub protocol: String,
     /// Transport to the mediator: `connect`, `forward`, `websocket`, or `fetch`; absent if nothing
     /// was requested from the mediator.
@@ -138,7 +139,7 @@ pub struct FlowReport {
     /// sent.
     pub head_bytes: u64,
     /// `forwarded`, `refused` (by the relay), `blocked` (by the mediator), `answered` (with a page that looks like a
-    /// denial, from the mediator or an origin), `failed` or `unfinished` (cut).
+    /// denial, from the mediator or an origin), `failed`, or `unfinished` (cut).
     pub verdict: String,
     /// Stable reason word: `name_mismatch`, `port_not_allowed`, `not_tls_or_http` …; empty when forwarded.
     pub reason: String,
@@ -161,7 +162,8 @@ pub struct FlowReport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NameReport {
-    /// The queried name in lower case, without the trailing dot.
+    /// The queried name in lower case, without the trailing dot. Empty for a malformed query, and `*` for all further
+    /// names that get no address.
     pub name: String,
     /// Synthetic address of the name, if it got one.
     pub address: Option<std::net::IpAddr>,

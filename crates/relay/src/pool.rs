@@ -17,13 +17,12 @@ use super::upload::Upload;
 /// Maximum number of idle connections that are kept.
 const KEPT: usize = 64;
 
-/// Maximum idle time of a connection. This time is shorter than any server's idle timeout, so that
-/// a request rarely meets a connection that the mediator is closing.
+/// Maximum idle time of a connection. This time is shorter than the idle timeout of a mediator, so that a request
+/// rarely meets a connection that the mediator is closing.
 const FRESH: Duration = Duration::from_secs(4);
 
 /// Number of connections that are opened in advance, and the time for which each is kept. Opening a connection is a
-/// large part of the cost of a short tunnel. With a spare connection, the client does not wait for a connection to be
-/// opened.
+/// large part of the cost of a short tunnel. With a spare connection, the client does not wait for that.
 const SPARES: usize = 4;
 const SPARE_FRESH: Duration = Duration::from_secs(2);
 
@@ -56,8 +55,8 @@ impl Link {
         })
     }
 
-    /// Lets the connection end without closing it, because bytes that were counted may still be in
-    /// its buffers.
+    /// Lets the connection's task finish instead of aborting it, because bytes that were counted may still be in its
+    /// buffers.
     pub(super) fn detach(mut self) {
         self.task = None;
     }
@@ -129,8 +128,8 @@ impl Pool {
     fn take_spare(&self) -> Option<TcpStream> {
         let mut spares = lock(&self.0.spares);
         while let Some((stream, since)) = spares.ready.pop() {
-            // If the socket is readable, the mediator has closed it, because no request waits for
-            // an answer.
+            // On an open connection, there is nothing to read, because no request was sent. If the socket is readable,
+            // the mediator has closed the connection.
             let unread = stream.try_read(&mut [0]);
             let is_open = unread.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
             if is_open && since.elapsed() <= SPARE_FRESH {
@@ -169,7 +168,7 @@ impl Pool {
         let mut idle = lock(&self.0.idle);
         while let Some((link, since)) = idle.pop() {
             if since.elapsed() > FRESH {
-                // The remaining connections have been idle even longer.
+                // The remaining connections have been idle at least as long.
                 idle.clear();
                 return None;
             }

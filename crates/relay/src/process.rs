@@ -1,4 +1,4 @@
-//! The relay process: takes its sockets, drops its privileges, and serves.
+//! The relay process: takes over its sockets, drops its privileges, and serves.
 //!
 //! Claims: read-relay-log
 use std::io;
@@ -90,11 +90,11 @@ impl Confined {
     }
 }
 
-/// Size limit of the log, the only file that the relay can write. The log is in memory that the
-/// whole machine shares.
+/// Size limit of the log, the only file that the relay can write. The log is a memory file, so it uses memory of the
+/// machine.
 const LOG_BYTES: u64 = 1 << 20;
 
-/// Takes the resources of the plan and drops everything else permanently.
+/// Takes over the resources of the plan, drops the privileges permanently, and installs the filter.
 ///
 /// # Errors
 /// Fails if a step fails. The process must then exit.
@@ -162,8 +162,7 @@ async fn report_and_serve(
         Ok(())
     };
     let server = serve(config, sockets, slots, reports, closed(&control));
-    // An error of the sender shows that the supervisor has ended and flows are no longer recorded.
-    // The process then exits with all its connections.
+    // If sending fails, the supervisor no longer records flows. The process then exits, and all its connections close.
     tokio::try_join!(server, sender).map(|_| ())
 }
 
@@ -182,7 +181,7 @@ fn take_over(listeners: &Listeners) -> io::Result<Sockets> {
     })
 }
 
-/// Completes when the supervisor has shut down its end.
+/// Completes when the supervisor has shut down its end for writing, or when receiving fails.
 async fn closed(control: &UnixDatagram) {
     while matches!(control.recv(&mut [0; 64]).await, Ok(length) if length > 0) {}
 }

@@ -58,8 +58,8 @@ fn absolute(
     ask(target, path, method, headers)
 }
 
-/// Judges a request for one of the mediator's own paths. Only two paths are allowed, because every other path would
-/// reach the mediator's controls.
+/// Judges a request for one of the mediator's own paths. Only two paths are allowed, because others could reach the
+/// mediator's controls.
 fn own_path(
     relay: &Relay,
     method: &Method,
@@ -82,7 +82,7 @@ fn own_path(
     let (host, port, rest) =
         query::split_url(&query.url, schemes).ok_or(Refused(400, "malformed_url"))?;
     let target = target(relay, host, port, flow)?;
-    // The URL is rebuilt with the judged host, so that the mediator cannot parse it differently.
+    // The URL is rebuilt with the judged host, so that the mediator cannot read another host from it.
     let rewritten = query.rewritten(&target, rest);
     match (websocket, wants_websocket(method, headers)) {
         (true, Ok(true)) => Ok(Ask::WebSocketQuery(target, rewritten)),

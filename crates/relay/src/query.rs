@@ -1,4 +1,4 @@
-//! Parses and rewrites the query of the mediator's `/fetch` and `/ws`. Pure.
+//! Parses and rewrites the query of the mediator's `/fetch` and `/ws`. Performs no I/O.
 use super::authority::{self, Host, Target};
 
 /// A parsed query.
@@ -12,7 +12,7 @@ pub struct Query {
 
 /// Parses a query, which must have exactly one `url` and plain member names. Removes the member `agent`.
 ///
-/// Returns `None` if the query is ambiguous.
+/// Returns `None` if the query does not have this form.
 pub fn parse(query: &str) -> Option<Query> {
     let mut url = None;
     let mut others = Vec::new();
@@ -59,7 +59,7 @@ pub struct Rewritten {
 }
 
 impl Query {
-    /// Rebuilds the query, with `target` as host and port of its URL.
+    /// Rebuilds the query, with `target` as host and port of its URL and `rest` as its path and query.
     pub fn rewritten(&self, target: &Target, rest: &str) -> Rewritten {
         let scheme = self.url.split_once("://").map_or("", |(scheme, _)| scheme);
         let scheme_port = if matches!(scheme, "https" | "wss") {

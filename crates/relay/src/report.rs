@@ -75,7 +75,7 @@ pub(super) struct Pump {
 }
 
 impl Pump {
-    /// Runs until [`Reporter::end`], or until the receiver is closed.
+    /// Runs until [`Reporter::end`] is called or the receiver is closed.
     pub(super) async fn run(mut self) {
         while let Some(Queued::Report(report, permit)) = self.queue.recv().await {
             if self.out.send(report).await.is_err() {
@@ -105,9 +105,10 @@ pub(super) enum FlowVerdict {
     Blocked,
     /// The answer looks like a denial by the mediator, but an origin may have written it.
     Answered,
-    /// The mediator failed, or could not be reached.
+    /// The mediator failed or could not be reached, the client closed the connection too early, or the request turned
+    /// out to be malformed.
     Failed,
-    /// The flow was sent to the mediator and then cut.
+    /// At least a part of the flow was sent to the mediator, and then the flow was cut.
     Unfinished,
 }
 
@@ -237,8 +238,8 @@ impl Reporter {
 
 /// The open flow of one request or tunnel. Dropping the flow sends its report.
 ///
-/// If a flow is dropped without a verdict, the relay has stopped. The verdict is then `unfinished` if something was
-/// sent to the mediator, otherwise `failed`.
+/// A flow that is dropped without a verdict was usually cut because the relay stopped. Its verdict is then `unfinished`
+/// if something was sent to the mediator, otherwise `failed`.
 #[derive(Debug)]
 pub(super) struct Flow {
     report: Box<FlowReport>,
@@ -346,7 +347,7 @@ impl Flow {
         }
     }
 
-    /// Records that the mediator did not answer. Anything that was sent to it may have reached the destination.
+    /// Records that the mediator did not answer. Bytes that were sent to the mediator may have reached the destination.
     pub(super) fn unanswered(&mut self, reason: &str) {
         if self.is_sent {
             self.verdict(FlowVerdict::Unfinished, reason);

@@ -42,7 +42,8 @@ fn filter() -> Result<BpfProgram, seccompiler::Error> {
 fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::Error> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         PLAIN.iter().map(|&call| (call, Vec::new())).collect();
-    // TCP to the mediator. The kernel programs on the relay's cgroup check the address.
+    // The relay opens TCP sockets only to connect to the mediator. The kernel programs on the relay's cgroup check the
+    // address.
     let mut sockets = Vec::new();
     for family in [libc::AF_INET, libc::AF_INET6] {
         for protocol in [0, libc::IPPROTO_TCP] {
@@ -54,7 +55,7 @@ fn rules() -> Result<BTreeMap<i64, Vec<SeccompRule>>, seccompiler::Error> {
         }
     }
     rules.insert(libc::SYS_socket, sockets);
-    // Memory must not be executable.
+    // The relay cannot map executable memory or make memory executable.
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(
             call,

@@ -22,22 +22,23 @@ const MAX_WAITING: u32 = 65_536;
 /// The relay's sockets, bound and listening.
 #[derive(Debug)]
 pub struct Sockets {
-    /// Redirected connections, IPv4.
+    /// Listener for redirected IPv4 connections.
     pub transparent_v4: std::net::TcpListener,
-    /// Redirected connections, IPv6.
+    /// Listener for redirected IPv6 connections.
     pub transparent_v6: Option<std::net::TcpListener>,
-    /// The explicit proxy port.
+    /// Listener on the explicit proxy port.
     pub proxy_v4: std::net::TcpListener,
-    /// The stub resolver, UDP.
+    /// UDP socket of the stub resolver.
     pub dns_udp: Option<std::net::UdpSocket>,
-    /// The stub resolver, TCP.
+    /// TCP listener of the stub resolver.
     pub dns_tcp: Option<std::net::TcpListener>,
 }
 
-/// Serves until `stop` completes. After that, closes open connections, and returns when every report was sent.
+/// Serves until `stop` completes or the receiver of `reports` is closed. After that, closes open connections, and
+/// returns when no report is left to send.
 ///
 /// # Errors
-/// Fails if a socket cannot be registered with the runtime. After an error, nothing was served.
+/// Fails if a socket cannot be registered with the runtime.
 pub async fn serve(
     config: Config,
     sockets: Sockets,
@@ -120,11 +121,11 @@ pub async fn serve(
     Ok(())
 }
 
-/// Reports connections that were established and never accepted, so that every redirected connection is in the flow
-/// log.
+/// Reports redirected connections that were established and never accepted, so that the flow log contains them too.
 fn report_unserved(relay: &Arc<Relay>, listener: &std::net::TcpListener, tasks: &mut JoinSet<()>) {
     for _ in 0..MAX_WAITING {
-        // The clone shares the file description, and the file description is in non-blocking mode.
+        // The clone shares the file description of the listener, which is in non-blocking mode, so `accept` does not
+        // wait.
         let Ok((stream, peer)) = listener.accept() else {
             return;
         };
@@ -192,7 +193,7 @@ where
                     drop(place);
                 });
             }
-            // The process is out of descriptors or memory. The connection stays in the backlog.
+            // The process is usually out of descriptors or memory, and the connection stays in the backlog.
             Err(_) => sleep(Duration::from_millis(20)).await,
         }
     }

@@ -1,4 +1,4 @@
-//! Identifies the protocol of a client by its first bytes. Pure.
+//! Identifies the protocol of a client by its first bytes. Performs no I/O.
 
 /// Protocol of the first bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub enum Sniffed {
     Other(&'static str),
 }
 
-/// Number of bytes that always identify the protocol.
+/// Number of bytes from which [`sniff`] never returns [`Sniffed::More`].
 pub const ENOUGH: usize = 32;
 
 /// Classifies the first bytes of a connection.

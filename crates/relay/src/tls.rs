@@ -1,5 +1,5 @@
-//! Serves one TLS connection. The SNI is judged before anything is sent to the mediator, and again
-//! in every later hello.
+//! Serves one TLS connection. The relay judges the SNI before it sends anything to the mediator, and again in each
+//! further `ClientHello` before the `ServerHello`.
 use egress_http::client_hello;
 use tokio::net::TcpStream;
 use tokio::time::timeout;

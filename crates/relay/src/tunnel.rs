@@ -25,7 +25,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(20);
 /// Text in the answer of a mediator that has no place for a tunnel.
 const BUSY: &[u8] = b"too many active tunnels";
 
-/// A tunnel, with its permit.
+/// An open tunnel, with its permit.
 #[derive(Debug)]
 pub(super) struct Tunnel {
     pub(super) end: End,
@@ -114,7 +114,8 @@ pub(super) async fn open(
     }
 }
 
-/// Completes when the client closes its side. Never completes if the client has sent more bytes.
+/// Completes when the client closes its side. Never completes if the client has sent more bytes or if `agent` is
+/// `None`.
 async fn gone(agent: Option<&TcpStream>) {
     let still_there = match agent {
         Some(agent) => matches!(agent.peek(&mut [0]).await, Ok(read) if read > 0),
@@ -187,8 +188,7 @@ pub(super) async fn run(
     }
     let (_, down) = passed.bytes();
     if down == 0 && copied.end != Ending::Stopped {
-        // The mediator accepted the tunnel and closed it without sending a byte, or the command
-        // closed first.
+        // The mediator accepted the tunnel, but the tunnel ended before a byte came back.
         flow.unanswered("no_answer");
     } else {
         ended(&mut flow, copied.end);

@@ -48,13 +48,13 @@ pub(super) struct Upgraded {
 
 /// Result of the handshake.
 pub(super) enum Opened {
-    /// The mediator accepted the WebSocket.
+    /// The handshake succeeded.
     Agreed(Response<Download>, Upgraded, Flow),
     /// The mediator, or the relay itself, gave another answer.
     Answered(Response<Download>),
 }
 
-/// Performs the handshake with the mediator, with the client's handshake fields.
+/// Performs the handshake through the mediator, with the client's handshake fields.
 pub(super) async fn open(
     relay: &Arc<Relay>,
     request: Request<Incoming>,
@@ -140,8 +140,8 @@ pub(super) async fn open(
     }))
 }
 
-/// Copies frames in both directions. The mediator always receives a Close frame, because the mediator does not detect
-/// the end of a connection without a Close frame.
+/// Copies frames in both directions. On the `/ws` path, the relay ends the stream with a Close frame if the command did
+/// not, because Pipelock does not write a receipt for a WebSocket that ends without one.
 pub(super) async fn run(
     relay: &Relay,
     agent: TcpStream,

@@ -37,7 +37,7 @@ fn provider(groups: &[&'static dyn SupportedKxGroup]) -> Arc<CryptoProvider> {
 }
 
 fn server(groups: &[&'static dyn SupportedKxGroup]) -> ServerConnection {
-    // RFC 8410, section 7: any 32 bytes are a key.
+    // Any 32 bytes are a private key (RFC 8410, section 7).
     let document = [
         hex::decode("302e020100300506032b657004220420").unwrap(),
         vec![7; 32],
@@ -120,7 +120,7 @@ fn watch<'h>(host: &'h Host, first: &[u8]) -> Handshake<'h> {
     Handshake::of(host, client_hello::parse(first).unwrap().unwrap().length)
 }
 
-/// Passes bytes of the client in pieces of this size, and returns the bytes that are sent on.
+/// Passes bytes of the client in pieces of `size` bytes, and returns the bytes that are sent on.
 fn pass(watch: &mut Handshake<'_>, bytes: &[u8], size: usize) -> Vec<u8> {
     let mut sent = Vec::new();
     for piece in bytes.chunks(size) {
@@ -140,7 +140,7 @@ fn reason(watch: &Handshake<'_>) -> &'static str {
     watch.refused().map_or("", |(reason, _)| reason)
 }
 
-/// Returns a record of this type.
+/// Returns a TLS record with type `kind` and content `body`.
 fn record(kind: u8, body: &[u8]) -> Vec<u8> {
     let length = u16::try_from(body.len()).unwrap().to_be_bytes();
     [&[kind, 3, 3], length.as_slice(), body].concat()

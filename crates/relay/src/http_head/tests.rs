@@ -236,8 +236,8 @@ fn a_changed_byte_never_makes_a_second_reading() {
                 let Ok(framing) = verdict(&bytes) else {
                     continue;
                 };
-                // The changed head has the same framing. If the name of the framing field was changed, the head has no
-                // framing.
+                // The changed head has the same framing. If the name of the framing field was changed, the request has
+                // no body.
                 let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
                 let lengths = text.matches("\r\ncontent-length:").count();
                 let encodings = text.matches("\r\ntransfer-encoding:").count();
