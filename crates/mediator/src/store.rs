@@ -11,8 +11,8 @@ pub trait EvidenceFile: Send + Sync {
     /// Appends whole lines.
     ///
     /// # Errors
-    /// Fails if the lines cannot be written. The bytes that were written are then removed again; if that fails too, the
-    /// error says so.
+    /// Fails if the lines cannot be written. The bytes that were already written are then removed again. If they cannot
+    /// be removed, the error text states this.
     fn append(&self, lines: &[u8]) -> io::Result<()>;
 
     /// Waits until all appended lines are on disk.

@@ -87,7 +87,7 @@ mod tests {
             ("192.0.2.7:80", "192.0.2.7:80"),
             ("[2001:DB8::1]:443", "[2001:db8::1]:443"),
             ("[::ffff:192.0.2.7]:443", "192.0.2.7:443"),
-            // The policy parses this form in the same way.
+            // The policy also accepts an address with a trailing dot.
             ("192.0.2.7.:443", "192.0.2.7:443"),
             ("x:65535", "x:65535"),
         ];

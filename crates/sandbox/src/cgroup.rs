@@ -1,4 +1,4 @@
-//! The cgroups of a run: `egress-<run>` with `agent`, `relay` and `mediator` below it.
+//! The cgroups of a run: `egress-<run>` with `agent`, `relay`, and `mediator` below it.
 use std::ffi::CStr;
 use std::fs::{self, File};
 use std::io;
@@ -63,7 +63,7 @@ impl CgroupGuard {
     /// Ids of the processes in the cgroup, in the caller's pid namespace.
     ///
     /// # Errors
-    /// Fails if the kernel's list cannot be read.
+    /// Fails if `cgroup.procs` cannot be read.
     pub fn processes(&self) -> io::Result<Vec<u32>> {
         let list = fs::read_to_string(self.path.join("cgroup.procs"))?;
         Ok(list.lines().filter_map(|line| line.parse().ok()).collect())
@@ -72,7 +72,7 @@ impl CgroupGuard {
     /// Waits until no process is left.
     ///
     /// # Errors
-    /// Returns `TimedOut` if a process is still left after five seconds.
+    /// Returns `TimedOut` if a process is still left after five seconds. Also fails if `cgroup.events` cannot be read.
     pub fn wait_empty(&self) -> io::Result<()> {
         wait_empty(&self.path)
     }
@@ -161,8 +161,8 @@ pub fn run_of(name: &str) -> Option<&str> {
     name.strip_prefix(PREFIX)
 }
 
-/// Finds the cgroups of all runs that are marked with `owner`. Runs with other state directories,
-/// such as runs in containers, create cgroups with the same names.
+/// Finds the cgroups of all runs that are marked with `owner`. The name alone is not enough, because runs with other
+/// state directories, such as runs in containers, create cgroups with names of the same form.
 ///
 /// # Errors
 /// Fails if no cgroup v2 tree is mounted.
@@ -206,8 +206,8 @@ pub enum Occupants {
 /// error.
 ///
 /// # Errors
-/// Fails if a process survives the kill, if the cgroup contains processes to spare, or if
-/// `path` is not a cgroup.
+/// Fails if a process survives the kill, if the cgroup contains processes that must be spared, or if `path` is not a
+/// cgroup.
 pub fn remove(path: &Path, occupants: Occupants) -> io::Result<()> {
     use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
     let kind = match statfs(path) {
@@ -260,11 +260,11 @@ pub fn remove_dir(path: &Path) -> io::Result<()> {
 /// are dropped before the parent.
 #[derive(Debug)]
 pub struct RunCgroups {
-    /// Holds the boundary's init, the command, and all processes that the command starts.
+    /// Contains the boundary's init, the probes, and the command.
     pub agent: CgroupGuard,
-    /// Holds the relay.
+    /// Contains the relay.
     pub relay: CgroupGuard,
-    /// Holds the mediator.
+    /// Contains the mediator.
     pub mediator: CgroupGuard,
     /// The parent of the other three cgroups, `egress-<run>`.
     pub run: CgroupGuard,
@@ -288,7 +288,7 @@ impl RunCgroups {
     /// Creates the run's cgroup at `place` and the three cgroups below it.
     ///
     /// # Errors
-    /// Fails if the tree is not writable.
+    /// Fails if one of the directories cannot be created.
     pub fn create(place: PathBuf) -> io::Result<Self> {
         let run = CgroupGuard::create(place)?;
         let below = |name: &str| CgroupGuard::create(run.path.join(name));

@@ -1,5 +1,5 @@
-//! Builds the boundary around the command: the file view, cgroups, limits, system call filters and
-//! probes. Each kernel object has a guard that removes the object when it is dropped.
+//! Builds the boundary around the command: the file view, cgroups, limits, and system call filters. Also runs the
+//! probes that test the boundary.
 pub mod cgroup;
 pub mod child;
 #[cfg(feature = "fuzzing")]

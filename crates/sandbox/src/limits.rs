@@ -2,12 +2,11 @@
 //! run's cgroup has them, and otherwise the controllers that are bound to cgroup v1. Without these controllers,
 //! resource limits apply to each process or user instead.
 //!
-//! When memory runs out, the kernel kills one process instead of the whole cgroup, because
-//! `memory.oom.group` is not set. The kernel kills the command's processes before init, because the
-//! end of init would end all processes of the boundary. Files in `/tmp` and other private
-//! directories use memory that is not freed when a process ends. If these files use all of the
-//! memory, the kernel kills the command or init, and the run ends. If init was killed, the exit
-//! status is 125.
+//! When memory runs out, the kernel kills one process instead of the whole cgroup, because `memory.oom.group` is not
+//! set. The command's processes have the highest `oom_score_adj`, so that the kernel kills them before init. The end of
+//! init would end all processes of the boundary. Files in `/tmp` and other private directories use memory that is not
+//! freed when a process ends. If these files use all of the memory, the kernel kills the command or init, and the run
+//! ends. If init was killed, the exit status is 125.
 //!
 //! Claims: limit-processes, limit-memory, table-memory, table-processes
 use std::fs;
@@ -27,13 +26,13 @@ pub struct Limits {
     pub processes: u64,
     /// The maximum memory of the command in bytes, including its scratch space.
     pub memory: u64,
-    /// Open files of one process.
+    /// Maximum number of open files of one process.
     pub open_files: u64,
-    /// Size of each private writable directory, in bytes.
+    /// Maximum size of each private writable directory, in bytes.
     pub scratch: u64,
-    /// Size of receipts and flow log together, in bytes.
+    /// Maximum size of the receipts and the flow log together, in bytes.
     pub evidence: u64,
-    /// Shares of the tables that all users of the machine share.
+    /// The run's shares of the tables that all users of the machine share.
     pub shares: Shares,
 }
 
@@ -85,7 +84,7 @@ pub struct Reached {
 /// The limits that were reached by the end of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LimitReport {
-    /// Attempts to start a process that failed.
+    /// Attempts to start a process that failed because of the limit.
     pub processes: Reached,
     /// Processes that were killed because memory ran out.
     pub memory: Reached,
@@ -183,9 +182,9 @@ impl Places {
 }
 
 impl Caps {
-    /// Files of cgroup v1 to which the command's first process writes `0`, so that the process and all its children are
-    /// in the cgroups. Writing to `tasks` moves only the single thread of the process. Moving a whole process would
-    /// hold the global cgroup lock for several milliseconds.
+    /// Files of cgroup v1 to which the boundary's init writes `0`, so that init and all its children are in the
+    /// cgroups. Writing to `tasks` moves only the single thread of the process. Moving a whole process would hold the
+    /// global cgroup lock for several milliseconds.
     pub fn join(&self) -> Vec<PathBuf> {
         let mut files: Vec<PathBuf> = [&self.pids, &self.memory]
             .into_iter()
@@ -248,15 +247,14 @@ impl Drop for Caps {
     fn drop(&mut self) {
         for held in [&self.pids, &self.memory] {
             if let LimitHolder::Legacy(path) = &held.holder {
-                // If removal fails, the directory is found again through its entry in the run's
-                // directory.
+                // If removal fails, the run's directory still has an entry that names the cgroup.
                 drop(cgroup::remove_dir(path));
             }
         }
     }
 }
 
-/// Returns the lowest limit of the cgroups from `from` up to, but not including, `to`.
+/// Returns the lowest of `requested` and the limits of the cgroups from `from` up to, but not including, `to`.
 fn lowest((from, to): &(PathBuf, PathBuf), name: &str, requested: u64) -> u64 {
     from.ancestors()
         .take_while(|dir| dir.starts_with(to) && *dir != to)
@@ -351,7 +349,7 @@ mod tests {
     /// Claims: cgroup-place
     #[test]
     fn limits_of_cgroup_2_are_the_agents_group_and_its_counters_are_read() {
-        // These tests use plain files instead of the kernel's files, because a machine has each controller in only one
+        // This test uses plain files instead of the kernel's files, because a machine has each controller in only one
         // version.
         let dir = tempfile::tempdir().unwrap();
         let agent = dir.path().join("agent");

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-/// The used fields of one line of mountinfo.
+/// The fields of one line of mountinfo that egress uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     /// The kernel's id of the mount.
@@ -24,8 +24,8 @@ pub struct Mount {
 
 impl Mount {
     /// Returns the reason if the file system decides for each process whether the process may read a file, so that
-    /// owner and mode do not determine which processes may read it. Through an overlay, root makes all reads, so the
-    /// decision would be about root and not about the command.
+    /// owner and mode do not determine which processes may read it. An overlay reads such a file system with the rights
+    /// of root, which mounted the overlay, so the file system would decide about root instead of the command.
     pub fn judges_by_process(&self) -> Option<&'static str> {
         let has = |wanted: &str| self.options.split(',').any(|option| option == wanted);
         let kerberos = || self.options.contains("sec=krb5");

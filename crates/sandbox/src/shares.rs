@@ -1,12 +1,11 @@
-//! Limits a run's share of tables that all users of the machine share and that no kernel controller
-//! divides: open files, sockets and TCP memory.
+//! Limits a run's share of tables that all users of the machine share and that no kernel controller divides: open
+//! files, sockets, and TCP memory.
 //!
-//! The kernel limits each table for the whole machine but not for one user. Limits on processes and
-//! on files of one process do not bound their product: 4,096 processes with 1,024 files each exceed
-//! many machines' tables, and lower limits would break programs. The supervisor therefore counts
-//! the entries that a run uses and ends a run that exceeds its share. The supervisor counts only
-//! while the whole machine uses more than one share. A mapped file stays open without a descriptor,
-//! so mappings count as well.
+//! The kernel limits each table for the whole machine but not for one user. A limit on processes and a limit on files
+//! of one process do not help: 4,096 processes with 1,024 files each could exceed the table of a machine, and lower
+//! limits would break programs. The supervisor therefore counts the entries that a run uses and ends a run that exceeds
+//! its share. The supervisor counts files and TCP memory only while the whole machine uses more than one share. A
+//! mapped file stays open without a descriptor, so mappings count as well.
 //!
 //! Claims: shared-tables, table-files, table-sockets, table-tcp
 use std::fs::{self, File};
@@ -23,8 +22,7 @@ use super::cgroup::CgroupGuard;
 
 /// A run's share is the table's size divided by this number.
 const DIVISOR: u64 = 4;
-/// The interval between checks of the tables. In that time, a processor can fill tens of thousands
-/// of entries.
+/// The interval between checks of the tables. In that time, a program can fill tens of thousands of entries.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
 /// The time for which a count below the share is considered valid.
 const COUNT_EVERY: Duration = Duration::from_millis(250);
@@ -67,8 +65,8 @@ impl Shares {
         })
     }
 
-    /// Returns the limit on open files of one process. The same number of files may also wait in sockets of the same
-    /// user, where only the kernel counts the files.
+    /// Returns the limit on open files of one process. The same number of files may also be on their way in Unix
+    /// sockets of the same user, where the supervisor cannot count them.
     pub fn files_of_one(&self) -> u64 {
         self.files / DIVISOR
     }
@@ -91,8 +89,8 @@ struct Network {
 }
 
 impl Watch {
-    /// Starts watching, before the command starts. `init` is a process in the boundary's network namespace. An audit
-    /// uses the caller's network namespace, so only its files are watched.
+    /// Starts watching, before the command starts. `init` is a process in the boundary's network namespace. `init` is
+    /// `None` in an audit, which uses the caller's network namespace, so the supervisor then watches only open files.
     ///
     /// # Errors
     /// Fails if `/proc` or the kernel's list of sockets cannot be read.
@@ -106,8 +104,8 @@ impl Watch {
         })
     }
 
-    /// Describes the share that the processes in `agent` exceed. Returns `None` if the processes
-    /// exceed no share or the next check is not due.
+    /// Describes the share that the processes in `agent` exceed. Returns `None` if they do not exceed a share or the
+    /// next check is not due.
     ///
     /// # Errors
     /// Fails if the use cannot be counted.
@@ -195,16 +193,15 @@ fn open_files() -> io::Result<u64> {
     first.ok_or_else(|| io::Error::other(format!("{PATH} has no number")))
 }
 
-/// Counts files that the processes in `agent` have open or mapped, up to just above `enough`. A
-/// file counts once for each process that has the file open, and once for each part of a split
-/// mapping.
+/// Counts files that the processes in `agent` have open or mapped, up to just above `enough`. A file counts once for
+/// each descriptor, and once for each part of a split mapping.
 fn files_of(agent: &CgroupGuard, enough: u64) -> io::Result<u64> {
     let processes = agent.processes()?;
     let mut total = 0_u64;
     // Descriptors are counted first, because they cost one call for each process.
     for count in [descriptors as Count, mappings] {
         for pid in &processes {
-            // A process that has ended since the listing uses nothing.
+            // A process that has ended since the listing does not use any files.
             let process = Path::new("/proc").join(pid.to_string());
             total += of_process(count, &process).unwrap_or_default();
             if total > enough {

@@ -70,8 +70,7 @@ fn mounted(path: &Path, agent: u32) -> io::Result<Opened> {
     })
 }
 
-/// Mounts `tree` at `path` in the file view, and creates the directories on the way. [`open`]
-/// returned the tree.
+/// Mounts `tree`, which [`open`] returned, at `path` in the file view. Creates the directories on the way.
 ///
 /// # Errors
 /// Returns the error of `mkdir(2)`, `open(2)` or `move_mount(2)`.

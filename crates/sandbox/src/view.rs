@@ -1,14 +1,13 @@
-//! Builds the file view: the file system as the command sees it. The file view consists of a
-//! read-only overlay over the host's files, private tmpfs where programs write, a private /dev,
-//! /proc and /sys, and the workspace at its own path.
+//! Builds the file view: the file system as the command sees it. The file view consists of read-only overlays over the
+//! host's files, private tmpfs where programs write, a private /dev, /proc, and /sys, and the workspace at its own
+//! path.
 //!
-//! An overlay has its own inodes, so the command cannot reach a path socket or FIFO of the host
-//! through it. Each host mount gets an overlay whose top layer holds the files that differ from the
-//! host (`/etc/passwd`, `/etc/resolv.conf` …). Nothing is therefore bind-mounted over a path that
-//! may be a link. The top layer also holds copies of single files over which the host has mounts,
-//! and its directories have the owners and modes of the host's directories. Without these owners,
-//! modes and copies, the file view would show files that a host mount or a mode hides. The file
-//! view is a snapshot: it keeps the old content of a file that the host replaces later.
+//! An overlay has its own inodes, so the command cannot reach a path socket or FIFO of the host through it. Each host
+//! mount that is in the file view gets an overlay, whose top layer holds the files that differ from the host
+//! (`/etc/passwd`, `/etc/resolv.conf` …). Nothing is therefore bind-mounted over a path that may be a link. The top
+//! layer also holds copies of single files over which the host has mounts, and its directories have the owners and
+//! modes of the host's directories. Without these owners, modes, and copies, the file view would show files that a host
+//! mount or a mode hides. If the host replaces a file during the run, the file view may still show the old content.
 //!
 //! Claims: path-sockets, private-mounts, setuid, inner-mounts, run-files, table-pseudoterminals, limit-scratch
 use std::fs::{self, DirBuilder};
@@ -35,7 +34,7 @@ mod step;
 /// Size limits of the private tmpfs, in bytes.
 #[derive(Debug, Clone, Copy, serde::Serialize, serde::Deserialize)]
 pub struct TmpfsLimits {
-    /// Limit for each of `/tmp`, `/var/tmp`, `/dev/shm` and the home directory.
+    /// Limit for each of `/tmp`, `/var/tmp`, `/dev/shm`, and the home directory.
     pub scratch_bytes: u64,
     /// Limit for `/run`.
     pub run_bytes: u64,
@@ -61,7 +60,7 @@ pub struct LeftOut {
 
 /// Directories that are private to the file view. Host mounts at or below them are ignored.
 const PRIVATE: [&str; 6] = ["/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp"];
-/// File system types that hold no files of the host.
+/// File system types whose mounts do not contain files of the host.
 const PSEUDO: [&str; 16] = [
     "autofs",
     "binfmt_misc",
@@ -80,13 +79,13 @@ const PSEUDO: [&str; 16] = [
     "sysfs",
     "tracefs",
 ];
-/// Private tmpfs that the command may write to, in addition to its home.
+/// Private tmpfs in which the command can write, in addition to its home.
 pub const SCRATCH: [&str; 4] = ["/dev/shm", "/run", "/tmp", "/var/tmp"];
 /// Directory of the files that replace the CI runner's command files.
 pub const COMMAND_FILES: &str = "/run/command-files";
 /// Size limit of all command files together, in bytes.
 pub const COMMAND_FILES_BYTES: u64 = 8 << 20;
-/// The largest file that is copied into the file view, in bytes.
+/// The largest file, in bytes, that is copied into the file view because the host has a mount over it.
 const LARGEST_COPY: u64 = 1 << 20;
 /// Size limit of the tmpfs over a masked directory, in bytes. A GitHub event file must fit into it.
 const MASK_BYTES: u64 = 32 << 20;
@@ -117,8 +116,8 @@ impl View {
         })
     }
 
-    /// Mounts the overlays: one over `/`, and one over every other visible mount of the host. Their
-    /// top layers hold `files` and the directories that the file view needs.
+    /// Mounts the overlays: one over `/`, and one over each other visible mount of the host that can be the lower layer
+    /// of an overlay. Their top layers hold `files` and the directories that the file view needs.
     ///
     /// # Errors
     /// Fails if `/` cannot be the lower layer of an overlay. Other mounts that cannot be a lower layer are left out
@@ -271,8 +270,7 @@ impl View {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// Mounts the private directories: /run, /tmp, /var/tmp, /dev, /proc, /sys and the command's
-    /// home directory.
+    /// Mounts the private directories: /run, /tmp, /var/tmp, /dev, /proc, /sys, and the command's home directory.
     ///
     /// # Errors
     /// Returns the error of `mount(2)`, with the path. If sysfs cannot be mounted, /sys is an empty
@@ -304,7 +302,7 @@ impl View {
         let sys = self.inside(Path::new("/sys"));
         let read_only = SAFE | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
         if mount(Some("sysfs"), &sys, Some("sysfs"), read_only, none).is_err() {
-            // An empty, read-only directory is the other permitted state of /sys.
+            // If the kernel does not permit a sysfs, /sys is an empty, read-only directory.
             mount(
                 Some("none"),
                 &sys,
@@ -317,7 +315,7 @@ impl View {
         Ok(())
     }
 
-    /// Creates the command's own command files as empty files in a directory that the command
+    /// Creates the files that replace the CI runner's command files, as empty files in a directory that the command
     /// cannot change.
     ///
     /// # Errors
@@ -347,9 +345,9 @@ impl View {
             .collect()
     }
 
-    /// Makes `path` a directory that the command can enter. A directory on the way is replaced if
-    /// it is closed to the command (`/root`, `/home/user` at 0750) or is in a private tmpfs. The
-    /// replacement is empty and belongs to root with mode 0755.
+    /// Makes `path` a directory that the command can enter. A directory on the way that is closed to the command
+    /// (`/root`, `/home/user` at 0750) is covered with an empty directory, and a missing one is created. The new
+    /// directories belong to root and have mode 0755.
     ///
     /// # Errors
     /// Returns the error of `mkdir(2)` or `mount(2)`, with the path. Also fails if a component is
@@ -377,9 +375,9 @@ impl View {
         Ok(self.inside(path))
     }
 
-    /// Covers the run's own files (keys, configuration, packet, run directory) wherever they are
-    /// visible. A file is covered with an unreadable empty file. A directory is covered with a
-    /// directory that holds only copies of the `shown` files below it.
+    /// Covers the run's own files (keys, policy, packet, run directory) wherever they are visible. A file is covered
+    /// with an unreadable empty file. A directory is covered with a directory that holds only copies of the `shown`
+    /// files below it.
     ///
     /// # Errors
     /// Returns the error of `mount(2)` or of copying a file, with the path.
@@ -434,7 +432,7 @@ impl View {
         Ok(())
     }
 
-    /// Makes a file of the workspace read-only. The file keeps its content, owner, and times, so git sees it as
+    /// Makes a file of the workspace read-only. The file keeps its content, owner, and times, so git treats it as
     /// unchanged. The kernel does not remove or rename a mount point, so no other file can take its place.
     ///
     /// # Errors
@@ -462,9 +460,8 @@ impl View {
     }
 }
 
-/// Creates the directory `at` unless it exists. A directory in a layer determines owner and mode of
-/// the directory in the file view. The directory therefore gets owner and mode of `host` if `host`
-/// is a directory.
+/// Creates the directory `at` unless it exists. A directory in a layer determines owner and mode of the directory in
+/// the file view. The directory therefore gets the owner and the mode of `host` if `host` exists.
 fn directory_like(host: &Path, at: &Path) -> io::Result<()> {
     if if_present(at.metadata(), at)?.is_some() {
         return Ok(());

@@ -1,5 +1,5 @@
-//! The boundary's init, process 1 of its pid namespace. Init builds the file view, opens the sockets, waits for the
-//! supervisor's messages, starts the command, and reaps processes until the command ends.
+//! The boundary's init, process 1 of its pid namespace. Init opens the sockets, builds the file view, runs the probes
+//! when the supervisor requests this, starts the command, and reaps processes until the command ends.
 //!
 //! Claims: abstract-sockets, table-ipc, terminal-apart
 use std::fs::File;
@@ -55,8 +55,7 @@ pub fn main(plan_fd: RawFd, control_fd: RawFd) -> u8 {
                 step: step.into(),
                 error: source.to_string(),
             };
-            // If sending fails, the supervisor is dead. The supervisor's death ends this namespace,
-            // so no message is needed.
+            // If sending fails, the supervisor has ended. The kernel then kills init, so no message is needed.
             drop(control.send(&failed));
             125
         }
@@ -71,7 +70,7 @@ fn run(plan_fd: RawFd, control: &Control) -> Result<(), StepError> {
         "set the host name",
         nix::unistd::sethostname(&plan.hostname).map_err(io::Error::from),
     )?;
-    // In an audit the network belongs to the caller and must not be changed.
+    // In an audit, the network belongs to the caller and must not be changed.
     let sockets = if plan.audit {
         None
     } else {
@@ -146,7 +145,7 @@ fn join(files: &[PathBuf]) -> io::Result<()> {
 fn open_sockets(plan: &StagePlan) -> io::Result<Sockets<OwnedFd>> {
     netdev::loopback_up()?;
     netdev::add_to_loopback(Ipv4Addr::from(ADDRCONFIG_V4).into())?;
-    // The command must not be able to bind the relay's ports.
+    // The command must not be able to bind ports below 1024, such as the relay's port 1001.
     std::fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "1024")?;
     let tcp = |address: std::net::SocketAddr| -> io::Result<OwnedFd> {
         let socket = Socket::new(
@@ -163,8 +162,8 @@ fn open_sockets(plan: &StagePlan) -> io::Result<Sockets<OwnedFd>> {
         socket.set_nonblocking(true)?;
         Ok(socket.into())
     };
-    // Without IPv6, `::1` does not exist. The relay then answers no AAAA query, and connect6 is
-    // denied.
+    // Without IPv6, `::1` does not exist. The relay then answers AAAA queries without an address, and the kernel
+    // programs deny connections over IPv6.
     let v6 = netdev::add_to_loopback(Ipv6Addr::from(ADDRCONFIG_V6).into())
         .and_then(|()| tcp((Ipv6Addr::LOCALHOST, TRANSPARENT_PORT).into()));
     let dns = if plan.dns {
@@ -197,8 +196,8 @@ fn enter_view(plan: &StagePlan) -> io::Result<Entered> {
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
     let (workspace, tree) = &plan.workspace;
     let tree = handover::inherited(*tree)?;
-    // The workspace's tree is a single mount, without the mounts inside the workspace. Files that are hidden below a
-    // mount inside the workspace would become visible.
+    // The workspace's tree is a single mount, without the mounts inside the workspace. Files that such a mount hides
+    // would become visible, so these places are masked below.
     let hiding: Vec<_> = mountinfo::read()?
         .into_iter()
         .map(|mount| mount.target)
@@ -311,7 +310,7 @@ fn wait_for<T>(control: &Control, wanted: impl Fn(ToInit) -> Option<T>) -> io::R
     }
 }
 
-/// Runs the probes in a process with the command's user, filters and file view.
+/// Runs the probes in a process with the command's user, filters, and file view.
 fn run_probes(plan: &StagePlan, scene: Option<Box<Scene>>, control: &Control) -> io::Result<()> {
     let Some(mut scene) = scene else {
         let found = Vec::new();
@@ -401,7 +400,7 @@ fn become_agent(
             error: error.to_string(),
         },
     };
-    // If sending fails, the supervisor is dead.
+    // If sending fails, the supervisor has ended.
     drop(control.send(&failed));
     let is_sent = nix::unistd::write(status, b"x").is_ok();
     process::exit_now(if is_sent { 127 } else { 126 })

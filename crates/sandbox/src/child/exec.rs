@@ -1,4 +1,4 @@
-//! The process of the command: it drops every privilege and then becomes the command.
+//! The process of the command: drops its privileges and then becomes the command.
 //!
 //! `Staged --drop_privileges--> Dropped --exec--> Result<Infallible, NotExecuted>`: each step consumes
 //! the previous value, so no step can be skipped.
@@ -23,7 +23,7 @@ use super::refused::NotExecuted;
 use super::seccomp;
 use crate::layers::Layer;
 
-/// A forked child of init that still has every privilege.
+/// A forked child of init that still has init's privileges.
 #[must_use = "the command is not running yet"]
 #[derive(Debug)]
 pub struct Staged(());
@@ -36,8 +36,8 @@ pub struct Dropped {
 }
 
 impl Staged {
-    /// Sets the command's limits, standard streams and working directory, and starts a new session. A
-    /// `terminal` becomes its standard streams and its controlling terminal.
+    /// Sets the command's limits, standard streams, and working directory, and starts a new session. A `terminal`
+    /// becomes the standard streams and the controlling terminal of the session.
     ///
     /// # Errors
     /// Returns the error of the first system call that fails.
@@ -91,9 +91,8 @@ impl Staged {
     }
 }
 
-/// Makes the kernel kill this process and its children before init when memory runs out. Otherwise
-/// the kernel might kill init if init is large, and every process of the boundary would end with
-/// it.
+/// Makes the kernel kill this process and its children before init when memory runs out. If the kernel killed init,
+/// every process of the boundary would end.
 fn go_before_init() -> io::Result<()> {
     std::fs::write("/proc/self/oom_score_adj", "1000")
 }
@@ -124,10 +123,9 @@ fn lower_all(
     Ok(())
 }
 
-/// Limits for resources that the kernel counts per user. The limits also rule out a real-time or
-/// raised priority, with which a process could take a processor from all other processes. The
-/// caller's own limits may be higher than the limits of a login, or unlimited. Each timer counts as
-/// a pending signal.
+/// Limits that do not depend on the machine. They bound what one user can take from tables of the kernel, and rule out
+/// a real-time or raised priority, with which a process could take a processor from all other processes. The caller's
+/// own limits may be higher than the limits of a login, or unlimited. Each POSIX timer counts as a pending signal.
 const FIXED: [(Resource, u64); 5] = [
     (Resource::RLIMIT_SIGPENDING, 16_384),
     (Resource::RLIMIT_MSGQUEUE, 409_600),
@@ -175,7 +173,7 @@ fn c_strings(bytes: &[Vec<u8>]) -> Result<Vec<CString>, Errno> {
         .collect()
 }
 
-/// Returns the paths that execvp(3) would try with the command's own PATH.
+/// Returns the paths to try, as execvp(3) does with the command's own PATH. Empty entries of PATH are skipped.
 fn candidates(plan: &StagePlan) -> Result<Vec<CString>, Errno> {
     let name = plan.command.first().ok_or(Errno::EINVAL)?;
     let as_c = |path: &[u8]| CString::new(path).ok().ok_or(Errno::EINVAL);

@@ -18,7 +18,7 @@ use crate::view::{LeftOut, PlacedFile, TmpfsLimits};
 pub struct StagePlan {
     /// Empty directory of the run, on which the file view is built.
     pub stage_dir: PathBuf,
-    /// User and group id of `pipelock-agent`.
+    /// User and group id of the command, `pipelock-agent` in the packet.
     pub agent: u32,
     /// Host name inside the boundary: the first label of the host's name.
     pub hostname: String,
@@ -40,23 +40,23 @@ pub struct StagePlan {
     /// Directories of the caller's home that the command may read, although other users
     /// cannot enter the home.
     pub tools: Vec<PathBuf>,
-    /// The number of the inherited mount of the cache in the command's home.
+    /// Descriptor number of the inherited mount of the cache in the command's home.
     pub cache: Option<i32>,
     /// Host sockets that the command may use: the path, and the descriptor number of the inherited
     /// mount.
     pub sockets: Vec<(PathBuf, i32)>,
     /// The run's own files and directories, which the command must not see.
     pub masked: Vec<PathBuf>,
-    /// The policy, if it is a file of the workspace that the command may read and not change.
+    /// The policy, if it is a file of the workspace that the command may read but not change.
     pub policy: Option<PathBuf>,
     /// Replacements for host files, used if the file view contains the host file.
     pub covered: Vec<(PathBuf, Shown)>,
     /// Files below a masked directory that the command may still read.
     pub shown: Vec<PathBuf>,
-    /// Names of the command's command files.
+    /// Names of the files that replace the CI runner's command files.
     pub command_files: Vec<String>,
-    /// Whether the run is an audit. The network then belongs to the caller and stays open. An audit
-    /// has no sockets and no probes, and allows every socket family.
+    /// Whether the run is an audit. In an audit, the command uses the caller's network, the filters allow every socket
+    /// family, and init does not open sockets or run probes.
     pub audit: bool,
     /// Whether the stub resolver's sockets are needed.
     pub dns: bool,
@@ -67,7 +67,7 @@ pub struct StagePlan {
     pub stdio: Option<[i32; 3]>,
     /// The command's working directory.
     pub workdir: PathBuf,
-    /// Command and arguments, byte for byte as the caller typed them.
+    /// Command and arguments, byte for byte as the caller passed them.
     pub command: Vec<Vec<u8>>,
     /// The command's whole environment, as `NAME=value`.
     pub environment: Vec<Vec<u8>>,
@@ -79,9 +79,9 @@ pub struct StagePlan {
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Resources {
-    /// Processes and threads of the command's user.
+    /// Maximum number of processes and threads of the command's user.
     pub processes: u64,
-    /// Open files of one process.
+    /// Maximum number of open files of one process.
     pub open_files: u64,
     /// Limit on the data segment of one process, set if nothing else limits its memory. The address
     /// space is never limited, because programs reserve much more address space than they use.
@@ -242,7 +242,7 @@ impl Sequence {
     /// Checks that `message` is permitted in this state, and returns the next state.
     ///
     /// # Errors
-    /// Fails if the message is out of order. The supervisor then trusts nothing from init.
+    /// Fails if the message is out of order. The supervisor then stops the run.
     pub fn accept(self, message: &FromInit) -> io::Result<Self> {
         match (self, message) {
             (Self::Fresh, FromInit::Entered { .. }) => Ok(Self::Entered),

@@ -7,7 +7,7 @@ use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
 use serde::{Deserialize, Serialize};
 
-/// The longest first line of a script that the kernel reads (`BINPRM_BUF_SIZE`).
+/// Number of bytes at the start of a script that the kernel reads (`BINPRM_BUF_SIZE`).
 const FIRST_LINE: u64 = 256;
 
 /// Reason why the command could not be executed. Paths and interpreters are text for messages.
@@ -32,7 +32,7 @@ pub enum NotExecuted {
         path: String,
         /// The interpreter.
         interpreter: String,
-        /// The directory on the way to the interpreter that the command's user may not enter. Without it, the
+        /// The directory on the way to the interpreter that the command's user may not enter. If `None`, the
         /// interpreter itself is not executable.
         closed: Option<String>,
     },
@@ -66,8 +66,8 @@ impl NotExecuted {
         Self::Refused { path, errno }
     }
 
-    /// Adds the error that `execve` returned for one candidate. Once a candidate exists, the errors of
-    /// later candidates do not replace its reason.
+    /// Adds the error that `execve` returned for one candidate. Once a candidate is an existing file, the errors of
+    /// later candidates do not replace the reason.
     pub(super) fn add(&mut self, candidate: &Path, errno: Errno) {
         let Self::NotFound { closed } = self else {
             return;
@@ -173,7 +173,7 @@ mod tests {
         let found = why(&script, Errno::ENOENT);
         assert_eq!(found.status(), 127);
         assert_eq!(found, NotExecuted::NoInterpreter { path, interpreter });
-        // The script may be executed, and its interpreter may not.
+        // The command may execute the script, but not its interpreter.
         let interpreter = dir.path().join("interpreter").display().to_string();
         let closed = file("closed", &format!("#!{interpreter}\n"));
         file("interpreter", "");
@@ -194,7 +194,7 @@ mod tests {
             why(&closed, Errno::EACCES),
             NotExecuted::Refused { path, errno }
         );
-        // A file that exists is the reason, whatever comes after that file in PATH.
+        // An existing file determines the reason, whatever follows it in PATH.
         let mut found = why(&plain, Errno::EACCES);
         found.add(&dir.path().join("nothing"), Errno::ENOENT);
         assert_eq!(found.status(), 126);

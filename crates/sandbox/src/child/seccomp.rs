@@ -2,15 +2,18 @@
 //!
 //! The filters deny what the cgroup hooks do not check:
 //!
-//! - every socket family except `AF_UNIX`, `AF_INET`, `AF_INET6` and `NETLINK_ROUTE`;
+//! - every socket family except `AF_UNIX`, `AF_INET`, `AF_INET6`, and `NETLINK_ROUTE`, unless the run is an audit;
 //! - new namespaces;
 //! - set-user-id and set-group-id modes;
 //! - calls that use up a table that all users of the machine share without a per-user limit;
+//! - some arguments of `ioctl`, `setsockopt`, and `personality`;
 //! - every call of another ABI (i386, x32);
 //! - every call that is newer than the last reviewed call;
 //! - the calls in `calls`.
 //!
-//! A denied call returns `ENOSYS` if programs fall back when the call is missing, and `EPERM` otherwise.
+//! Most denied calls return `ENOSYS` if programs fall back when the call is missing, and `EPERM` otherwise. A socket of
+//! another family returns `EAFNOSUPPORT`, and a request for huge pages returns `ENOMEM`. A change of the core dump
+//! limit has no effect but appears to succeed. An i386 call kills the process.
 //!
 //! Claims: other-protocols, families, calls, new-calls, core-dump, setuid-left, table-kernel-objects, table-huge-pages, table-filters
 use std::collections::BTreeMap;
@@ -75,7 +78,7 @@ const IOCTLS: [u64; 5] = [0x5412, 0x541c, 0x5423, 0x4008_6602, 0x401c_5820];
 /// and `SO_ATTACH_REUSEPORT_CBPF` (`net.core.bpf_jit_limit`), and `IPV6_FLOWLABEL_MGR` (4,096
 /// labels for all).
 const OPTIONS: [(u64, u64); 3] = [(1, 26), (1, 51), (41, 32)];
-/// Permitted arguments of `personality`: the query, and `PER_LINUX` or `PER_LINUX32` with
+/// Permitted arguments of `personality`: the query, and `PER_LINUX` or `PER_LINUX32`, each with or without
 /// `ADDR_NO_RANDOMIZE` and `UNAME26`.
 const PERSONALITIES: [u64; 9] = [
     0xffff_ffff,
@@ -101,7 +104,7 @@ const HUGE_PAGES: [(libc::c_long, u8, u64); 2] =
 /// filters for each call. The filters of an audit allow every socket family.
 ///
 /// # Errors
-/// Fails if a filter does not compile. No input can cause this.
+/// Fails if a filter does not compile, which would be a bug.
 pub fn filters(is_audit: bool) -> Result<Vec<BpfProgram>, seccompiler::BackendError> {
     let arch = TargetArch::try_from(std::env::consts::ARCH)?;
     let unconditional = |answer| {
@@ -184,7 +187,7 @@ pub fn filters(is_audit: bool) -> Result<Vec<BpfProgram>, seccompiler::BackendEr
 /// Permanently installs [`filters`] on the calling thread.
 ///
 /// # Order
-/// Call this after `no_new_privs` is set, as the last step before `execve`.
+/// Call this after `no_new_privs` is set and after everything that the filters deny.
 ///
 /// # Errors
 /// Fails if a filter cannot be compiled, or if `seccomp(2)` fails.
@@ -226,8 +229,8 @@ fn namespace_rules() -> Result<Vec<SeccompRule>, seccompiler::BackendError> {
     NAMESPACES
         .iter()
         .map(|flag| u64::from(flag.unsigned_abs()))
-        // CLONE_NEWTIME shares its bit with the exit signal of clone. Only `unshare` accepts
-        // CLONE_NEWTIME, and it requires a capability.
+        // CLONE_NEWTIME shares its bit with the exit signal of clone. Only `unshare` accepts CLONE_NEWTIME, which
+        // requires a capability.
         .map(|flag| rule(vec![condition(0, SeccompCmpOp::MaskedEq(flag), flag)?]))
         .collect()
 }

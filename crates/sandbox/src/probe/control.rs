@@ -61,8 +61,8 @@ pub enum FromControls {
     Failed(String),
 }
 
-/// Users of the stand-ins. A stand-in is a process that is a target in place of the relay or the mediator, because
-/// neither of the two runs yet.
+/// User ids of the stand-ins for the mediator and the relay. A stand-in is a process that is the target of a probe in
+/// place of another process. The mediator and the relay need stand-ins because neither runs yet.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct StandIns {
     /// The mediator's user.
@@ -117,8 +117,8 @@ fn controls(channel: &ControlsEnd, mut scene: Scene, users: StandIns) -> io::Res
         process::exit_now(i32::from(!is_sent));
     };
     drop(writer);
-    // One of these controls moves a process between cgroups. For this move, the kernel holds the
-    // global cgroup lock for 7 ms. Attaching the kernel programs would have to wait for that lock.
+    // One of these controls moves a process between cgroups. For this move, the kernel holds the global cgroup lock for
+    // about 7 ms, and attaching the kernel programs would have to wait for that lock.
     let GatesAttached = channel.receive().map_err(io::Error::other)?.message;
     let mut found = run_probes(&scene, &on_host)?;
     let mut from_namespaces = Vec::new();
@@ -139,8 +139,7 @@ fn controls(channel: &ControlsEnd, mut scene: Scene, users: StandIns) -> io::Res
     Ok(())
 }
 
-/// Forks a process in this namespace that does nothing until no process holds the other end of
-/// `held` open.
+/// Forks a process in the caller's namespaces that does nothing until no process holds the other end of `held` open.
 fn stand_in(user: Option<u32>, held: &OwnedFd) -> io::Result<Target> {
     let given = (user, getpid().as_raw());
     let held = held.try_clone()?;
@@ -199,8 +198,7 @@ impl Drop for HostTargets {
     }
 }
 
-/// Runs the remaining controls in namespaces that end with this process. Only the kernel and
-/// readable files are shared with the host.
+/// Runs the remaining controls in mount, network, IPC, and UTS namespaces that end with this process.
 fn in_spare_namespaces(scene: &Scene, probes: &[&Probe]) -> io::Result<Found> {
     unshare(
         CloneFlags::CLONE_NEWNS
@@ -216,7 +214,7 @@ fn in_spare_namespaces(scene: &Scene, probes: &[&Probe]) -> io::Result<Found> {
     network.settle(found)
 }
 
-/// Mounts a private /run, /tmp and /sys, and creates the sockets of services.
+/// Mounts a private /run, /tmp, and /sys, and creates the sockets of services.
 fn files(scene: &Scene) -> io::Result<Vec<UnixListener>> {
     let none: Option<&str> = None;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
@@ -278,8 +276,7 @@ impl Network {
             udp: Vec::new(),
             ipv6: false,
         };
-        // Listeners bind to single addresses, because a resolver of the host may use a wildcard
-        // address and would receive the packets.
+        // Each listener binds to a single address, so that it receives only connections and packets to this address.
         network.listen(ELSEWHERE.into(), METADATA.into())?;
         // Without IPv6, an IPv6 control has no target.
         let v6 = netdev::add_to_loopback(ELSEWHERE_V6.into())

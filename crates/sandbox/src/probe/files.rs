@@ -1,4 +1,4 @@
-//! Probes of the host's files, sockets and shared memory.
+//! Probes of the host's files, sockets, and shared memory.
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::linux::net::SocketAddrExt;
@@ -139,7 +139,8 @@ pub(super) fn gpg_agent_socket(scene: &Scene) -> Tried {
     path_socket(&scene.gpg_agent)
 }
 
-/// Connects to the run's own path socket. Inside, the probe also tries every path to which a host process is bound.
+/// Connects to the path socket that the control process created. Inside, the probe also tries the paths of sockets to
+/// which host processes are bound.
 pub(super) fn host_path_sockets(scene: &Scene) -> Tried {
     let others: &[PathBuf] = match scene.side {
         Side::Inside => &scene.host_sockets,
@@ -251,7 +252,8 @@ pub(super) fn config_read(scene: &Scene) -> Tried {
 
 pub(super) fn config_write(scene: &Scene) -> Tried {
     match (&scene.config, scene.side) {
-        // The file view has its own inodes, so a shown policy counts as writable whatever its inode is.
+        // The file view has its own inodes, so a shown policy that can be opened for writing counts whatever its inode
+        // is.
         (Some(config), Side::Inside) if scene.shows_config => {
             let path = &config.path;
             OpenOptions::new().write(true).open(path)?;

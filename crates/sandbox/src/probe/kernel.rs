@@ -110,14 +110,14 @@ pub(super) fn cgroupfs(_: &Scene) -> Tried {
     entries(&["/sys/fs/cgroup"])
 }
 
-/// Mount points of tracefs and debugfs, the newer one first.
+/// Mount points of tracefs and debugfs.
 pub(super) const TRACEFS: [&str; 2] = ["/sys/kernel/tracing", "/sys/kernel/debug"];
 
 pub(super) fn tracefs(_: &Scene) -> Tried {
     entries(&TRACEFS)
 }
 
-/// Opens device nodes that only root may use: nodes of the host, and a node that the probe creates itself.
+/// Opens device nodes that the command must not use: nodes of the host, and a node that the probe creates itself.
 pub(super) fn device_nodes(_: &Scene) -> Tried {
     let made = Path::new("/tmp/.egress-kmsg");
     let kernel_log = makedev(1, 11);

@@ -1,6 +1,6 @@
 //! Tests the boundary from inside. A probe runs as the command and tries something that the boundary must deny. The
-//! control of a probe tries the same thing from outside, in temporary namespaces, to show that the probe could have
-//! succeeded.
+//! control of a probe tries the same thing from outside, in temporary namespaces or in those of the host, to show that
+//! the probe could have succeeded.
 //!
 //! The results hold for this run only. The same code runs on both sides; only the user and the
 //! place differ. `denied` means that the probe failed inside and the control succeeded outside.
@@ -45,9 +45,8 @@ pub struct Probe {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OwnProcess {
     Never,
-    /// Only outside, because only the control succeeds. The kernel takes 7 ms to release a packet
-    /// socket, to open the first performance event, or to move a process between cgroups, so these
-    /// controls run in parallel.
+    /// Only outside, because only the control succeeds. The kernel takes about 7 ms to release a packet socket or to
+    /// open the first performance event, so these controls run in parallel.
     Outside,
     /// Always, because the probe may kill its process or change the results of later probes.
     Always,
@@ -218,7 +217,7 @@ pub type Found = Vec<(String, Observation)>;
 /// Returns the error of `fork(2)` or `pipe(2)`, or of a result that cannot be read.
 ///
 /// # Order
-/// Call this in a process with the command's user, filters and file view, while it has one thread.
+/// Call this in a process with the command's user, filters, and file view, while the process has one thread.
 pub fn inside(scene: &Scene) -> io::Result<Found> {
     run_probes(scene, &PROBES.iter().collect::<Vec<_>>())
 }
@@ -277,8 +276,8 @@ fn start<'p>(
     })
 }
 
-/// Reads the results of a process. A probe was denied if the kernel's filter killed its process. A
-/// probe without a result did not run.
+/// Reads the results of a process. A probe counts as denied if a filter killed its separate process with SIGSYS. A
+/// probe whose process ended without a result in another way proves nothing.
 fn finish(child: ProbeProcess<'_>, found: &mut Found) -> io::Result<()> {
     let mut text = Vec::new();
     File::from(child.results).read_to_end(&mut text)?;

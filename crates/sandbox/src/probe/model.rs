@@ -21,7 +21,7 @@ pub enum Observation {
         /// Destination address of the connection.
         to: String,
     },
-    /// The operation itself could not be carried out.
+    /// The probe or control could not be carried out, so it shows nothing.
     Broken(String),
 }
 
@@ -69,9 +69,11 @@ pub enum ProbeOutcome {
     Denied,
     /// The probe succeeded inside, so the boundary has a hole.
     Reachable,
-    /// The probe failed inside because its target does not exist on this machine, or the command may read the target.
+    /// The probe does not apply, because its target does not exist on this machine or because the command may read the
+    /// target.
     NotApplicable,
-    /// The probe failed inside, but the control failed as well, so the failure proves nothing.
+    /// The probe failed inside and the control failed as well, or the probe could not be carried out, so the failure
+    /// proves nothing.
     ControlFailed,
 }
 
@@ -106,7 +108,7 @@ pub struct Control {
 }
 
 impl ProbeResult {
-    /// Draws the conclusion from both sides. Without a control, nothing is proven.
+    /// Draws the conclusion from both sides. Without a control, a failure inside proves nothing.
     pub fn conclude(name: &str, inside: Observation, outside: Option<Observation>) -> Self {
         let outside =
             outside.unwrap_or_else(|| Observation::Broken(String::from("the control did not run")));

@@ -1,4 +1,4 @@
-//! Probes of sockets of every kind, and of ways to reach an address without the relay.
+//! Probes of socket families and protocols, and of ways to reach an address without the relay.
 use std::fs;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -39,7 +39,7 @@ fn socket(domain: Domain, kind: Type, protocol: i32) -> Tried {
     reached("a socket was created")
 }
 
-/// Opens a socket of the family `domain`. Outside, the socket is opened only if opening it loads no module.
+/// Opens a socket of the family `domain`. Outside, the socket is opened only if opening it does not load a module.
 fn family(scene: &Scene, protocol: &str, domain: i32, kind: Type) -> Tried {
     if scene.side == Side::Outside
         && let Err(why) = scene.has_protocol(protocol)
@@ -49,8 +49,8 @@ fn family(scene: &Scene, protocol: &str, domain: i32, kind: Type) -> Tried {
     socket(Domain::from(domain), kind, 0)
 }
 
-/// Opens an IP socket of a protocol that may be a module. The kernel would load the module before any filter runs, so a
-/// protocol that is not loaded is not tried.
+/// Opens an IP socket of a protocol that may be a module. The kernel would load the module before the kernel programs
+/// check the socket, so the probe does not try a protocol that is not loaded.
 fn protocol(scene: &Scene, name: &str, kind: Type, number: i32) -> Tried {
     match scene.has_protocol(name) {
         Err(why) => Ok(Observation::Absent(why)),
@@ -103,7 +103,7 @@ pub(super) fn icmp_socket(_: &Scene) -> Tried {
         .or_else(|_| socket(Domain::IPV6, Type::DGRAM, libc::IPPROTO_ICMPV6))
 }
 
-/// Opens a socket of every family except the families that the filter allows.
+/// Tries to open a socket of each family except the families that the filter allows.
 pub(super) fn other_families(scene: &Scene) -> Tried {
     /// A number above the highest socket family of any kernel. The kernel rejects numbers that it
     /// does not have.
@@ -116,7 +116,7 @@ pub(super) fn other_families(scene: &Scene) -> Tried {
     ];
     let mut refused = io::Error::from_raw_os_error(libc::EAFNOSUPPORT);
     for family in (0..FAMILIES).filter(|family| !works.contains(family)) {
-        // Every other family would load a module into the host's kernel.
+        // A socket of another family could load a module into the host's kernel.
         if scene.side == Side::Outside && scene.loads_modules && family != libc::AF_PACKET {
             continue;
         }
@@ -130,7 +130,7 @@ pub(super) fn other_families(scene: &Scene) -> Tried {
     Err(refused)
 }
 
-/// Opens a socket of every netlink protocol except `NETLINK_ROUTE`.
+/// Tries to open a socket of each netlink protocol except `NETLINK_ROUTE`.
 pub(super) fn netlink_beyond_route(scene: &Scene) -> Tried {
     const PROTOCOLS: i32 = 32;
     let known: Vec<i32> = if scene.side == Side::Outside && scene.loads_modules {
@@ -154,7 +154,7 @@ pub(super) fn netlink_beyond_route(scene: &Scene) -> Tried {
     Err(refused)
 }
 
-/// Adds an address to `lo`, the smallest possible change to the network.
+/// Adds an address to `lo`, as an example of a change to the network.
 pub(super) fn network_change(_: &Scene) -> Tried {
     netdev::add_to_loopback(OWN.into())?;
     reached(format!("lo has the address {OWN}"))
@@ -205,8 +205,8 @@ pub(super) fn udp_ipv6(scene: &Scene) -> Tried {
     by_ipv6(scene, attempt())
 }
 
-/// Treats the errors of an IPv6 control as a missing target, because a control fails only on a
-/// machine without IPv6.
+/// Treats some errors of an IPv6 control as a missing target, because a control receives these errors only on a machine
+/// without IPv6.
 fn by_ipv6(scene: &Scene, tried: Tried) -> Tried {
     tried.or_else(|error| match error.raw_os_error() {
         Some(libc::EADDRNOTAVAIL | libc::ENETUNREACH | libc::ENOPROTOOPT)

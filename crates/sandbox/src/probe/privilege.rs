@@ -1,4 +1,5 @@
-//! Probes of paths to other users, namespaces, processes and cgroups.
+//! Probes that try to become another user, to create or enter a namespace, to reach another process, or to leave the
+//! cgroup.
 use std::ffi::{CStr, CString};
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -18,7 +19,7 @@ use super::model::Observation;
 use super::scene::{Scene, Side, Target};
 use super::tried::{Tried, reached, refused};
 
-/// A user id that no process uses.
+/// The user id of `nobody`, with which a control executes a program.
 const NOBODY: u32 = 65_534;
 /// Programs that do nothing. A copy of such a program can be given privileges.
 const IDLE: [&str; 2] = ["/bin/true", "/usr/bin/true"];
@@ -141,7 +142,7 @@ fn execute(program: &CStr, arguments: &[&CStr]) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the reason if no program can gain privileges on this side. Only the control side is checked.
+/// Returns the reason if `program` cannot gain privileges outside. Inside, returns `None`.
 fn why_no_gain(scene: &Scene, program: &str) -> Option<Observation> {
     use nix::sys::statvfs::{FsFlags, statvfs};
     if scene.side == Side::Inside {
@@ -285,8 +286,8 @@ pub(super) fn leave_cgroup(scene: &Scene) -> Tried {
     reached(format!("the process is in {}", scene.cgroup.display()))
 }
 
-/// Leaves a descriptor open and checks whether an executed program has it. Inside, the code that
-/// starts the command closes that descriptor.
+/// Leaves a descriptor open and checks whether an executed program has it. Inside, the probe first sets close-on-exec
+/// on all descriptors from 3 up, as the process that becomes the command does.
 pub(super) fn inherited_descriptors(scene: &Scene) -> Tried {
     let planted = File::open("/dev/null")?;
     let idle = IDLE.iter().find(|path| Path::new(path).exists());

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub enum Side {
     /// Inside, as the command.
     Inside,
-    /// Outside, as root, where every control must succeed.
+    /// Outside, as root, where a control must succeed if its target exists.
     Outside,
 }
 
@@ -22,7 +22,7 @@ pub enum Side {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Target {
-    /// Process id in the host's pid namespace.
+    /// Process id in the pid namespace of the process that created this value.
     pub pid: i32,
     /// Start time in clock ticks since boot.
     pub started: u64,

@@ -23,7 +23,7 @@ pub const CACHES: [(&str, &str); 7] = [
 ];
 
 impl View {
-    /// Shows directories of the host at their own paths, although a directory above them is closed to the command.
+    /// Shows directories of the host at their own paths, even if a directory above them is closed to the command.
     /// Directories that the file view does not contain are skipped.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use nix::sys::stat::Mode;
 
 use super::step::Step;
 
-/// Flags of every mount in the file view.
+/// Flags of the new file systems in the file view, except those in `/dev`.
 pub(super) const SAFE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV);
 
 pub(super) fn tmpfs(at: &Path, mode: u32, bytes: u64, owner: Option<u32>) -> io::Result<()> {
@@ -37,8 +37,8 @@ pub(super) fn bind_read_only(from: &Path, to: &Path) -> io::Result<()> {
     mount(none, to, none, SAFE | read_only, none).at("make read-only", to)
 }
 
-/// Mounts `layer` over `lower`. Both layers are passed as descriptors, because the command can read
-/// its list of mounts and would see the paths of the layers.
+/// Mounts `layer` over `lower`. Both layers are passed as descriptors, because the command can read its list of mounts,
+/// which would contain the paths of the layers.
 pub(super) fn overlay(layer: &Path, lower: &Path, at: &Path) -> io::Result<()> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
     let layer = open(layer, flags, Mode::empty()).at("open", layer)?;

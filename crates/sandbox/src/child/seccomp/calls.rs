@@ -1,5 +1,5 @@
-//! The table of system calls. The table lists the older calls that are not always allowed, and a decision on each newer
-//! call.
+//! The table of system calls: decisions on some older calls, and a decision on each newer call. [`super::filters`] also
+//! denies some arguments of calls that are not in the table.
 //!
 //! `docs/system-calls.md` contains the same table; a test compares the two.
 //!
@@ -14,7 +14,7 @@ pub(super) enum Answer {
     Arguments,
     /// The call returns `ENOSYS`. Programs then fall back to the older calls.
     Missing,
-    /// `EPERM`, for calls without a fallback.
+    /// The call returns `EPERM`, because programs have no fallback for it.
     Refused,
 }
 
@@ -30,15 +30,15 @@ pub(super) enum Answer {
 pub(super) struct Call {
     /// Name without `SYS_`.
     pub(super) name: &'static str,
-    /// Number on this architecture; `None` where the architecture does not have the call.
+    /// Number on this architecture, or `None` if the architecture does not have the call.
     pub(super) number: Option<i64>,
     pub(super) answer: Answer,
     /// The reason, as the documentation prints it.
     pub(super) why: &'static str,
 }
 
-/// The first number that means the same call on all architectures. Every number from this one to
-/// [`NEWEST`] has a row.
+/// The first number that stands for the same call on x86-64 and AArch64. Every number from this one to [`NEWEST`] has a
+/// row.
 pub(super) const SHARED: i64 = 424;
 /// The newest call with a row. Calls that a newer kernel adds do not exist for the command until they are reviewed.
 pub(super) const NEWEST: i64 = 471;
@@ -87,37 +87,42 @@ use Answer::{Allowed, Arguments, Missing, Refused};
 const MOUNTS: &str = "creates or changes mounts, which belong to the boundary";
 const IO_URING: &str = "io_uring operations, including those on sockets, bypass the filters";
 const KEYS: &str =
-    "kernel keys outlive the command, and all users of the machine share their table";
-const MACHINE: &str =
-    "acts on the machine, not only on the command; most uses require a capability";
+    "kernel keys can outlive the command, and all users of the machine share their table";
+const MACHINE: &str = "acts on the machine, not only on the command; most uses require a capability";
 const FANOTIFY: &str = "reports how other programs use files";
 const QUOTAS: &str = "file system quotas belong to the machine";
-const HANDLES: &str = "a file handle opens a file without passing through its directories";
+const HANDLES: &str = "handles open files without passing through their directories";
 const LANDLOCK: &str = "only removes rights from the caller; programs use it to sandbox themselves";
 const FUTEX: &str = "waits and wakes on the caller's own memory";
 const STATMOUNT: &str = "returns the properties of the mount with a given ID; programs fall back to `/proc/self/mountinfo`";
 const LISTMOUNT: &str = "lists the IDs of mounts; programs fall back to `/proc/self/mountinfo`";
 const XATTR_AT: &str = "does the same as the older call, with a path below a directory descriptor";
-const OWN_PROCESS: &str = "requires the same rights as kill(2) and ptrace(2), so it reaches only the command's own processes";
+const OWN_PROCESS: &str = "reaches only processes that the command can see, with the rights that kill(2) or ptrace(2) requires";
 
-/// The decisions on the older calls that are not always allowed, and on every call from [`SHARED`] on.
+/// The decisions on older calls that the filters deny always or by their arguments, and on every call from [`SHARED`]
+/// to [`NEWEST`].
 pub(super) const CALLS: &[Call] = &[
     call("acct", libc::SYS_acct, Refused, MACHINE),
     call("add_key", libc::SYS_add_key, Refused, KEYS),
-    call("adjtimex", libc::SYS_adjtimex, Refused, MACHINE),
+    call(
+        "adjtimex",
+        libc::SYS_adjtimex,
+        Refused,
+        "reads or adjusts the clock of the machine; an adjustment also requires a capability",
+    ),
     call(
         "bpf",
         libc::SYS_bpf,
         Refused,
-        "loads kernel programs, and the boundary consists of such programs",
+        "loads kernel programs; the boundary uses such programs",
     ),
+    call("chroot", libc::SYS_chroot, Refused, MOUNTS),
     call(
-        "chroot",
-        libc::SYS_chroot,
+        "clock_adjtime",
+        libc::SYS_clock_adjtime,
         Refused,
-        "replaces the root directory, which belongs to the boundary",
+        "reads or adjusts a clock of the machine; an adjustment also requires a capability",
     ),
-    call("clock_adjtime", libc::SYS_clock_adjtime, Refused, MACHINE),
     call("clock_settime", libc::SYS_clock_settime, Refused, MACHINE),
     call("delete_module", libc::SYS_delete_module, Refused, MACHINE),
     call("fanotify_init", libc::SYS_fanotify_init, Refused, FANOTIFY),
@@ -175,12 +180,22 @@ pub(super) const CALLS: &[Call] = &[
     call("quotactl", libc::SYS_quotactl, Refused, QUOTAS),
     call("reboot", libc::SYS_reboot, Refused, MACHINE),
     call("request_key", libc::SYS_request_key, Refused, KEYS),
-    call("sethostname", libc::SYS_sethostname, Refused, MACHINE),
+    call(
+        "sethostname",
+        libc::SYS_sethostname,
+        Refused,
+        "changes the host name of the boundary; also requires a capability",
+    ),
     call("setns", libc::SYS_setns, Refused, "enters other namespaces"),
     call("settimeofday", libc::SYS_settimeofday, Refused, MACHINE),
     call("swapoff", libc::SYS_swapoff, Refused, MACHINE),
     call("swapon", libc::SYS_swapon, Refused, MACHINE),
-    call("syslog", libc::SYS_syslog, Refused, MACHINE),
+    call(
+        "syslog",
+        libc::SYS_syslog,
+        Refused,
+        "reads or clears the kernel log of the machine",
+    ),
     call("umount2", libc::SYS_umount2, Refused, MOUNTS),
     call(
         "userfaultfd",
@@ -188,7 +203,12 @@ pub(super) const CALLS: &[Call] = &[
         Refused,
         "can stop the kernel in the middle of a copy; some exploits rely on this",
     ),
-    call("vhangup", libc::SYS_vhangup, Refused, MACHINE),
+    call(
+        "vhangup",
+        libc::SYS_vhangup,
+        Refused,
+        "hangs up the caller's terminal; also requires a capability",
+    ),
     // One row for each shared number.
     call("pidfd_send_signal", 424, Allowed, OWN_PROCESS),
     call("io_uring_setup", 425, Missing, IO_URING),
@@ -230,13 +250,13 @@ pub(super) const CALLS: &[Call] = &[
         "process_madvise",
         440,
         Refused,
-        "can page out the memory of another process",
+        "advises the kernel about the memory of another process, for example to page it out",
     ),
     call(
         "epoll_pwait2",
         441,
         Allowed,
-        "does the same as epoll_pwait, with a finer time limit",
+        "does the same as epoll_pwait, with a finer timeout",
     ),
     call("mount_setattr", 442, Refused, MOUNTS),
     call("quotactl_fd", 443, Refused, QUOTAS),
@@ -247,7 +267,7 @@ pub(super) const CALLS: &[Call] = &[
         "memfd_secret",
         447,
         Missing,
-        "removes its pages from the kernel's direct map; this can slow down the whole machine, and prevents hibernation",
+        "removes its pages from the kernel's direct map, which slows down the whole machine and prevents hibernation",
     ),
     call("process_mrelease", 448, Allowed, OWN_PROCESS),
     call("futex_waitv", 449, Allowed, FUTEX),
@@ -273,7 +293,7 @@ pub(super) const CALLS: &[Call] = &[
         "map_shadow_stack",
         453,
         Allowed,
-        "maps memory that only protects the caller; the C library needs it for contexts",
+        "maps a shadow stack, which only protects the caller; the C library needs it for makecontext(3)",
     ),
     call("futex_wake", 454, Allowed, FUTEX),
     call("futex_wait", 455, Allowed, FUTEX),
@@ -319,13 +339,7 @@ pub(super) const CALLS: &[Call] = &[
         "file_setattr",
         469,
         Missing,
-        "can change the quota to which a file counts, and the case sensitivity of names in a directory; the filter denies the older ioctls for this as well",
-    ),
-    call(
-        "listns",
-        470,
-        Missing,
-        "lists the namespaces of the machine",
+        "changes the quota of a file and the case sensitivity of names in a directory; the older ioctl requests for this are denied",
     ),
     call(
         "rseq_slice_yield",
