@@ -158,8 +158,7 @@ fn session_config(
 /// Completes at SIGTERM, or when the supervisor closes or shuts down its end of the control socket.
 fn stop(control: &Control) -> io::Result<impl Future<Output = ()> + use<>> {
     let mut terminate = signal(SignalKind::terminate())?;
-    // The terminal sends these signals to the supervisor and this process, but only the supervisor acts on them. This
-    // process catches the signals, so that they do not end it.
+    // Only the supervisor acts on these signals. This process catches them, so that they do not end it.
     let ignored = (
         signal(SignalKind::interrupt())?,
         signal(SignalKind::hangup())?,

@@ -1,5 +1,5 @@
 //! Writes the JSON Schema of the policy to `schema/policy.schema.json` in the directory of the first argument. With
-//! `--check`, compares the file with the schema and writes nothing.
+//! `--check`, only compares the file with the schema.
 use std::path::Path;
 use std::{env, fs, io};
 

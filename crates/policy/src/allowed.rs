@@ -18,7 +18,7 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    /// An unknown policy, which allows every host.
+    /// An unknown policy, which is treated as one that allows every host.
     pub const UNKNOWN: Self = Self {
         mode: None,
         redacts: false,

@@ -1,5 +1,5 @@
-//! Texts for brackets and quotes that a policy opens and does not close. The YAML parser stops far behind such a bracket,
-//! where nothing is wrong.
+//! Texts for brackets and quotes that a policy opens and does not close. The YAML parser often stops only at a later
+//! line, which has no mistake.
 
 /// The state of the search between two characters.
 struct Search {
@@ -16,7 +16,7 @@ struct Search {
 /// Line and column, from 1.
 type Place = (u64, usize);
 
-/// Searches for a bracket or a quote that is not closed, and for a bracket that closes nothing. A place behind the line
+/// Searches for a bracket or a quote that is not closed, and for a bracket that closes nothing. A place after the line
 /// `stopped`, at which the parser stopped, does not count. Returns the line and the text of the mistake.
 pub(super) fn mistake(text: &str, stopped: u64) -> Option<(u64, String)> {
     let mut search = Search {
@@ -61,7 +61,7 @@ impl Search {
         unclosed.map(|(letter, place)| never_closed(letter, place))
     }
 
-    /// Reads a letter inside a quote. Returns whether the next letter belongs to this one.
+    /// Reads a character inside a quote. Returns whether the next character belongs to this one.
     fn skips(&mut self, letter: char, next: Option<char>) -> bool {
         let Some((quote, _)) = self.quote else {
             return false;
@@ -77,7 +77,7 @@ impl Search {
         }
     }
 
-    /// Reads a letter outside of quotes and comments.
+    /// Reads a character outside quotes and comments.
     fn read(&mut self, letter: char, place: Place) -> Option<Mistake> {
         match letter {
             ' ' | '\t' => {

@@ -1,8 +1,8 @@
-//! The configuration of agents and CI systems that makes later code run, and the changes to it that
-//! the caller allows.
+//! The configuration files of agents, editors, and CI systems that can make code run later, and the changes to these
+//! files that the caller allows.
 //!
-//! The names count at the top of the workspace, where agents, editors, and CI systems read them, in
-//! any spelling that a file system may treat as the same name.
+//! The names count only at the top of the workspace, where agents, editors, and CI systems read them. Upper and lower
+//! case are not distinguished, because a file system may not distinguish them either.
 //!
 //! Claims: configuration-protected
 use std::fmt;
@@ -52,7 +52,7 @@ pub struct Pattern(String);
 pub enum PatternError {
     /// The text is not a relative path with plain names.
     NotPlain,
-    /// Nothing that the pattern matches is protected by default.
+    /// The pattern does not match a protected name.
     NotProtected,
 }
 
@@ -123,7 +123,7 @@ impl Pattern {
 
 /// Whether a name matches a part of a pattern.
 fn matches(part: &[u8], name: &[u8]) -> bool {
-    // `part` from `star` on is tried again at later positions of `name` when the rest fails.
+    // If the rest of `name` does not match, the part after the last `*` is tried again at a later position of `name`.
     let (mut at, mut on) = (0, 0);
     let mut star = None;
     while let Some(byte) = name.get(on) {

@@ -23,7 +23,7 @@ pub enum PolicyError {
         /// The key's name.
         key: String,
     },
-    /// No Pipelock has this key.
+    /// The key is not one of the keys of Pipelock that this crate lists.
     #[error("policy line {line}: unknown key `{key}`{}", suggestion(nearest.as_deref(), known))]
     UnknownKey {
         /// Line of the key.

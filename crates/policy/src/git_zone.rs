@@ -1,5 +1,5 @@
-//! The rules by which a change in a git directory of the workspace is applied, and the longest path of a change. These
-//! rules compute on names and kinds only.
+//! The rules that decide whether a change in a git directory of the workspace is applied, and the longest path of a
+//! change. The rules do not read files.
 use serde::{Deserialize, Serialize};
 
 /// The kind of an entry.
@@ -29,19 +29,19 @@ pub enum GitRule {
     NewGitDirectory,
 }
 
-/// The role of a directory with regard to git.
+/// How git uses a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Zone {
-    /// The directory is outside of every git directory.
+    /// The directory is outside every git directory.
     Plain,
     /// The directory is a git directory: `.git`, a bare repository, `modules/<name>`,
     /// `worktrees/<name>`.
     Git,
-    /// The directory is the `.git` of a repository that the command created. Its configuration is
-    /// reduced.
+    /// The directory is the `.git` of a repository that the command created. Only settings of its `config` that cannot
+    /// run code are applied.
     NewGit,
-    /// The directory is `hooks` in the `.git` of a repository that the command created. No change in
-    /// it is applied.
+    /// The directory is `hooks` in the `.git` of a repository that the command created. Changes in this directory are
+    /// not applied.
     NewHooks,
     /// The directory is `modules`, or a directory between `modules` and the git directories in
     /// `modules`.
@@ -52,11 +52,10 @@ pub enum Zone {
     Objects,
     /// The directory is `objects/info`.
     ObjectsInfo,
-    /// The directory is `refs`, `logs` or below `objects`, where files and directories may have any
-    /// name.
+    /// The directory is `refs` or `logs`, or is below one of these or below `objects`. Files and directories in it may
+    /// have any name.
     Data,
-    /// The directory is any other directory inside a git directory. No change in such a directory
-    /// is applied.
+    /// Another directory inside a git directory. Changes in such a directory are not applied.
     Closed,
 }
 

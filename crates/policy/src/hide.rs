@@ -2,8 +2,7 @@
 //! configuration does not reach a log.
 use super::document::{self, Node, Value};
 
-/// Values of at least this many characters are hidden. Shorter values are words like `strict` and
-/// not secrets.
+/// Values of at least this many characters are hidden. Shorter values are usually words such as `strict`.
 const HIDDEN_LETTERS: usize = 8;
 /// YAML parsers in Go quote only this many characters of a rejected value, followed by an ellipsis.
 const SHOWN_LETTERS: usize = 7;

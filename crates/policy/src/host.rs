@@ -1,16 +1,16 @@
 //! Converts every host to one spelling: a lower-case name or an address.
 //!
-//! Destinations are compared with the allow-list only in this form. A different spelling of a name
-//! or address therefore cannot evade or match an entry.
+//! Destinations are compared with the allow-list only in this form. Two spellings of the same name or address therefore
+//! lead to the same decision.
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use thiserror::Error;
 
-/// A destination host in its only accepted spelling.
+/// A destination host in its normalized spelling.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Host {
-    /// A DNS name: lower case, no trailing dot, letters, digits, hyphen and underscore.
+    /// A DNS name of letters, digits, hyphens, underscores, and dots, in lower case and without a trailing dot.
     Name(String),
     /// An address; an IPv4-mapped IPv6 address is converted to IPv4.
     Ip(IpAddr),
@@ -25,7 +25,7 @@ pub enum HostError {
     /// The name exceeds 253 bytes.
     #[error("the host is longer than a DNS name can be")]
     TooLong,
-    /// A byte that cannot be in a host name: space, percent, NUL, a non-ASCII letter.
+    /// A byte that cannot be in a host name, such as a space, a percent sign, NUL, or a part of a non-ASCII letter.
     #[error("the host contains a character that is not allowed in a host name")]
     Character,
     /// A label is empty, exceeds 63 bytes, or starts or ends with a hyphen.

@@ -1,7 +1,7 @@
 //! Texts for mistakes in the layout of a policy: tabs, indentation, and unquoted wildcards.
 
 /// Returns the text for an unquoted `*`, which YAML reads as an alias. A name with a dot after `*` counts as a host,
-/// because the names of aliases in policies have no dot.
+/// because the names of aliases rarely contain a dot.
 fn unquoted_wildcard(source: &str) -> Option<String> {
     let is_host = |byte: char| byte.is_ascii_alphanumeric() || "*._-".contains(byte);
     let wildcards = source.match_indices('*').filter_map(|(at, _)| {

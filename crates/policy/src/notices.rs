@@ -23,7 +23,7 @@ impl fmt::Display for Notice {
     }
 }
 
-/// Sections that open a listener or send data out unless they contain `enabled: false`.
+/// Sections that open a listener, read or write data, or send data out, unless they contain `enabled: false`.
 const SECTIONS: [(&str, &str); 9] = [
     ("conductor", "lets another machine control Pipelock"),
     (
@@ -42,7 +42,7 @@ const SECTIONS: [(&str, &str); 9] = [
     ("sentry", "sends data out as Pipelock's user"),
 ];
 
-/// Ranges that the caller's keys must not open: the host's own services and its cloud credentials.
+/// Ranges that the caller's keys should not open: the host's own services and its cloud credentials.
 const GUARDED: [&str; 3] = ["127.0.0.0/8", "::1/128", "169.254.0.0/16"];
 
 /// Checks a document as the caller wrote it. The check includes the `mode` of the document.
@@ -161,7 +161,7 @@ pub(super) fn hosts(entries: &[MappingEntry]) -> Vec<Notice> {
     notices
 }
 
-/// Checks the hosts of a caller's text. A text that is not a policy has no notices.
+/// Returns the notices about the hosts in a caller's policy. A text that is not a policy has no notices.
 pub fn of_hosts(text: &str) -> Vec<Notice> {
     document::read(text).map_or_else(|_error| Vec::new(), |entries| hosts(&entries))
 }

@@ -43,8 +43,8 @@ impl Opened {
         }
     }
 
-    /// Whether the kernel programs deny a connection of the mediator on every machine. On one machine, they also deny
-    /// its own addresses.
+    /// Whether the kernel programs deny a connection of the mediator to `address` on every machine. On a particular
+    /// machine, they also deny that machine's own addresses.
     pub fn denies(&self, address: IpAddr, opens_port: bool) -> bool {
         let whole = halves(match address {
             IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),

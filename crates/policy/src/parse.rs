@@ -16,7 +16,7 @@ use super::ssrf::{Cidr, SsrfGuard};
 /// Reads a policy document.
 ///
 /// # Errors
-/// Returns [`PolicyError`] with the key, its line, and its value.
+/// Returns [`PolicyError`] for the first key, value, or line that the built-in mediator cannot use.
 pub fn parse(text: &str) -> Result<Policy, PolicyError> {
     from_entries(&document::read(text)?)
 }
@@ -180,9 +180,8 @@ fn read_recorder(section: &mut Section<'_>) -> Result<RecorderKeys, PolicyError>
             )?;
         }
     }
-    // Pipelock redacts the findings of its content scan, and the built-in mediator does not scan
-    // content. The built-in mediator never records user information and records URLs as they were
-    // sent, so this key changes nothing.
+    // Pipelock redacts the findings of its content scan, and the built-in mediator does not scan content. The built-in
+    // mediator always redacts the URLs that it records, so this key has no effect.
     if let Some(field) = section.take("redact") {
         field.boolean()?;
     }

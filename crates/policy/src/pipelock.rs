@@ -1,5 +1,5 @@
-//! Builds the runtime policy of a real Pipelock from the caller's document. Keys that the run sets
-//! are forced, and limits that would end a run are raised unless the caller set them.
+//! Builds the runtime policy of a real Pipelock from the caller's document. Keys that the run sets are forced, and
+//! limits that could disturb a run are raised unless the caller set them.
 //!
 //! Pipelock rejects unknown keys, and its versions have different keys. [`Attempt`] is the order in
 //! which keys of newer versions are left out when an older version rejects them.
@@ -18,7 +18,8 @@ pub struct PipelockKeys {
     pub metrics_listen: String,
     /// `kill_switch.api_listen`, as `127.0.0.1:PORT`.
     pub kill_switch_listen: String,
-    /// `kill_switch.api_token`, random for each run. The packet contains it, but no Pipelock accepts it after the run.
+    /// `kill_switch.api_token`, random for each run. The packet contains the token, but the token is useless after the
+    /// run.
     pub kill_switch_token: String,
     /// `tls_interception.ca_cert` and `.ca_key`: copies of the caller's files, if the caller has
     /// them.
@@ -75,8 +76,7 @@ const REDACT: &str = "flight_recorder.redact";
 /// The `mode` if the caller sets no mode, as in Pipelock's own GitHub Action.
 const DEFAULT_MODE: &str = "balanced";
 
-/// Limits that would end an ordinary run, each with the value that is used unless the caller sets
-/// one.
+/// Limits that could disturb an ordinary run, each with the value that is used unless the caller sets one.
 const RAISED: [(&str, i64); 9] = [
     ("fetch_proxy.monitoring.max_requests_per_minute", 1_000_000),
     ("fetch_proxy.timeout_seconds", 600),
@@ -92,14 +92,14 @@ const RAISED: [(&str, i64); 9] = [
 /// The section that configures TLS interception.
 const INTERCEPTION: &str = "tls_interception";
 
-/// The key that limits the length of a response. Pipelock 2.x truncates a longer response without
-/// an error. Every version has this key.
+/// The key that limits the length of a response. Pipelock 2.x truncates a longer response without an error. Every
+/// supported version has this key.
 const LONGEST_ANSWER: &str = "fetch_proxy.max_response_mb";
 
 /// The policy that a real Pipelock receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PipelockPolicy {
-    /// The document. It is byte for byte the packet's `policy.yaml`.
+    /// The document, which is byte for byte the packet's `policy.yaml`.
     pub yaml: String,
     /// The value of `mode`. Only `strict` enforces the allow-list.
     pub mode: String,
@@ -213,8 +213,8 @@ fn forced(keys: &PipelockKeys, attempt: Attempt) -> Vec<(String, Node)> {
             "" => (key.to_owned(), value),
             _ => (format!("{section}.{key}"), value),
         })
-        // Redaction makes Pipelock 2.x rewrite receipts that it has signed, so the caller may
-        // switch redaction off.
+        // With redaction, Pipelock before 2.8 rewrites receipts that it has signed, so the caller may switch redaction
+        // off.
         .filter(|(path, _)| path != REDACT)
         .collect();
     let own = [

@@ -1,8 +1,8 @@
 //! Writes the target of a request without its query and credentials.
 //!
-//! The relay and the built-in mediator both call [`target`] with the same key. The flow log and the
-//! receipts of a run therefore contain the same text for a request. A reader can compare them
-//! without learning the query or the credentials.
+//! The relay and the built-in mediator both call [`target`] with the same key. The flow log and the receipts of a run
+//! therefore contain the same text for a request. A reader can compare the two texts, which reveal neither the query
+//! nor the credentials.
 use std::fmt;
 
 use crate::Host;
@@ -41,11 +41,10 @@ impl fmt::Debug for Key {
 
 /// Writes a URL, or an authority alone, in the form in which it is recorded.
 ///
-/// Scheme and host become lower case. The default port, user information and fragment are removed.
-/// The query is replaced by its length and keyed digest. Path segments that contain a secret are
-/// replaced by [`REDACTED`], and so is the whole path if a secret spans several segments. The part
-/// of the path beyond 2 KiB is replaced by its length and digest.
-/// Applying the function to its own result changes nothing.
+/// Scheme and host become lower case. The default port, the user information, and the fragment are removed. The query
+/// is replaced by its length and keyed digest. Path segments that contain a secret are replaced by [`REDACTED`], and so
+/// is the whole path if a secret spans several segments. The part of the path beyond 2 KiB is replaced by its length
+/// and digest. The function returns its own results unchanged.
 pub fn target(text: &str, key: &Key) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return authority(text, None);
@@ -110,7 +109,7 @@ fn hidden_path(path: &str, key: &Key) -> String {
         return shown;
     }
     let (kept, rest) = shown.split_at(shown.floor_char_boundary(MAX_PATH));
-    // The cut may end a token where a word went on.
+    // The cut may turn the start of a longer word into a token, so the kept part is checked again.
     let kept = without_secrets(kept);
     format!("{kept}{}", mark("path", rest, key))
 }

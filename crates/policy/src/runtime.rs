@@ -38,7 +38,7 @@ impl OwnedKeys {
 /// The policy that the built-in mediator receives.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimePolicy {
-    /// The document. It is byte for byte the packet's `policy.yaml`.
+    /// The document, which is byte for byte the packet's `policy.yaml`.
     pub yaml: String,
     /// The parsed form of the document.
     pub policy: Policy,
@@ -83,7 +83,7 @@ pub fn policy_hash(yaml: &str) -> String {
     hex::encode(Sha256::digest(yaml.as_bytes()))
 }
 
-/// Returns the forced keys as section (empty at the top), key and value.
+/// Returns the forced keys, each as section (empty at the top), key, and value.
 pub(super) fn owned_values(owned: &OwnedKeys) -> [(&'static str, &'static str, Node); 10] {
     let yes = || Node::of(Value::Bool(true));
     [

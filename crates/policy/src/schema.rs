@@ -36,7 +36,7 @@ sections! {
         ssrf: Ssrf,
         /// Actor in the receipts. The run sets this key.
         default_agent_identity: String,
-        /// Whether a client's own identity is ignored. The run sets this key.
+        /// Whether Pipelock ignores the identity that a client sends. The run sets this key.
         bind_default_agent_identity: bool,
         /// Settings for plain HTTP requests.
         fetch_proxy: FetchProxy,
@@ -46,7 +46,7 @@ sections! {
         websocket_proxy: WebsocketProxy,
         /// Settings for receipts.
         flight_recorder: FlightRecorder,
-        /// Accepted without effect, because the receipts are the log.
+        /// Settings without effect, because the receipts are the log.
         logging: Logging,
     }
 
@@ -90,9 +90,9 @@ sections! {
         idle_timeout_seconds: Count,
         /// Maximum number of concurrent connections.
         max_concurrent_connections: Count,
-        /// The built-in mediator accepts only `true`.
+        /// Whether binary frames are passed on. The built-in mediator accepts only `true`.
         allow_binary_frames: bool,
-        /// The built-in mediator accepts only `true`.
+        /// Whether cookies in handshakes are passed on. The built-in mediator accepts only `true`.
         forward_cookies: bool,
     }
 
@@ -108,31 +108,31 @@ sections! {
         sign_checkpoints: bool,
         /// Whether Pipelock redacts targets in its evidence. A run with the built-in mediator sets this key.
         redact: bool,
-        /// The built-in mediator accepts only `true`.
+        /// Whether an action requires a receipt. The built-in mediator accepts only `true`.
         require_receipts: bool,
         /// Number of entries between two signed checkpoints.
         checkpoint_interval: Count,
         /// Number of lines after which a new evidence file starts.
         max_entries_per_file: Count,
-        /// Settings for the records that prove that the receipts are complete.
+        /// Records that show whether receipts are missing.
         completeness: Completeness,
     }
 
-    /// Settings for the records that prove that the receipts are complete.
+    /// Records that show whether receipts are missing.
     Completeness {
         /// Time between two heartbeats, such as `60s` or `1m30s`.
         heartbeat_interval: String,
     }
 
-    /// Accepted without effect, because the receipts are the log.
+    /// Settings without effect, because the receipts are the log.
     Logging {
-        /// This key has no effect.
+        /// Has no effect.
         format: String,
-        /// This key has no effect.
+        /// Has no effect.
         output: String,
-        /// This key has no effect.
+        /// Has no effect.
         include_allowed: bool,
-        /// This key has no effect.
+        /// Has no effect.
         include_blocked: bool,
     }
 }

@@ -1,9 +1,9 @@
 //! Recognizes secrets in a text by their public formats.
 //!
-//! There are two rules. [`is_credential`] recognizes tokens at the start of a word, and is meant for any text. [`is_secret`] is
-//! meant for the paths of URLs. It recognizes everything that Pipelock 3.2 redacts with its default patterns, so that the flow
-//! log does not contain a text that Pipelock removes from its receipts. It also recognizes secrets in the middle of a word, in
-//! any case, in common encodings, and personal numbers.
+//! There are two rules. [`is_credential`] recognizes tokens at the start of a word, and is meant for any text.
+//! [`is_secret`] is meant for the paths of URLs. It recognizes what Pipelock 3.2 redacts with its default patterns, so
+//! that the flow log does not contain a text that Pipelock removes from its receipts. It also recognizes secrets in the
+//! middle of a word, in any case, in common encodings, and personal numbers.
 mod encodings;
 #[cfg(test)]
 pub(crate) mod examples;
@@ -17,7 +17,7 @@ use std::borrow::Cow;
 const DECODINGS: usize = 3;
 /// Maximum number of decoded forms of a text that are checked.
 const MAX_FORMS: usize = 48;
-/// The length of a text that is checked, in bytes. A target is cut at a shorter length.
+/// Maximum number of bytes of a text that are checked. The path of a target is cut at a shorter length.
 const CHECKED: usize = 4 << 10;
 
 /// Whether a path segment or another short text contains a likely credential, in plain or

@@ -51,7 +51,8 @@ pub fn perf_event() -> io::Result<OwnedFd> {
     attributes[..2].copy_from_slice(&[1, 64]);
     let none = raw::sign_extended(-1);
     let arguments = [raw::pointer(&raw const attributes), 0, none, none, CLOEXEC];
-    // SAFETY: the kernel reads the 64 bytes of `attributes`, the rest are numbers, and it returns a new descriptor.
+    // SAFETY: the kernel reads the 64 bytes of `attributes`, the other arguments are numbers, and the call returns a
+    // new descriptor.
     unsafe { raw::open(libc::SYS_perf_event_open, arguments) }
 }
 
@@ -89,8 +90,7 @@ pub fn kernel_log() -> io::Result<usize> {
     unsafe { raw::call(libc::SYS_syslog, arguments) }
 }
 
-/// Calls `getpid` through the system call entry of 32-bit programs. The call returns only if the
-/// kernel has this entry.
+/// Calls `getpid` through the system call entry of 32-bit programs. A kernel without this entry kills the process.
 ///
 /// # Errors
 /// Returns the kernel's error, or `Unsupported` on architectures without this entry.
@@ -181,7 +181,7 @@ fn segment(key: i32, size: usize, flags: i32) -> io::Result<i32> {
     }
 }
 
-/// Unlocks a pseudo-terminal and returns the path of its other end.
+/// Unlocks a pseudoterminal and returns the path of its terminal.
 ///
 /// # Errors
 /// Returns the error of `ioctl(2)`.

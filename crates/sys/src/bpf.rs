@@ -1,4 +1,4 @@
-//! The two bpf(2) commands for program kinds that the loader library does not support.
+//! Two bpf(2) commands, for attach types that the loader library does not support.
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

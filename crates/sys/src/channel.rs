@@ -84,7 +84,7 @@ impl<S, R> Channel<S, R> {
         Ok((ours.into(), theirs.into()))
     }
 
-    /// Takes ownership of an inherited end by its number.
+    /// Takes ownership of the inherited end with the descriptor number `number`.
     ///
     /// # Errors
     /// Returns the errors of [`handover::inherited`].
@@ -221,7 +221,7 @@ mod tests {
         assert_eq!(ours.receive().unwrap().message, "one");
         let mut two = ours.receive_within(SOON).unwrap();
         assert_eq!((two.message.as_str(), two.fds.len()), ("two", 1));
-        // The plan is sealed.
+        // The memory file with the plan is sealed.
         let mut received = std::fs::File::from(two.fds.pop().unwrap());
         assert!(io::Write::write_all(&mut received, b"8").is_err());
         ours.send(&7).unwrap();

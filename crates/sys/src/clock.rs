@@ -1,4 +1,4 @@
-//! Returns the wall-clock time. Only this module reads the system clock.
+//! Returns the wall-clock time.
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 

@@ -29,7 +29,7 @@ pub fn hold(path: &Path) -> io::Result<OwnedFd> {
     without_links(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY)
 }
 
-/// Finds `path` as [`hold`] does, but without opening the file itself.
+/// Finds `path` without following links, and returns an `O_PATH` descriptor, with which the file cannot be read.
 ///
 /// # Errors
 /// Returns the error of `openat2(2)`; `ELOOP` means that the path contains a link.

@@ -9,10 +9,9 @@ use nix::sys::signal::{SigSet, Signal};
 /// Termination signals.
 const ENDING: [Signal; 3] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM];
 
-/// Runs `argv`, writes `input` to its standard input, keeps that pipe open, and waits until the
-/// program ends. A termination signal closes the pipe. Processes that `sudo` starts run as root and
-/// cannot be signaled, so they must end when the pipe closes. The pipe also closes when this
-/// process is killed.
+/// Runs `argv`, writes `input` to its standard input, keeps that pipe open, and waits until the program ends. A
+/// termination signal closes the pipe. Processes that `sudo` starts run as root, and this process cannot signal them,
+/// so they must end when the pipe closes. The pipe also closes when this process is killed.
 ///
 /// # Order
 /// Call this while the process has one thread.

@@ -8,15 +8,15 @@ use rustix::buffer::spare_capacity;
 use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lremovexattr, lsetxattr};
 use rustix::io::Errno;
 
-/// Returns the entry's path through its directory's descriptor, because the calls that do not
-/// follow links take no descriptor.
+/// Returns the entry's path through its directory's descriptor, because the calls that do not follow links do not take
+/// a descriptor.
 fn by_descriptor(dir: &impl AsFd, name: &OsStr) -> OsString {
     let mut path = OsString::from(format!("/proc/self/fd/{}/", dir.as_fd().as_raw_fd()));
     path.push(name);
     path
 }
 
-/// Repeats the call with a growing buffer until the kernel's answer fits.
+/// Repeats the call with a larger buffer while the kernel's answer does not fit, up to a limit.
 fn filled(call: impl Fn(&mut Vec<u8>) -> rustix::io::Result<usize>) -> rustix::io::Result<Vec<u8>> {
     let mut buffer = Vec::with_capacity(256);
     loop {

@@ -29,7 +29,7 @@ pub fn inherited() -> io::Result<Vec<(RawFd, String)>> {
             .file_name()
             .to_str()
             .and_then(|n| n.parse::<RawFd>().ok());
-        // The descriptor of this listing is closed before its link is read.
+        // The descriptor of this listing has a link that ends with `/fd` and is left out below.
         if let (Some(number), Ok(target)) = (number, std::fs::read_link(entry.path())) {
             let mut target = target.to_string_lossy().into_owned();
             if target.starts_with("socket:") {

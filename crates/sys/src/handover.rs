@@ -1,9 +1,8 @@
 //! Passes a plan to each helper process of the supervisor, and messages from the helper to the
 //! supervisor.
 //!
-//! A helper is the same binary with a hidden first argument and two descriptor numbers: a sealed
-//! memory file with its plan as JSON, and a `SOCK_SEQPACKET` socket that carries one JSON text per
-//! message.
+//! A helper is the same binary with a hidden first argument and the numbers of two descriptors: a sealed memory file
+//! with its plan as JSON, and a `SOCK_SEQPACKET` socket that carries one JSON text per message.
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -14,10 +13,10 @@ use rustix::io::{FdFlags, fcntl_setfd};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Takes ownership of an inherited descriptor by its number. This works once for each descriptor.
+/// Takes ownership of the inherited descriptor with the number `fd`. This works once for each descriptor.
 ///
-/// egress opens everything with close-on-exec, so a descriptor without that flag was inherited
-/// through `execve`. Taking the descriptor sets the flag.
+/// egress opens its descriptors with close-on-exec, so a descriptor without that flag was inherited through `execve`.
+/// Taking the descriptor sets the flag.
 ///
 /// # Errors
 /// Returns `EBADF` if the descriptor is not open, was not inherited or has already been taken,

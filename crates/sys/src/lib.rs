@@ -1,5 +1,5 @@
-//! Safe functions around single system calls. This crate holds the only `unsafe` code in user
-//! space.
+//! Safe functions around single system calls. This crate contains the `unsafe` code of user space, except for the
+//! marker traits of shared types in `egress-common`.
 #![cfg(target_os = "linux")]
 #![expect(
     unsafe_code,

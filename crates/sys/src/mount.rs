@@ -22,7 +22,7 @@ pub fn open_tree(at: &impl AsFd) -> io::Result<OwnedFd> {
 /// a user namespace.
 ///
 /// # Errors
-/// Returns `EINVAL` if the file system does not support id-mapped mounts, or before Linux 5.12.
+/// Returns `EINVAL` if the file system does not support id-mapped mounts, or `ENOSYS` before Linux 5.12.
 pub fn set_attributes(tree: &impl AsFd, set: u64, idmap: Option<BorrowedFd<'_>>) -> io::Result<()> {
     let mut attr = libc::mount_attr {
         attr_set: set,

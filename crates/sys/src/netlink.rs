@@ -18,8 +18,7 @@ const MULTI: u16 = 2;
 const DUMP: u16 = 0x301;
 /// `NLM_F_REQUEST | NLM_F_ACK | NLM_F_REPLACE | NLM_F_CREATE`.
 const CHANGE: u16 = 0x505;
-/// The longest datagram of an answer that can be read, in bytes. The kernel's datagrams are half as
-/// long.
+/// The longest datagram of an answer that can be read, in bytes. The kernel's datagrams are at most half as long.
 const BUFFER: usize = 64 * 1024;
 
 /// A netlink socket.

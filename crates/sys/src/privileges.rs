@@ -1,5 +1,4 @@
-//! Drops every privilege of a helper process, and checks the result with the values that the kernel
-//! reports.
+//! Drops the privileges of a helper process, and checks the result with the values that the kernel reports.
 //!
 //! Claims: not-root, read-proc
 use std::fmt;
@@ -26,9 +25,9 @@ pub struct Enforced {
     pub seccomp_mode: u8,
     /// `Seccomp_filters`: the number of filters.
     pub seccomp_filters: u32,
-    /// Union of the effective, permitted, inheritable, bounding and ambient sets; 0 means none.
+    /// Union of the effective, permitted, inheritable, bounding, and ambient sets; 0 means that all sets are empty.
     pub capabilities: u64,
-    /// The user id. The real, effective, saved and file system user ids are the same.
+    /// The user id. The real, effective, saved, and file system user ids are the same.
     pub uid: u32,
 }
 

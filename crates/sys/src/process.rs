@@ -127,9 +127,8 @@ pub struct Placement<'a> {
     pub cgroup: BorrowedFd<'a>,
 }
 
-/// Fails unless the calling thread is the only thread of its process. No other thread can appear
-/// unexpectedly, because only the calling thread could start one. After a fork, the code of a
-/// single-threaded process cannot wait for a lock that another thread holds.
+/// Fails unless the calling thread is the only thread of its process. Only the calling thread could then start another
+/// one. After a fork of such a process, the child cannot wait for a lock that another thread held.
 pub(crate) fn alone() -> io::Result<()> {
     let threads = std::fs::read_dir("/proc/self/task")?.take(2).count();
     if threads == 1 {
@@ -140,7 +139,7 @@ pub(crate) fn alone() -> io::Result<()> {
 
 /// Starts this same binary with `args` in `placement`. The process gets only the descriptors in `keep` in addition to
 /// the standard streams, an environment with just `LOCALDOMAIN`, and no blocked signals. The process leads a new
-/// session without a terminal, so that no key of the caller's terminal signals the process.
+/// session without a terminal, so that the caller's terminal does not send signals to it.
 ///
 /// # Errors
 /// Returns the error of `clone3(2)` or `execve(2)`. Also fails if this process has more than one

@@ -19,7 +19,7 @@ const BITS_AT: usize = 1;
 const TABLE_AT: usize = 4;
 const KIND_AT: usize = 7;
 const ROUTE: usize = 12;
-/// `RTN_LOCAL`, `RTN_BROADCAST` and `RTN_ANYCAST`: routes to the machine itself.
+/// `RTN_LOCAL`, `RTN_BROADCAST`, and `RTN_ANYCAST`: routes whose packets also arrive at the machine itself.
 const OWN: [u8; 3] = [2, 3, 4];
 
 /// The routing tables of a network namespace.

@@ -25,7 +25,7 @@ impl SlotArray {
     /// afterwards.
     ///
     /// # Order
-    /// Call this before privileges are dropped. Nothing can write through the mapping.
+    /// Call this before privileges are dropped. The mapping is read-only.
     ///
     /// # Errors
     /// Returns the error of `mmap(2)`. The call fails if the map was created without
@@ -53,11 +53,10 @@ impl SlotArray {
         Ok(Self { words })
     }
 
-    /// Reads the slot of a local port without mixing two writes of the kernel.
+    /// Reads the slot of a local port, and avoids mixing two writes of the kernel.
     ///
-    /// The kernel writes a slot before the SYN is sent, so the slot is stable when the connection
-    /// is accepted. If the port is already in use again, two reads differ and the slot is read
-    /// again.
+    /// The kernel writes a slot before the SYN is sent, so the slot is stable when the connection is accepted. If the
+    /// port is already in use again, two reads may differ, and the slot is read again, up to eight times.
     pub fn read(&self, port: u16) -> Slot {
         let mut last = self.words_of(port);
         for _ in 0..8 {

@@ -20,7 +20,7 @@ use nix::unistd::{Pid, geteuid, getpid};
 fn main() {
     forks();
     child_keeps_one_descriptor();
-    // Only root starts a process in a cgroup.
+    // Only root can start a process in a cgroup.
     if geteuid().is_root() {
         socket_or_error_comes_from_the_cgroup();
         why_there_is_no_stage_is_reported();

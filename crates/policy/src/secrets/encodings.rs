@@ -85,8 +85,8 @@ fn unpacked(text: &str, value: Value, width: u32) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Whether a decoded text has enough printable characters in a row to contain a secret. Most texts that were not encoded have
-/// not.
+/// Whether a decoded text has enough printable characters in a row to contain a secret. The decoded form of a text that
+/// was not encoded usually does not.
 fn may_hold_secret(text: &str) -> bool {
     let is_printable = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
     text.as_bytes()

@@ -136,7 +136,7 @@ pub(crate) fn secrets() -> Vec<String> {
         ["GB29NWBK", "60161331926819"].concat(),
         ["3714496353", "98431"].concat(),
     ]);
-    // The example of the import format in the wiki of Bitcoin.
+    // The example of the import format in the Bitcoin wiki.
     all.push(["5HueCGU8rMjxEXxiPuD5BDku", "4MkFqeZyd4dZ1jvhTVqvbTLvyTJ"].concat());
     all
 }

@@ -67,7 +67,7 @@ fn byte_run(bytes: &[u8], is_in: fn(u8) -> bool) -> usize {
     bytes.iter().take_while(|byte| is_in(**byte)).count()
 }
 
-/// Returns the run of bytes of a class, and the rest after a dot.
+/// Returns the bytes at the start that belong to a class, and the rest after the dot that follows them.
 fn dotted_part(bytes: &[u8], is_in: fn(u8) -> bool) -> Option<(&[u8], &[u8])> {
     let (part, rest) = bytes.split_at_checked(byte_run(bytes, is_in))?;
     Some((part, rest.strip_prefix(b".")?))
@@ -85,7 +85,7 @@ fn is_jwt(bytes: &[u8]) -> bool {
     fn is_part(byte: u8) -> bool {
         is_word(byte) || byte == b'='
     }
-    // `{"`, and `{` before a space, a line end, a tab, or a carriage return.
+    // The base64 forms of `{"`, and of `{` before a space, a line feed, a tab, or a carriage return.
     let is_object = |part: &[u8]| {
         let starts = [b"eyJ", b"eyA", b"ewo", b"ewk", b"ew0"];
         starts.iter().any(|start| part.starts_with(*start))
@@ -184,7 +184,7 @@ fn has_password(text: &str) -> bool {
 
 /// Whether the name before an equals sign is that of a secret, and a value follows.
 fn is_assignment(text: &str, at: usize) -> bool {
-    /// The last bytes before the sign that may belong to the name.
+    /// Maximum number of bytes before the sign that are searched for the name.
     const LONGEST_NAME: usize = 64;
     let (before, value) = text.split_at_checked(at).unwrap_or_default();
     let start = before.floor_char_boundary(before.len().saturating_sub(LONGEST_NAME));
@@ -232,7 +232,7 @@ fn is_variable(before: &str) -> bool {
 fn is_private_key(lower: &str) -> bool {
     lower.match_indices("-----begin").any(|(at, _)| {
         let line = after(lower, at.saturating_add("-----begin".len()));
-        // A plus sign is a space in a form.
+        // In the encoding of forms, a plus sign stands for a space.
         let mut words = line.split(|one: char| one.is_whitespace() || one == '+');
         words.any(|word| word == "private")
             && words.next().is_some_and(|word| word.starts_with("key"))

@@ -1,4 +1,5 @@
-//! Numbers of persons, cards, accounts, and keys. All but the first have check digits.
+//! Numbers that identify persons, cards, accounts, and keys. All of them except the numbers of persons have check
+//! digits.
 use sha2::{Digest, Sha256};
 
 use super::tokens::is_inside_word;
@@ -30,7 +31,7 @@ pub(super) fn are_in(text: &str) -> bool {
     false
 }
 
-/// Whether no word goes on here.
+/// Whether a word ends here.
 fn is_word_end(rest: &[u8]) -> bool {
     rest.first().is_none_or(|byte| !is_inside_word(*byte))
 }

@@ -14,8 +14,8 @@ struct Kind {
     is_exact: bool,
 }
 
-/// Number of bytes of a token that are checked at least. Without a limit, the time would grow with the
-/// square of the length for texts like `sk-sk-sk-…`.
+/// Maximum number of bytes after a prefix that are checked, unless the kind requires more. If all bytes were checked,
+/// the time would grow with the square of the length for texts such as `sk-sk-sk-…`.
 const LONGEST_TAIL: usize = 64;
 
 const fn kind(prefix: &'static str, tail: usize, is_tail: fn(u8) -> bool) -> Kind {
@@ -221,7 +221,7 @@ pub(super) fn are_anywhere(text: &str) -> bool {
     })
 }
 
-/// Kinds by the first byte of their prefix in lower case, because most bytes of a path start no token.
+/// Kinds by the first byte of their prefix in lower case, because most bytes of a path do not start a token.
 struct ByFirst([Vec<&'static Kind>; 128]);
 
 static KINDS: LazyLock<ByFirst> = LazyLock::new(|| ByFirst::new(AT_START.iter().chain(&ANYWHERE)));
