@@ -1,5 +1,5 @@
 //! Records that cross between the kernel programs and user space. The records contain no padding, no `bool`, and no
-//! Rust enum. The fields of the records, including addresses, are machine words in host byte order, because the
+//! Rust enum. Numbers and addresses are machine words in host byte order, and texts are arrays of words, because the
 //! kernel's verifier takes several times as long for byte arrays.
 #[cfg(feature = "zerocopy")]
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -29,7 +29,7 @@ pub struct Slot {
     pub reserved: u32,
 }
 
-/// The slot was not written yet.
+/// The slot was not written yet, or was cleared.
 pub const SLOT_EMPTY: u32 = 0;
 /// The connection was redirected to the transparent listener.
 pub const SLOT_REDIRECTED: u32 = 1;
@@ -65,15 +65,15 @@ pub const fn halves(address: u128) -> [u64; 2] {
 )]
 #[repr(C)]
 pub struct Config {
-    /// [`ABI_VERSION`] of the loader. With another value, the programs deny everything.
+    /// [`ABI_VERSION`] of the loader. With another value, the programs deny every attempt that they judge.
     pub abi_version: u32,
     /// Explicit proxy port inside the boundary.
     pub proxy_port: u32,
     /// 1 if the relay listens on `::1`.
     pub ipv6: u32,
-    /// The IPv4 address of the mediator as a number. The relay may connect to no other address.
+    /// The IPv4 address of the mediator as a number. The relay may connect only to this address.
     pub mediator_addr: u32,
-    /// Port of the mediator. With 0, the relay may connect to nothing.
+    /// Port of the mediator. With 0, the relay cannot connect at all.
     pub mediator_port: u32,
     /// 1 for `--mode audit`, in which the hooks on the command's cgroup only record their
     /// decisions.
@@ -87,7 +87,7 @@ pub struct Config {
 pub const ABI_VERSION: u32 = 5;
 
 impl Config {
-    /// Creates settings without a mediator. The relay's hooks then deny everything.
+    /// Creates settings without a mediator. The relay's hooks then deny every attempt.
     pub const fn new(proxy_port: u16, ipv6: bool) -> Self {
         Self {
             abi_version: ABI_VERSION,
@@ -274,7 +274,8 @@ const _: () = assert!(size_of::<UnixEvent>() == 160);
 pub enum Counter {
     /// Records that were lost because a ring buffer was full.
     RingFull = 0,
-    /// Denials because a program could not read or store data that it needs.
+    /// Cases in which a program could not read or store data that it needs. A program that judges an attempt then
+    /// denies it.
     Internal = 1,
     /// Packets that would have left through an interface other than loopback.
     SkbDropped = 2,
@@ -282,7 +283,7 @@ pub enum Counter {
     RelayDenied = 3,
     /// Slots that were written.
     SlotWritten = 4,
-    /// Packets to the mediator's listener that did not come from the relay.
+    /// Packets to the mediator's listener that did not come from a port of the relay or the supervisor.
     CallerRefused = 5,
     /// Connections of the command whose close a program will report.
     CloseExpected = 6,

@@ -1,5 +1,5 @@
-//! Parses the destination of a UDP datagram from its IP packet. The code is pure, so that the tests on the host run the
-//! same code as the kernel.
+//! Parses the destination of a UDP datagram from its IP packet. The code does not call kernel helpers, so that the
+//! tests on the host run the same code as the kernel.
 use crate::decide::{IPPROTO_UDP, mapped};
 
 /// Maximum number of extension headers that are skipped. RFC 8200, section 4.1, recommends that each of the six

@@ -1,4 +1,5 @@
-//! The decisions of the hooks. The code is pure, so that the tests on the host run the same code as the kernel.
+//! The decisions of the hooks. The code does not call kernel helpers, so that the tests on the host run the same code
+//! as the kernel.
 use crate::abi::{Config, MAPPED, halves};
 use crate::names::{
     ADDRCONFIG_V4, ADDRCONFIG_V6, DNS_PORT, SYNTHETIC_V4, SYNTHETIC_V6, TRANSPARENT_PORT,
@@ -31,7 +32,7 @@ pub enum Wire {
     V6,
 }
 
-/// An attempt, judged by a hook, of one socket to reach one destination.
+/// An attempt of one socket to reach one destination, which a hook judges.
 #[derive(Clone, Copy, Debug)]
 pub struct Attempt {
     /// Destination as two numbers, high half first, with IPv4 as `::ffff:a.b.c.d`.

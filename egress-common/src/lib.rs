@@ -1,5 +1,5 @@
-//! Code that the kernel programs and the supervisor share: record layouts, names, verdicts, and the pure decisions of
-//! the hooks.
+//! Code that the kernel programs and the supervisor share: record layouts, names, verdicts, and the decisions of the
+//! hooks.
 //!
 //! The crate is `no_std` and uses no kernel helpers, so that all of it is tested on the host.
 #![no_std]

@@ -1,8 +1,7 @@
 //! Ports and addresses that the kernel programs, the relay, and the supervisor share.
 
-/// Port of the relay's transparent listener on 127.0.0.1 and `::1` inside the boundary. The port is
-/// below 1024, and `ip_unprivileged_port_start` is 1024 inside the boundary, so that the command
-/// cannot bind it.
+/// Port of the relay's transparent listener on 127.0.0.1 and `::1` inside the boundary. The port is below 1024, and
+/// `ip_unprivileged_port_start` is 1024 inside the boundary, so that the command cannot bind this port.
 pub const TRANSPARENT_PORT: u16 = 1001;
 
 /// Port of the stub resolver inside the boundary.

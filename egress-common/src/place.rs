@@ -14,7 +14,7 @@ pub enum Place {
     Public,
     /// An address of a private network: RFC 1918, RFC 4193, or RFC 6598.
     Private,
-    /// An address of no host, of the machine itself, or of its link.
+    /// An address that no host has, or an address of the machine itself or of its link.
     Special,
     /// An address at which the cloud platform serves credentials or configuration of the machine.
     Platform,
@@ -44,7 +44,7 @@ const SPECIAL_V4: [V4Range; 8] = [
 ];
 
 /// Services of cloud platforms: metadata of AWS, Azure, Google Cloud and others, credentials of ECS and EKS, Azure's
-/// wire server, and metadata of the first Oracle Cloud, Alibaba Cloud, Scaleway, and Tencent Cloud.
+/// wire server, and metadata of the first generation of Oracle Cloud, of Alibaba Cloud, Scaleway, and Tencent Cloud.
 const PLATFORM_V4: [V4Range; 8] = [
     ([169, 254, 169, 254], 32),
     ([169, 254, 170, 2], 32),

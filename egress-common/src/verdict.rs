@@ -74,7 +74,8 @@ wire_enum! {
         Deny = 1 => "denied",
         /// Allowed, because the attempt stays on the boundary's loopback.
         Local = 2 => "local",
-        /// Denied. A resolver makes this attempt only to sort its answers, and the attempt would have sent nothing.
+        /// Denied. A program makes this attempt only to sort addresses or to check for a feature, and the attempt would
+        /// not have sent anything.
         Probe = 3 => "probe",
         /// Allowed to the explicit proxy port.
         Proxy = 4 => "proxy",
@@ -100,7 +101,7 @@ wire_enum! {
         Protocol = 3 => "protocol",
         /// A socket type that cannot be mediated: raw, ping, MPTCP, SCTP …
         SocketType = 4 => "socket_type",
-        /// A connection to the relay's transparent port by its number.
+        /// A direct connection to the relay's transparent port.
         ControlPort = 5 => "control_port",
         /// IPv6 in a boundary in which the relay has no IPv6 listener.
         NoIpv6 = 6 => "ipv6_unavailable",

@@ -1,4 +1,4 @@
-//! Creates the record of an attempt.
+//! Creates the event that records an attempt.
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_uid_gid};
 use egress_common::abi::Event;
 use egress_common::decide::{Attempt, Decision};

@@ -1,6 +1,6 @@
-//! Checks the book, as a part of `lint`: `docs/` builds, its summary names every page once, and every link in a
-//! Markdown file of the project leads to a file and a heading that exist. The workflow in the README is the one that
-//! the tests run.
+//! Checks the book, as a part of `lint`: `docs/` builds, its summary names every page once, and every link from a
+//! Markdown file to another place in the project leads to a file and a heading that exist. Also checks that the README
+//! shows the workflow that the tests run.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
@@ -63,7 +63,7 @@ pub(crate) fn run(layout: &Layout) -> Result<()> {
 struct Page {
     /// Targets of the links on the page.
     links: Vec<String>,
-    /// Anchors of the headings, in the form that GitHub and mdBook give them.
+    /// Anchors of the headings, as GitHub and mdBook generate them.
     anchors: BTreeSet<String>,
 }
 
@@ -167,8 +167,8 @@ fn summary(pages: &BTreeMap<PathBuf, Page>) -> Result<Vec<String>> {
     Ok(wrong.collect())
 }
 
-/// Returns whether a block of YAML on the page is the workflow without its first line. The page shows
-/// placeholders in place of zero commits.
+/// Returns whether a block of YAML on the page is the workflow without its first line. Where the workflow has a commit
+/// of zeros, the page has `COMMIT`.
 fn shows_workflow(page: &str, workflow: &str) -> bool {
     let (_, workflow) = workflow.split_once('\n').unwrap_or_default();
     let workflow = workflow.replace(&format!("@{}", "0".repeat(40)), "@COMMIT");

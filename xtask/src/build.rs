@@ -15,7 +15,7 @@ use crate::program::{self, cargo, run as run_program};
 #[derive(Clone, Copy, clap::ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum Example {
-    /// The relay tries to reach every destination that an attacker would.
+    /// The relay tries to reach the destinations that an attacker would try.
     ExploitedRelay,
     /// The built-in mediator changes its receipts when it has ended.
     LyingMediator,
@@ -66,7 +66,7 @@ pub(crate) fn optimised(layout: &Layout) -> Result<PathBuf> {
 /// # Errors
 /// Returns the errors of [`run`].
 pub(crate) fn quick(layout: &Layout) -> Result<PathBuf> {
-    // The profile is that of xtask, whose dependencies are already compiled.
+    // The build uses the same profile as xtask, whose dependencies are already compiled.
     let build = || {
         let mut build = cargo();
         build

@@ -1,12 +1,13 @@
-//! `claims`, and a part of `lint`: checks that each claim of the documents has a source file that makes it true, and a
-//! test that fails if the claim is false.
+//! `claims`, and a part of `lint`: checks that a source file and a test name each claim of the documents. The source
+//! file makes the claim true, and the test fails if the claim is false.
 //!
 //! A claim is a row of a table whose first column is `id` or `rule` (docs/rules.md), or the text before an identifier
 //! in brackets (ARCHITECTURE.md). A test names its claims in a line `Claims: one, two` of its doc comment, and a script
 //! in `tests/attacks` in its header. If a claim has several tests, exactly one of them marks it with a star (`one*`):
 //! the test that a reader opens first. A test shows a rule if the identifier is a string in the test, or in an item of
 //! the same file that the test uses. ARCHITECTURE.md names the source files of its claims. A source file names claims
-//! of the other documents in a line `Claims: one, two` of its module comment. The lists of rules name the rules.
+//! of the other documents in a line `Claims: one, two` of its module comment. A `rules.rs` file with a list of rules
+//! names these rules.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -195,7 +196,7 @@ fn compare(claims: &Claims, shown: &Shown) -> Vec<String> {
     wrong
 }
 
-/// Returns a problem for each file that names a claim which is in no document.
+/// Returns a problem for each file that names a claim that the documents do not have.
 fn unknown(claims: &Claims, named: &Named) -> impl Iterator<Item = String> {
     named
         .iter()

@@ -71,8 +71,8 @@ impl Compiler {
         library.join("core/Cargo.toml").exists().then_some(library)
     }
 
-    /// Returns the directory of this compiler's LLVM. `bpf-linker` is built without LLVM. `bpf-linker` must find the
-    /// LLVM that wrote the bitcode.
+    /// Returns the directory of this compiler's LLVM. `bpf-linker` is built without LLVM and must find the LLVM that
+    /// wrote the bitcode.
     pub(crate) fn llvm_dir(self) -> Option<PathBuf> {
         match self {
             Self::Active => Some(self.sysroot()?.join("lib")),

@@ -1,4 +1,4 @@
-//! `demo`: runs an example agent behind the boundary. The demo starts on a new machine and ends with a verified packet.
+//! `demo`: runs an example agent behind the boundary. The demo works on a new machine and ends with a verified packet.
 use anyhow::Result;
 
 use crate::build;

@@ -14,7 +14,7 @@ use crate::setup;
 /// Targets of releases for machines that run commands. These binaries contain the kernel programs.
 const RUN: [&str; 2] = ["x86_64-unknown-linux-musl", "aarch64-unknown-linux-musl"];
 /// Targets of releases for reviewers, with the names of their systems. These binaries have `egress verify` and the
-/// other commands that need no Linux.
+/// other commands that do not need Linux.
 pub(crate) const VERIFY: [(&str, &str); 3] = [
     ("aarch64-apple-darwin", "macos"),
     ("x86_64-apple-darwin", "macos"),

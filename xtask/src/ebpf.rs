@@ -1,7 +1,8 @@
 //! `ebpf`: builds the kernel programs from source with a compiler that has its library sources.
 //!
 //! The BPF target has no prebuilt `core`, so the compiler builds it (`-Zbuild-std`). Stable compilers allow this with
-//! `RUSTC_BOOTSTRAP`. This module sets all options of the build, so no configuration file affects it.
+//! `RUSTC_BOOTSTRAP`. This module sets the compiler flags itself, so that flags in a configuration file of cargo do not
+//! apply.
 use std::env;
 use std::ffi::OsString;
 use std::fs;

@@ -1,8 +1,8 @@
 //! Checks the imports between crates, and between the files of one crate.
 //!
 //! Files that import each other, directly or through others, can only be understood together. A file must therefore not
-//! use items that its parent module defines. If both files need an item, it must be in a third file. Tests may use any
-//! item.
+//! use items of its parent module if the parent module uses the file. If both files need an item, it must be in a third
+//! file. Tests may use any item.
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;

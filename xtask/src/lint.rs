@@ -1,4 +1,4 @@
-//! `lint`: runs all checks that need no kernel programs. The fastest checks come first.
+//! `lint`: runs the checks that do not load kernel programs. The fastest checks come first.
 use std::fs;
 use std::path::Path;
 
@@ -102,7 +102,7 @@ pub(crate) fn schemas(layout: &Layout, is_check: bool) -> Result<()> {
     Ok(())
 }
 
-/// Builds `egress verify` for other systems, because reviewers may use them.
+/// Checks that `egress` compiles for the other systems on which reviewers may verify packets.
 fn elsewhere(layout: &Layout) -> Result<()> {
     for (target, _) in dist::VERIFY {
         let mut add = program("rustup");

@@ -1,4 +1,4 @@
-//! The tasks of the project. Each subcommand has its own file.
+//! The tasks of the project.
 //!
 //! Missing tools are installed with apt, cargo, rustup, go, pip, and npm. Each installation is printed.
 #![forbid(unsafe_code)]

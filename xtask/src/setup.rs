@@ -20,13 +20,13 @@ const CARGO_CYCLONEDX: &str = "0.5.9";
 const CARGO_MACHETE: &str = "0.9.2";
 /// The version of mdBook.
 const MDBOOK: &str = "0.5.4";
-/// The version of the published verifiers, which must accept every chain and packet of this project.
+/// The versions of the published verifiers, with which the tests compare the verifier of this project.
 const VERIFIER_RS: &str = "0.6.5";
 const VERIFIER_PY: &str = "0.4.1";
 /// The Python package that the second verifier of this project needs.
 const CRYPTOGRAPHY: &str = "cryptography==50.0.2";
 
-/// A runner and a checker of workflows: name, Go package, and version.
+/// Tools that run and check workflows: name, Go package, and version.
 const GO_TOOLS: [(&str, &str, &str); 2] = [
     ("act", "github.com/nektos/act", "v0.2.82"),
     (

@@ -15,7 +15,7 @@ use crate::setup;
 /// The crate of the privileged end-to-end tests.
 const PRIVILEGED: &str = "egress-tests";
 
-/// Tests that shift the clock of the binary, and not the clock of the machine. These tests use a library that the
+/// Tests that shift the clock of the binary but not the clock of the machine. These tests use a library that the
 /// dynamic linker loads into the binary.
 const BY_DYNAMIC_LINKER: [&str; 2] = [
     "deadlines_do_not_move_with_the_clock",
@@ -188,7 +188,8 @@ fn pipelocks() -> Result<Vec<PathBuf>> {
 }
 
 /// Returns the directory that contains `corpora` with evidence whose verdicts are known. The caller can name this
-/// directory. Otherwise, this directory is beside the project or above it. The corpora are not part of the repository.
+/// directory. Otherwise, it is a directory `shared` in the project or in a directory above the project. The corpora are
+/// not part of the repository.
 fn corpora(layout: &Layout) -> Option<PathBuf> {
     env::var_os(CORPORA_VARIABLE)
         .map(PathBuf::from)

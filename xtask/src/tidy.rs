@@ -1,7 +1,7 @@
 //! Checks the source files, as a part of `lint`.
 //!
 //! No file has more than [`MOST_LINES`] lines of code. Lines of tests are not counted. A crate uses only the crates
-//! that the table in ARCHITECTURE.md allows. No files of a crate import each other in a circle.
+//! that the table in ARCHITECTURE.md allows. The files of a crate do not import each other in a circle.
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -4,7 +4,7 @@ use std::io;
 use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Maximum length of a `ClientHello`. Post-quantum key shares need two kilobytes.
+/// Maximum length of a `ClientHello`. Post-quantum key shares need about two kilobytes.
 pub const MOST: usize = 64 * 1024;
 
 /// Length of the header of a handshake message.
@@ -22,9 +22,9 @@ const ENCRYPTED_BEFORE: [[u8; 2]; 4] = [[0xff, 0xce], [0xfe, 0x08], [0xfe, 0x09]
 pub struct Hello {
     /// Name in the SNI, byte for byte. rustls would remove a trailing dot and ignore addresses.
     pub sni: Option<Vec<u8>>,
-    /// Whether the hello contains another, encrypted hello (ECH). Only the server can decrypt the
-    /// encrypted hello, and it uses the name in that hello. An extension that only imitates ECH
-    /// (GREASE) cannot be distinguished from ECH.
+    /// Whether the hello contains another, encrypted hello (ECH). Only the server can decrypt the encrypted hello, and
+    /// the server uses the name in that hello. An extension that only imitates ECH (GREASE) cannot be distinguished
+    /// from ECH.
     pub is_encrypted: bool,
     /// Length of the hello's records, in bytes.
     pub length: usize,
@@ -65,8 +65,7 @@ pub async fn receive(
     }
 }
 
-/// Parses the `ClientHello` at the start of `bytes`. Returns `None` if the hello is incomplete.
-/// Pure.
+/// Parses the `ClientHello` at the start of `bytes`. Returns `None` if the hello is incomplete. Performs no I/O.
 ///
 /// # Errors
 /// Fails if the bytes are not a `ClientHello`, if rustls does not accept it, or if its last

@@ -35,7 +35,7 @@ pub(super) struct Files {
     pub(super) log: PathBuf,
     /// The output of `pipelock --version`.
     pub(super) version: PathBuf,
-    /// The only directory that Pipelock writes to.
+    /// The directory in which Pipelock writes its evidence.
     pub(super) evidence: PathBuf,
 }
 
@@ -60,7 +60,7 @@ impl Authority {
     }
 }
 
-/// Leaves out the key.
+/// Formats the authority without its key.
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Authority")
@@ -149,7 +149,7 @@ impl Files {
     }
 }
 
-/// Replaces a file that user `id` can read and only root can write.
+/// Replaces a file that the user and group `id` can read and only root can write.
 pub(super) fn replace_for(path: &Path, bytes: &[u8], id: u32) -> Result<(), PipelockError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(file("replace", path)(error)),
@@ -157,7 +157,7 @@ pub(super) fn replace_for(path: &Path, bytes: &[u8], id: u32) -> Result<(), Pipe
     }
 }
 
-/// Writes a file that user `id` can read and only root can write.
+/// Writes a file that the user and group `id` can read and only root can write.
 pub(super) fn write_for(path: &Path, bytes: &[u8], id: u32) -> Result<(), PipelockError> {
     let write = || {
         let mut file = File::options()

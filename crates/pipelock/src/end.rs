@@ -1,5 +1,5 @@
-//! Stops Pipelock in an order that does not lose receipts. The relay has closed its connections before this module is
-//! used. The supervisor waits until Pipelock has finished its scans and written its receipts. After that, the
+//! Stops Pipelock in an order that does not lose receipts. The relay has closed its connections before Pipelock is
+//! stopped. The supervisor waits until Pipelock has finished its scans and written its receipts. After that, the
 //! supervisor reads Pipelock's counters and sends a signal.
 use std::io;
 use std::time::{Duration, Instant};
@@ -28,7 +28,7 @@ const DRAIN_AT_MOST: Duration = Duration::from_mins(1);
 const IDLE_LOOKS: u32 = 3;
 /// Interval between two checks.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// Time for Pipelock to exit. An idle Pipelock takes 35 ms.
+/// Time for Pipelock to exit. An idle Pipelock takes about 35 ms.
 const END_WITHIN: Duration = Duration::from_secs(3);
 /// Time for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
@@ -40,7 +40,7 @@ const LAST_ENTRY: &str = "checkpoint";
 /// Numbers of actions that Pipelock allowed, as counted in the relay's flows.
 #[derive(Debug, Clone, Copy)]
 pub struct LetThrough {
-    /// Actions that ended normally. Each such action has a receipt.
+    /// Actions that ended normally. Each such action must have a receipt.
     pub forwarded: u64,
     /// All actions that were started. A Pipelock without intents writes a receipt for a cut action
     /// only if it did not detect that the action was cut.
@@ -147,9 +147,9 @@ impl Pipelock {
         if !is_gone {
             let undone = self.drain(tunnels, allowed).err();
             incomplete.extend(self.missing_receipts().err());
-            // When Pipelock closes its session, it does not wait for open requests. A receipt that
-            // Pipelock writes after the close makes the evidence invalid, as a forgery would. A
-            // Pipelock with open requests is therefore killed.
+            // When Pipelock closes its session, it does not wait for open requests. A receipt that Pipelock writes
+            // after the close makes the evidence invalid, as a forgery would. A Pipelock that writes a session and has
+            // open requests is therefore killed.
             let is_left = matches!(undone, Some(Undone::Requests { .. }));
             killed = is_left && self.tally.bound.is_some();
             self.child.signal(if killed {
@@ -243,8 +243,8 @@ impl Pipelock {
     }
 
     /// Waits until Pipelock has no request and no tunnel, is idle, and has written a receipt for every allowed action.
-    /// The timeout restarts with each new receipt and while Pipelock works, so that neither a slow disk nor a long scan
-    /// loses a receipt.
+    /// The timeout restarts with each new receipt and while Pipelock works, up to a total time, so that neither a slow
+    /// disk nor a long scan loses a receipt.
     fn drain(&mut self, tunnels: u64, allowed: LetThrough) -> Result<(), Undone> {
         let end = Instant::now() + DRAIN_AT_MOST;
         let mut last = None;

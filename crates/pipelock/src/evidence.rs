@@ -1,5 +1,6 @@
-//! Reads Pipelock's evidence during the run: its `session_open`, its missing receipts, and the free
-//! space on its disk. Nothing is verified here. The verification follows at the end of the run.
+//! Reads Pipelock's evidence during the run, to find its `session_open` and to count its receipts, and checks the free
+//! space on the disk. This module does not verify signatures. The supervisor verifies the evidence at the end of the
+//! run.
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -40,7 +41,7 @@ pub fn files(dir: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(files.into_iter().map(|(_, path)| path).collect())
 }
 
-/// Returns whether the file system of `dir` has so little free space that evidence could be lost.
+/// Returns whether the file system of `dir` has so little free space that evidence could get lost.
 ///
 /// # Errors
 /// Fails if `statvfs(3)` fails, for example because `dir` does not exist.
@@ -96,7 +97,7 @@ struct Open {
 /// Counts over the evidence that was read so far.
 #[derive(Debug, Default)]
 pub(super) struct Tally {
-    /// Number of bytes that were read of each file.
+    /// Number of bytes that were read from each file.
     read: BTreeMap<PathBuf, u64>,
     /// Number of intents without an outcome.
     pub(super) open: i64,

@@ -1,4 +1,4 @@
-//! The process `egress __pipelock`: drops everything that Pipelock does not need, and executes Pipelock.
+//! The process `egress __pipelock`: drops the privileges that Pipelock does not need, and executes Pipelock.
 use std::ffi::{CString, OsString};
 use std::io::{self, Write};
 use std::os::fd::RawFd;
@@ -25,7 +25,7 @@ const NONE: Option<&str> = None;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ExecPlan {
-    /// User and group id of `pipelock-host`.
+    /// User and group id of Pipelock, `pipelock-host` in the packet.
     pub(super) id: u32,
     /// The copy of the Pipelock binary.
     pub(super) binary: PathBuf,

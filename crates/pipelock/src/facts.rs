@@ -32,13 +32,13 @@ pub struct Facts {
     pub allowed: [u64; 2],
     /// Whether Pipelock was killed.
     pub killed: bool,
-    /// Irregularities that lost no evidence.
+    /// Irregularities that did not lose evidence.
     pub notes: Vec<String>,
 }
 
 impl Facts {
-    /// Returns the notice about limits that were raised, if there are any. Nearly every run has this long notice, and it
-    /// requires no action.
+    /// Returns the notice about limits that were raised, if there are any. Nearly every run has this long notice, which
+    /// does not require any action.
     pub fn raised_limits(&self) -> Option<String> {
         (!self.raised.is_empty()).then(|| format!("limits were raised: {}", self.raised.join(", ")))
     }
@@ -60,8 +60,8 @@ impl Facts {
                 "this Pipelock does not support {key}, which was left out"
             ));
         }
-        // Versions 2.x redact a receipt after they have signed it. These versions do not support
-        // `require_receipts`.
+        // Versions before 2.8 redact a receipt after they have signed it. These versions do not support
+        // `require_receipts` either.
         if self.redact && self.left_out.iter().any(|key| key == RECEIPT_GATE) {
             lines.push(String::from(
                 "this Pipelock may redact a receipt after signing it, so a secret in a URL makes \

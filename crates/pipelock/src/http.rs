@@ -31,7 +31,7 @@ pub(super) fn get(
     let local = socket.local_addr()?.as_socket_ipv4();
     let port = local.map(|local| local.port()).unwrap_or_default();
     gate.note(port, true)?;
-    // While the socket is bound to the port, no other process can use it.
+    // While the socket is bound to the port, no other process can connect from this port.
     let answer = socket
         .connect_timeout(&SocketAddr::V4(address).into(), within)
         .and_then(|()| ask(&socket.try_clone()?.into(), address, path, within, deadline));

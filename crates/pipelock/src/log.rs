@@ -9,7 +9,7 @@ use egress_policy::hide;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::pipe2;
 
-/// Size limit of the file. Later output is read and discarded, so that Pipelock never waits.
+/// Size limit of the file. Later output is read and discarded, so that Pipelock does not block.
 const FILE_BYTES: u64 = 4 << 20;
 /// Number of bytes at the end that are kept for error messages.
 const TAIL_BYTES: usize = 4096;

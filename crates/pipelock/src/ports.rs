@@ -1,8 +1,9 @@
 //! Reserves ports on the host's loopback for Pipelock before it listens there.
 //!
-//! The supervisor binds a socket to each port and does not listen. The kernel then assigns the port
-//! to no other process that binds to port 0. Pipelock can still bind the port, because both sockets
-//! set `SO_REUSEADDR`. No other process can therefore take the port before Pipelock uses it.
+//! The supervisor binds a socket to each port and does not listen. The kernel then does not assign the port to another
+//! process that binds to port 0. Pipelock can still bind the port, because both sockets set `SO_REUSEADDR`. A process
+//! that binds to exactly this port with `SO_REUSEADDR` can still take it first. [`start`](super::start) therefore
+//! checks the owner of the socket.
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
@@ -45,7 +46,7 @@ pub struct Ports {
     pub proxy: HeldPort,
     /// Port of `/metrics` and `/stats`.
     pub metrics: HeldPort,
-    /// Port of the kill switch. The token of the kill switch is random and never disclosed.
+    /// Port of the kill switch. Its token is random for each run.
     pub kill_switch: HeldPort,
 }
 

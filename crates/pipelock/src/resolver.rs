@@ -1,8 +1,8 @@
 //! Writes Pipelock's resolver configuration: the machine's name servers without its search domains.
 //!
 //! With a search domain, the resolver may look up a name other than the name that was judged. For example, with
-//! `ndots:5`, as Kubernetes sets it, a resolver first looks up `api.example.com` below the search domain. The C
-//! library's resolver reads `LOCALDOMAIN`, but Go's resolver ignores it, so setting `LOCALDOMAIN` does not help.
+//! `ndots:5`, as Kubernetes sets it, a resolver first looks up `api.example.com` below the search domain. Go's resolver
+//! ignores `LOCALDOMAIN`, with which the supervisor removes the search domains for the resolver of glibc.
 use std::io;
 use std::path::Path;
 

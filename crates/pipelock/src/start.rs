@@ -1,5 +1,6 @@
-//! Starts Pipelock and waits until it is ready. Pipelock is ready if its process runs, its sockets
-//! belong to its user, `/health` reports `healthy`, and its `session_open` binds the boundary.
+//! Starts Pipelock and waits until it is ready. Pipelock is ready if its process runs, its sockets belong to its user,
+//! `/health` reports `healthy`, and its `session_open` binds the posture capsule. Versions before 3.1 do not write a
+//! `session_open`.
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
@@ -45,7 +46,7 @@ const ROOTS_BYTES: u64 = 16 << 20;
 pub struct Setup<'a> {
     /// The run's directory.
     pub dir: &'a Path,
-    /// User and group id of `pipelock-host`.
+    /// User and group id of Pipelock, `pipelock-host` in the packet.
     pub id: u32,
     /// The mediator's cgroup.
     pub cgroup: BorrowedFd<'a>,
@@ -75,7 +76,7 @@ pub struct Setup<'a> {
 pub enum Binding {
     /// `session_open` binds the posture capsule.
     Bound,
-    /// This Pipelock writes no `session_open`, because it is older than 3.1.
+    /// This Pipelock does not write a `session_open`, because it is older than 3.1.
     NotKnown,
 }
 
@@ -118,7 +119,7 @@ fn yes() -> bool {
 }
 
 impl Pipelock {
-    /// Writes Pipelock's files and starts it behind `gate`.
+    /// Writes Pipelock's files and starts Pipelock behind `gate`.
     ///
     /// # Order
     /// Call this while the process has one thread.
@@ -163,8 +164,8 @@ impl Pipelock {
         })
     }
 
-    /// Waits until Pipelock is ready. If Pipelock rejects a key that egress added to the policy,
-    /// this function starts it again without the key.
+    /// Waits until Pipelock is ready. If Pipelock rejects a key that egress added to the policy, this function starts
+    /// Pipelock again without the key.
     ///
     /// # Order
     /// Call this while the process has one thread.
@@ -255,8 +256,7 @@ impl Pipelock {
         )
     }
 
-    /// Checks whether Pipelock exited because it does not support a key, and starts it again
-    /// without the key.
+    /// Checks whether Pipelock exited because it does not support a key, and starts Pipelock again without the key.
     fn fall_back(&mut self, setup: &Setup<'_>, ended: PipelockError) -> Result<(), PipelockError> {
         if self.check(setup)?.is_ok() {
             return Err(ended);

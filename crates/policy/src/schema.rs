@@ -36,7 +36,7 @@ sections! {
         ssrf: Ssrf,
         /// Actor in the receipts. The run sets this key.
         default_agent_identity: String,
-        /// Whether Pipelock ignores the identity that a client sends. The run sets this key.
+        /// Whether the mediator ignores the identity that a client sends. The run sets this key.
         bind_default_agent_identity: bool,
         /// Settings for plain HTTP requests.
         fetch_proxy: FetchProxy,

@@ -1,6 +1,6 @@
 //! The supported signature algorithms: RSA (PKCS #1 v1.5, 2048 to 8192 bits) and ECDSA (P-256, P-384), each with
-//! SHA-256, SHA-384, and SHA-512. The implementations are pure Rust, so that packets can be verified on every system.
-//! Verification uses no secrets.
+//! SHA-256, SHA-384, and SHA-512. The implementations are written in Rust, so that a verification does not need a C
+//! library. Verification does not use secrets.
 use std::fmt;
 
 use der::asn1::{ObjectIdentifier, UintRef};

@@ -33,7 +33,7 @@ const TST_INFO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.
 /// The statuses `granted` and `grantedWithMods`.
 const GRANTED: [u8; 2] = [0, 1];
 
-/// The statements of a valid token.
+/// The content of a valid token.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stamp {
     /// Time of the token by the authority's clock. The attestation existed at this time.
@@ -52,8 +52,7 @@ impl Stamp {
     }
 }
 
-/// Builds a request for a token over `attestation`. The token must include the certificates of its
-/// signer.
+/// Builds a request for a token over `attestation` that includes the certificate of the token's signer.
 ///
 /// # Errors
 /// Fails if `nonce` is too long for an integer.

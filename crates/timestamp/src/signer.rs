@@ -172,8 +172,8 @@ impl Signer {
                 .then_some(())
                 .ok_or_else(|| untrusted("it was not valid at that time"));
         }
-        // Only an authority may sign other certificates. The pinned certificate of a signer must
-        // not sign any.
+        // Only an authority may sign other certificates. The pinned certificate of a signer must not sign other
+        // certificates.
         let anchors: Vec<_> = roots
             .certificates
             .iter()

@@ -1,7 +1,7 @@
-//! Controls which processes may connect to the mediator, because other processes of the host share
-//! its loopback. A hook on the relay's cgroup records the local port of each connection before its
-//! SYN leaves, and the supervisor records the ports of its own requests. The hook on the mediator's
-//! cgroup denies packets from other ports to a listener there.
+//! Controls which processes may connect to the mediator, because all processes of the host can use the same loopback
+//! device. A hook on the relay's cgroup records the local port of each connection to the mediator before its SYN
+//! leaves, and the supervisor records the ports of its own requests. The hook on the mediator's cgroup denies packets
+//! from other ports to a listener there.
 //!
 //! Claims: mediator-gate
 use aya_ebpf::macros::{cgroup_skb, sock_ops};
@@ -73,8 +73,8 @@ pub fn mediator_skb_ingress(ctx: SkBuffContext) -> i32 {
     }
 }
 
-/// Allows packets to connected sockets and answers of name servers. A packet to a listener must come from a recorded
-/// port.
+/// Allows packets to connected sockets, and UDP packets such as the answers of name servers. A TCP packet to a listener
+/// must come from a recorded port.
 #[inline(always)]
 fn may_pass(ctx: &SkBuffContext) -> Result<bool, Error> {
     let config = config()?;

@@ -1,5 +1,6 @@
-//! `cgroup/connect4` and `connect6`: redirects TCP connections to the relay and denies other connections that leave the
-//! boundary. Stores the destination of the socket on every call, so that no stale destination is ever read.
+//! `cgroup/connect4` and `connect6`: redirects TCP connections that would leave the boundary to the relay, and denies
+//! connections over other protocols and to other resolvers. Stores the destination of the socket on every call, so that
+//! no stale destination is ever read.
 //!
 //! Claims: relay-only, tcp-mediated, tcp, udp
 use aya_ebpf::macros::cgroup_sock_addr;

@@ -1,6 +1,7 @@
 //! Judges the mediator's own connections and datagrams. Whatever the mediator decided about a name, its connections and
-//! datagrams must not reach the machine itself, the machine's cloud platform, a network that is not public, or a port
-//! that is not allowed. Ranges in the policy and DNS to the machine's name servers are allowed.
+//! datagrams must not reach the machine itself, the machine's cloud platform, or a network that is not public, and its
+//! TCP connections must not reach a port that is not allowed. Ranges in the policy, except addresses of the cloud
+//! platform, and DNS to the machine's name servers are allowed.
 //!
 //! Claims: special-addresses, ports
 use aya_ebpf::EbpfContext;
@@ -100,7 +101,7 @@ fn send(ctx: &SockAddrContext, hook: Hook, family: u32, attempt: &Attempt) -> Re
         return Ok(PASS);
     }
     let is_connect = matches!(hook, Hook::MediatorConnect4 | Hook::MediatorConnect6);
-    // Resolvers connect datagram sockets to sort addresses (RFC 6724), and send nothing.
+    // Resolvers connect datagram sockets to sort addresses (RFC 6724), without sending anything.
     let verdict = if is_connect && attempt.protocol != IPPROTO_TCP {
         Verdict::Probe
     } else {
@@ -116,7 +117,7 @@ fn send(ctx: &SockAddrContext, hook: Hook, family: u32, attempt: &Attempt) -> Re
     ))
 }
 
-/// Returns why the mediator must not reach an address, or an address that it embeds.
+/// Returns why the mediator must not reach an address, or an IPv4 address that is embedded in it.
 #[inline(always)]
 fn reason(attempt: &Attempt, config: &Config) -> Reason {
     // The classes are computed before the first branch, because the kernel's verifier walks the
@@ -134,9 +135,8 @@ fn reason(attempt: &Attempt, config: &Config) -> Reason {
     decide::reach(place::of_marks(marks), known)
 }
 
-/// Returns whether the run allows the port of a connection. Ports of datagrams are not checked,
-/// because the mediator sends datagrams only to name servers, and no client can make the mediator
-/// send other datagrams.
+/// Returns whether the run allows the port of a connection. Ports of datagrams are not checked, because a mediator
+/// sends datagrams only to name servers.
 #[inline(always)]
 fn opens_port(attempt: &Attempt) -> bool {
     attempt.protocol != IPPROTO_TCP || holds(PORTS.get(attempt.port)) != 0
@@ -147,7 +147,7 @@ fn is_listed(addr: [u64; 2]) -> bool {
     holds(LISTED.get(&Key::new(128, trie_key(addr)))) != 0
 }
 
-/// Returns whether an address, or an address that it embeds, belongs to the machine.
+/// Returns whether an address, or an IPv4 address that is embedded in it, belongs to the machine.
 #[inline(always)]
 fn is_own(addr: [u64; 2]) -> bool {
     let mut found = holds(OWN.get(&Key::new(128, trie_key(addr))));

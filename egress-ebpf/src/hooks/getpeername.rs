@@ -24,9 +24,8 @@ pub fn agent_getpeername6(ctx: SockAddrContext) -> i32 {
     PASS
 }
 
-/// Returns the original destination if the socket was redirected. Returns `None` otherwise, so that
-/// the command receives the real peer. This hook cannot deny, because the kernel admits no return
-/// value other than [`PASS`].
+/// Returns the original destination if the socket was redirected. Returns `None` otherwise, so that the command
+/// receives the real peer. This hook cannot deny, because the kernel accepts only [`PASS`] as its return value.
 #[inline(always)]
 fn redirected(ctx: &SockAddrContext) -> Option<Slot> {
     let slot = read::stored(&STORAGE, read::socket_of(ctx), false)?.read();

@@ -1,5 +1,5 @@
-//! `cgroup_skb/egress`: the second layer of enforcement. Drops and counts every packet that would
-//! leave through an interface other than loopback, even if another hook missed it.
+//! `cgroup_skb/egress`: the second layer of enforcement. Drops and counts packets that would leave through an interface
+//! other than loopback, even if another hook missed them. In audit mode, the packets pass.
 //!
 //! Claims: relay-only, tcp
 use aya_ebpf::macros::cgroup_skb;

@@ -75,8 +75,8 @@ fn opens(ctx: &SockOpsContext) -> Result<(), Error> {
             Ok(())
         }
         (Err(error), slot) => {
-            // The socket passed no connect hook, or its close would not be reported. The slot is
-            // cleared, so that it is not taken for the slot of this socket.
+            // The socket did not pass a connect hook, or its close would not be reported. The slot is cleared, so that
+            // it is not taken for the slot of this socket.
             if let Some(slot) = slot {
                 slot.clear();
             }

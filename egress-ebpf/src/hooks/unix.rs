@@ -1,6 +1,6 @@
-//! `cgroup/connect_unix` and `sendmsg_unix`: records the AF_UNIX addresses that the command uses.
-//! The hooks deny nothing. The hooks receive only the text of a path, and the command's file view
-//! decides which socket the path leads to.
+//! `cgroup/connect_unix` and `sendmsg_unix`: records the AF_UNIX addresses that the command uses. These hooks do not
+//! deny anything, because they receive only the text of a path. The command's file view decides which socket the path
+//! leads to.
 //!
 //! Claims: path-sockets
 use aya_ebpf::macros::cgroup_sock_addr;
