@@ -1,7 +1,7 @@
 //! Code that the kernel programs and the supervisor share: record layouts, names, verdicts, and the decisions of the
 //! hooks.
 //!
-//! The crate is `no_std` and uses no kernel helpers, so that all of it is tested on the host.
+//! The crate is `no_std` and does not use kernel helpers, so that it can be tested on the host.
 #![no_std]
 #![cfg_attr(not(feature = "user"), forbid(unsafe_code))]
 

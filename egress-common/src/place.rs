@@ -43,7 +43,7 @@ const SPECIAL_V4: [V4Range; 8] = [
     ([240, 0, 0, 0], 4),
 ];
 
-/// Services of cloud platforms: metadata of AWS, Azure, Google Cloud and others, credentials of ECS and EKS, Azure's
+/// Services of cloud platforms: metadata of AWS, Azure, Google Cloud, and others, credentials of ECS and EKS, Azure's
 /// wire server, and metadata of the first generation of Oracle Cloud, of Alibaba Cloud, Scaleway, and Tencent Cloud.
 const PLATFORM_V4: [V4Range; 8] = [
     ([169, 254, 169, 254], 32),
@@ -148,8 +148,7 @@ fn marks_of_v6([high, low]: [u64; 2]) -> u64 {
     let private = is_same(high >> 57, 0x7e);
     // RFC 6052, section 2.2: the bits from 64 to 71 are zero.
     let nat64 = is_same(high >> 32, NAT64_HIGH) & is_zero(low >> 56);
-    // Global unicast is 2000::/3, except 2001::/23. That range is for protocols (Teredo,
-    // benchmarks, ORCHID).
+    // Global unicast is 2000::/3, except 2001::/23, which is for protocols (Teredo, benchmarks, ORCHID).
     let global = is_same(high >> 61, 1) & (1 - is_same(high >> 41, 0x2001_0000 >> 9));
     let special = 1 - (private | nat64 | global);
     (platform * PLATFORM) | (private * PRIVATE) | (special * SPECIAL)

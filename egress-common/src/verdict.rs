@@ -117,7 +117,7 @@ wire_enum! {
         NotPublic = 11 => "not_public",
         /// A connection of the mediator to a port that is not allowed.
         Port = 12 => "port_not_allowed",
-        /// A TCP connection to loopback that nothing listened for, so the kernel refuses it.
+        /// A TCP connection to a loopback port without a listener, which the kernel refuses.
         NothingListens = 13 => "nothing_listens",
     }
 }

@@ -2,7 +2,7 @@
 //! programs. Every field is read with the width that the kernel's verifier admits.
 #![expect(
     unsafe_code,
-    reason = "contexts, map values and records are raw pointers here; the kernel's verifier checks each access again"
+    reason = "contexts, map values, and records are raw pointers here; the kernel's verifier checks each access again"
 )]
 use core::ffi::c_void;
 use core::mem::MaybeUninit;

@@ -109,8 +109,8 @@ pub(crate) fn circles(
             let text = fs::read_to_string(file)
                 .with_context(|| format!("cannot read {}", file.display()))?;
             let parsed = syn::parse_file(&text).with_context(|| file.display().to_string())?;
-            // If a package has a library and a program, the library is used here. The program uses the library by its
-            // name.
+            // If a package has a library and a program, the library is used here. The program refers to the library by
+            // the name of its crate.
             sources.entry(module).or_insert(parsed);
         }
     }

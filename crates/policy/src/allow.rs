@@ -23,7 +23,7 @@ pub enum EntryError {
     /// An address after `*.`.
     #[error("must not put `*.` before an address")]
     WildcardAddress,
-    /// An entry with a scheme, path, port or prefix length.
+    /// An entry with a scheme, path, port, or prefix length.
     #[error("must be only a host, without a scheme, port, path, or prefix length")]
     NotAHost,
     /// A malformed host.

@@ -7,7 +7,7 @@
 //! Claims: configuration-protected
 use std::fmt;
 
-/// Files and directories at the top of the workspace to which no change is applied by default.
+/// Files and directories at the top of the workspace whose changes are not applied by default.
 pub const NAMES: [&str; 17] = [
     ".buildkite",
     ".circleci",

@@ -218,7 +218,7 @@ fn explain(error: &YamlError, text: &str) -> PolicyError {
         | YamlError::AliasExpansionLimitExceeded { .. }
         | YamlError::AliasReplayStackDepthExceeded { .. }
         | YamlError::AliasReplayCounterOverflow { .. } => {
-            "the document is too deep, too large or expands its aliases too far"
+            "the document is too deep, too large, or expands its aliases too far"
         }
         YamlError::UnknownAnchor { .. } => "an alias refers to an anchor that is not defined",
         _ => "not valid YAML for a policy",
@@ -258,7 +258,7 @@ impl<'de> Visitor<'de> for ValueVisitor {
     type Value = Value;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("a scalar, a list or a mapping")
+        formatter.write_str("a scalar, a list, or a mapping")
     }
 
     fn visit_unit<E>(self) -> Result<Value, E> {

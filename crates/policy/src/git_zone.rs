@@ -59,9 +59,8 @@ pub enum Zone {
     Closed,
 }
 
-/// The files of a git directory that count as data. This is an allow-list, because a deny-list
-/// would have to contain commondir, config.worktree, hooks, and everything that future versions of
-/// git read.
+/// The files of a git directory that count as data. The list names what is allowed, because a list of what is denied
+/// would also need commondir, config.worktree, hooks, and everything that future versions of git read.
 const GIT_FILES: [&[u8]; 7] = [
     b"COMMIT_EDITMSG",
     b"FETCH_HEAD",

@@ -31,7 +31,7 @@ pub enum HostError {
     /// A label is empty, exceeds 63 bytes, or starts or ends with a hyphen.
     #[error("the host has an empty or malformed label")]
     Label,
-    /// A hexadecimal, octal, short or single-number spelling of an IPv4 address.
+    /// A hexadecimal, octal, short, or single-number spelling of an IPv4 address.
     #[error("the host is a non-standard spelling of an IP address")]
     AddressSpelling,
 }

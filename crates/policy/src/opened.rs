@@ -25,14 +25,14 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Reads the caller's document. A part that cannot be parsed opens nothing.
+    /// Reads the caller's document. A part that cannot be parsed does not open an address.
     #[cfg(feature = "yaml")]
     pub fn by(caller_yaml: Option<&str>) -> Self {
         let entries = caller_yaml.map(document::read).and_then(Result::ok);
         Self::of(&entries.unwrap_or_default())
     }
 
-    /// Reads the entries of a document. A part that cannot be parsed opens nothing.
+    /// Reads the entries of a document. A part that cannot be parsed does not open an address.
     #[cfg(feature = "yaml")]
     pub(super) fn of(entries: &[MappingEntry]) -> Self {
         let ssrf = get(entries, "ssrf").and_then(Node::as_map);

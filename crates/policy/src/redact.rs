@@ -20,8 +20,8 @@ const MAX_PATH: usize = 2 << 10;
 const DIGEST: usize = 16;
 /// The key for a run's digests.
 ///
-/// The key is random and never written to the packet. Without the key, nobody can confirm a guess
-/// of a short query.
+/// The key is random, and egress does not write it to the packet. Without the key, nobody can confirm a guess of a
+/// short query.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key(String);
 
@@ -39,7 +39,7 @@ impl fmt::Debug for Key {
     }
 }
 
-/// Writes a URL, or an authority alone, in the form in which it is recorded.
+/// Writes a URL, or an authority alone, as receipts and the flow log record it.
 ///
 /// Scheme and host become lower case. The default port, the user information, and the fragment are removed. The query
 /// is replaced by its length and keyed digest. Path segments that contain a secret are replaced by [`REDACTED`], and so

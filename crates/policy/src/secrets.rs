@@ -1,9 +1,10 @@
 //! Recognizes secrets in a text by their public formats.
 //!
 //! There are two rules. [`is_credential`] recognizes tokens at the start of a word, and is meant for any text.
-//! [`is_secret`] is meant for the paths of URLs. It recognizes what Pipelock 3.2 redacts with its default patterns, so
-//! that the flow log does not contain a text that Pipelock removes from its receipts. It also recognizes secrets in the
-//! middle of a word, in any case, in common encodings, and personal numbers.
+//! [`is_secret`] is meant for the paths of URLs, and recognizes what Pipelock 3.2 redacts with its default patterns, so
+//! that the flow log does not contain a text that Pipelock removes from its receipts. Unlike the first rule,
+//! [`is_secret`] also recognizes secrets in the middle of a word, in any case, and in common encodings, and personal
+//! numbers.
 mod encodings;
 #[cfg(test)]
 pub(crate) mod examples;

@@ -45,7 +45,7 @@ impl Refusal {
     }
 
     fn set(&self, error: HeadError) {
-        // Only the first reason is kept, because nothing after it is read.
+        // Only the first reason is kept, because the guard does not read on after a denied byte.
         self.0.error.get_or_init(|| error);
     }
 }

@@ -1,9 +1,9 @@
 //! Checks the handshake inside a tunnel until the `ServerHello`.
 //!
 //! A TLS 1.3 server may answer the first `ClientHello` with a `HelloRetryRequest` (RFC 8446, section 4.1.4). The client
-//! then sends another `ClientHello`. That hello could name another server. Until the `ServerHello`, a handshake record
-//! of the client can only be part of a `ClientHello`. The relay therefore judges every later hello in the same way as
-//! the first hello, before it sends any byte of the later hello on. After the `ServerHello`, a server that follows the
+//! then sends another `ClientHello`, which could name another server. Until the `ServerHello`, a handshake record of
+//! the client can only be part of a `ClientHello`. The relay therefore judges every later hello in the same way as the
+//! first hello, before it sends any byte of the later hello on. After the `ServerHello`, a server that follows the
 //! standard does not accept another `ClientHello` in plain text.
 //!
 //! Claims: second-hello

@@ -31,7 +31,7 @@ use super::{proxy, tls, websocket};
 /// Which requests a connection may carry.
 #[derive(Debug, Clone)]
 pub(super) enum Mode {
-    /// A redirected connection. It may carry only requests for its destination.
+    /// A redirected connection, which may carry only requests for its destination.
     Transparent(Target),
     /// A connection to the explicit proxy port.
     Proxy,

@@ -7,7 +7,7 @@
 /// Maximum length of a head: the request line and the fields.
 pub const MAX_HEAD: usize = 64 * 1024;
 
-/// Maximum number of header fields. This is also hyper's limit.
+/// Maximum number of header fields, which is also hyper's limit.
 pub const MAX_FIELDS: usize = 100;
 
 /// How the body of an approved request ends.

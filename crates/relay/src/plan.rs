@@ -40,7 +40,7 @@ pub struct Config {
     pub mediator: SocketAddr,
     /// Allowed ports: 80, 443, and the ports of `--allow-port`.
     pub allowed_ports: Vec<u16>,
-    /// Whether AAAA queries get an address. This requires a listener on `::1`.
+    /// Whether AAAA queries get an address, which requires a listener on `::1`.
     pub ipv6: bool,
     /// How plain HTTP is sent to the mediator.
     pub plain_http: PlainHttp,
@@ -132,8 +132,7 @@ pub struct FlowReport {
     pub transport: Option<String>,
     /// `METHOD URL` or `CONNECT host:port`, redacted by [`egress_policy::redact::target`].
     pub target: Option<String>,
-    /// Length of `target` before the redaction. The mediator and the destination received the whole
-    /// target.
+    /// Length in bytes of the method, a space, and the target before the redaction.
     pub target_bytes: u64,
     /// Bytes of the head (request line and fields) that was sent to the mediator; 0 for a tunnel, and if nothing was
     /// sent.

@@ -70,9 +70,8 @@ fn run(plan_fd: RawFd, control: &Control, parent: Pid) -> Result<(), StartError>
     served.map_err(at("serve"))
 }
 
-/// The relay process after it has dropped everything that it does not need. The process reads no
-/// bytes from the command before this point, so an exploit of the relay gets only the rights that
-/// the process still has.
+/// The relay process after it has dropped its privileges and installed its filter. The process reads no bytes from the
+/// command before this point, so an exploit of the relay gets only the rights that the process still has.
 #[derive(Debug)]
 #[must_use = "nothing is served yet"]
 pub struct Confined {

@@ -56,7 +56,7 @@ impl Layers {
             Some("private-run") => Layer::PrivateRun,
             Some("seccomp") => Layer::Seccomp,
             _ => {
-                let text = format!("{VARIABLE} must be ebpf, netns, private-run or seccomp");
+                let text = format!("{VARIABLE} must be ebpf, netns, private-run, or seccomp");
                 return Err(io::Error::other(text));
             }
         };

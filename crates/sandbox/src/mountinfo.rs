@@ -111,7 +111,7 @@ pub(super) fn parse(line: &[u8]) -> Option<Mount> {
     })
 }
 
-/// Undoes the kernel's octal escapes of space, tab, newline and backslash.
+/// Undoes the kernel's octal escapes of space, tab, newline, and backslash.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(field.len());
     let mut rest = field;

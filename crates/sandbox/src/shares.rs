@@ -215,8 +215,8 @@ fn files_of(agent: &CgroupGuard, enough: u64) -> io::Result<u64> {
 /// Counts the files of a process or of one of its threads.
 type Count = fn(&Path) -> io::Result<u64>;
 
-/// Counts the files of a process. If the first thread of a process has ended, the kernel shows
-/// nothing for the process, so the other threads are counted.
+/// Counts the files of a process. If the first thread of a process has ended, the kernel shows no files for the
+/// process, so the files of the other threads are counted.
 fn of_process(count: Count, process: &Path) -> io::Result<u64> {
     let mut most = count(process)?;
     if most == 0 {

@@ -73,7 +73,7 @@ fn mounted(path: &Path, agent: u32) -> io::Result<Opened> {
 /// Mounts `tree`, which [`open`] returned, at `path` in the file view. Creates the directories on the way.
 ///
 /// # Errors
-/// Returns the error of `mkdir(2)`, `open(2)` or `move_mount(2)`.
+/// Returns the error of `mkdir(2)`, `open(2)`, or `move_mount(2)`.
 pub fn place(view: &View, path: &Path, tree: &OwnedFd) -> io::Result<()> {
     let parent = path.parent().unwrap_or(path);
     view.skeleton(parent)?;

@@ -319,7 +319,7 @@ impl View {
     /// cannot change.
     ///
     /// # Errors
-    /// Returns the error of `mount(2)`, `write(2)` or `chown(2)`, with the path.
+    /// Returns the error of `mount(2)`, `write(2)`, or `chown(2)`, with the path.
     pub fn command_files(&self, names: &[String], agent: u32) -> io::Result<()> {
         let dir = self.inside(Path::new(COMMAND_FILES));
         make(&dir, 0o755)?;
@@ -436,7 +436,7 @@ impl View {
     /// unchanged. The kernel does not remove or rename a mount point, so no other file can take its place.
     ///
     /// # Errors
-    /// Returns the error of `open_tree(2)`, `mount_setattr(2)` or `move_mount(2)`, with the path. Also fails if the path
+    /// Returns the error of `open_tree(2)`, `mount_setattr(2)`, or `move_mount(2)`, with the path. Also fails if the path
     /// now contains a link.
     pub fn make_read_only(&self, path: &Path) -> io::Result<()> {
         let inside = self.inside(path);

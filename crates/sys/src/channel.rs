@@ -1,8 +1,7 @@
 //! Typed control sockets between the supervisor and its processes.
 //!
-//! A channel is a `SOCK_SEQPACKET` socket that carries one JSON text per message. [`ChannelError`]
-//! states, in the same way for all processes, why there is no message: the sender has ended, sent
-//! nothing in time, or sent bytes that cannot be parsed.
+//! A channel is a `SOCK_SEQPACKET` socket that carries one JSON text per message. [`ChannelError`] states why no
+//! message was received: the sender has ended, did not send one in time, or sent bytes that cannot be parsed.
 //!
 //! Claims: read-relay-messages
 use std::io;

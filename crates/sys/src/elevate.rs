@@ -17,7 +17,7 @@ const ENDING: [Signal; 3] = [Signal::SIGHUP, Signal::SIGINT, Signal::SIGTERM];
 /// Call this while the process has one thread.
 ///
 /// # Errors
-/// Fails if `argv` is empty, or the program cannot be started, written to or waited for.
+/// Fails if `argv` is empty, or the program cannot be started, written to, or waited for.
 pub fn run<S: AsRef<OsStr>>(argv: &[S], input: &[u8]) -> io::Result<ExitStatus> {
     let (program, arguments) = argv
         .split_first()

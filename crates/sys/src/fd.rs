@@ -151,7 +151,7 @@ pub fn receive(socket: &impl AsFd, flags: MsgFlags) -> io::Result<Received> {
 /// Creates a rewound memory file that holds `bytes`. The file is sealed, so that no process can change it.
 ///
 /// # Errors
-/// Returns the error of `memfd_create(2)`, `write(2)` or `fcntl(2)`.
+/// Returns the error of `memfd_create(2)`, `write(2)`, or `fcntl(2)`.
 pub fn memory_file(name: &std::ffi::CStr, bytes: &[u8]) -> io::Result<OwnedFd> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     let mut file = File::from(memfd_create(name, flags)?);

@@ -28,7 +28,8 @@ fn assume(uid: Uid, gid: Gid) -> io::Result<()> {
     set_thread_groups(&[])?;
     setfsgid(gid);
     setfsuid(uid);
-    // Both calls return the previous id and no error. A call with an invalid id returns the current id.
+    // `setfsgid` and `setfsuid` return the previous id and never an error. A call with an invalid id returns the
+    // current id.
     let none = u32::MAX;
     if setfsgid(Gid::from_raw(none)) != gid || setfsuid(Uid::from_raw(none)) != uid {
         return Err(io::Error::other(

@@ -1,4 +1,4 @@
-//! Detached mounts, id-mapped mounts and `pivot_root`.
+//! Detached mounts, id-mapped mounts, and `pivot_root`.
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -67,7 +67,7 @@ pub fn cover(tree: &impl AsFd, target: &impl AsFd) -> io::Result<()> {
 /// Makes `root` the root directory, and detaches the old root with all its mounts.
 ///
 /// # Errors
-/// Returns the error of `pivot_root(2)`, `umount2(2)` or `chdir(2)`.
+/// Returns the error of `pivot_root(2)`, `umount2(2)`, or `chdir(2)`.
 pub fn pivot_into(root: &Path) -> io::Result<()> {
     std::env::set_current_dir(root)?;
     // The old root is mounted on top of the new root, so the next call detaches the old root (pivot_root(2), NOTES).

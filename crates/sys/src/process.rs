@@ -24,7 +24,7 @@ use crate::{fd, raw};
 pub struct Child {
     /// Process id in this pid namespace.
     pub pid: Pid,
-    /// The pidfd. It becomes readable when the child has ended.
+    /// The pidfd, which becomes readable when the child has ended.
     pub pidfd: OwnedFd,
 }
 

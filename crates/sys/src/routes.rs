@@ -79,7 +79,7 @@ impl Routes {
     }
 }
 
-/// Builds an `rtmsg` with family, prefix length and table.
+/// Builds an `rtmsg` with family, prefix length, and table.
 fn route(is_v4: bool, bits: u8, table: u8) -> Vec<u8> {
     let family = if is_v4 { libc::AF_INET } else { libc::AF_INET6 };
     let family = u8::try_from(family).unwrap_or_default();

@@ -12,7 +12,7 @@ use super::netlink::{Netlink, attribute, field};
 const BY_FAMILY: u16 = 20;
 /// `TCP_LISTEN`, as a bit in a set of states.
 const LISTENING: u32 = 1 << 10;
-/// `TCP_ESTABLISHED`, `TCP_SYN_RECV` and `TCP_CLOSE_WAIT`: connections that the process at this end
+/// `TCP_ESTABLISHED`, `TCP_SYN_RECV`, and `TCP_CLOSE_WAIT`: connections that the process at this end
 /// has not closed, even if the other end has.
 const OPEN: u32 = 1 << 1 | 1 << 3 | 1 << 8;
 /// Offsets of the port, the address and the user id in an `inet_diag_msg`.

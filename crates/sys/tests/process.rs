@@ -115,7 +115,7 @@ fn why_there_is_no_stage_is_reported() {
         let arguments = [CString::new(argument).unwrap()];
         spawn_self(&arguments, placement, &[], [null.as_fd(); 3])
     };
-    // The kernel accepts no argument of this length (execve(2)).
+    // The kernel does not accept an argument of this length (execve(2)).
     let long = "x".repeat(1 << 20);
     assert_eq!(
         spawn(&long, 0).unwrap_err().raw_os_error(),

@@ -123,9 +123,10 @@ fn lower_all(
     Ok(())
 }
 
-/// Limits that do not depend on the machine. They bound what one user can take from tables of the kernel, and rule out
-/// a real-time or raised priority, with which a process could take a processor from all other processes. The caller's
-/// own limits may be higher than the limits of a login, or unlimited. Each POSIX timer counts as a pending signal.
+/// Limits that do not depend on the machine. These limits bound what one user can take from tables of the kernel, and
+/// rule out a real-time or raised priority, with which a process could take a processor from all other processes. The
+/// caller's own limits may be higher than the limits of a login, or unlimited. Each POSIX timer counts as a pending
+/// signal.
 const FIXED: [(Resource, u64); 5] = [
     (Resource::RLIMIT_SIGPENDING, 16_384),
     (Resource::RLIMIT_MSGQUEUE, 409_600),

@@ -187,7 +187,7 @@ pub fn filters(is_audit: bool) -> Result<Vec<BpfProgram>, seccompiler::BackendEr
 /// Permanently installs [`filters`] on the calling thread.
 ///
 /// # Order
-/// Call this after `no_new_privs` is set and after everything that the filters deny.
+/// Call this after `no_new_privs` is set and after all system calls that the filters deny.
 ///
 /// # Errors
 /// Fails if a filter cannot be compiled, or if `seccomp(2)` fails.

@@ -14,7 +14,7 @@ use super::model::Observation;
 use super::scene::{Owned, Scene, Side};
 use super::tried::{Tried, reached, refused};
 
-/// Paths at which services of a host listen, for each probe by its name.
+/// Names of probes, each with the paths at which a service of the host may listen.
 pub(super) const SERVICES: [(&str, &[&str]); 10] = [
     (
         "docker_socket",

@@ -12,7 +12,7 @@ pub(super) type Refusals = &'static [i32];
 
 /// A system call that the filter or the kernel denies.
 pub(super) const CALL: Refusals = &[libc::EPERM, libc::EACCES, libc::ENOSYS];
-/// A socket of a family, type or protocol that is not allowed.
+/// A socket of a family, type, or protocol that is not allowed.
 pub(super) const SOCKET: Refusals = &[
     libc::EPERM,
     libc::EACCES,

@@ -174,7 +174,7 @@ pub(super) const CALLS: &[Call] = &[
         "personality",
         libc::SYS_personality,
         Arguments,
-        "setarch(8), linux32, and debuggers need some values, which set fixed addresses or another `uname`",
+        "allows the query and the values that setarch(8), linux32, and debuggers set: fixed addresses, another `uname`",
     ),
     call("pivot_root", libc::SYS_pivot_root, Refused, MOUNTS),
     call("quotactl", libc::SYS_quotactl, Refused, QUOTAS),
