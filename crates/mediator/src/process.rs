@@ -48,7 +48,7 @@ enum ProcessError {
     Plan(io::Error),
     #[error("cannot take over the listener: {0}")]
     Listener(io::Error),
-    #[error("cannot raise the limit of open descriptors: {0}")]
+    #[error("cannot raise the limit on open descriptors: {0}")]
     Descriptors(io::Error),
     #[error("cannot drop privileges: {0}")]
     Privileges(io::Error),
@@ -189,7 +189,7 @@ fn runtime() -> io::Result<Runtime> {
         .build()
 }
 
-/// Raises the limit of open descriptors, because a tunnel uses two of them and the soft limit is often 1,024.
+/// Raises the limit on open descriptors, because a tunnel uses two of them and the soft limit is often 1,024.
 fn raise_descriptor_limit() -> io::Result<()> {
     let (_soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;

@@ -201,7 +201,7 @@ impl BuiltinMediator {
         }
     }
 
-    /// Denies Pipelock's `/fetch`, because serving it would require a TLS client in the mediator.
+    /// Denies Pipelock's `/fetch`, because the built-in mediator does not fetch pages itself.
     fn fetch(&self, request: &Request<RequestBody>) -> Response<Payload> {
         let not_found = StatusCode::NOT_FOUND;
         let Some(Ok(url)) = request.uri().path_and_query().map(url_parameter) else {

@@ -56,8 +56,8 @@ pub(crate) fn is_secret(text: &str) -> bool {
     false
 }
 
-/// Whether a text contains a secret that is not encoded. A secret may be split by dots, or by characters that are white space
-/// or not visible.
+/// Whether a text contains a secret that is not encoded. A secret may be split by dots, or by characters that are white
+/// space or not visible.
 fn is_plain_secret(text: &str) -> bool {
     let is_here = |text: &str| {
         tokens::starts_a_word(text)

@@ -107,7 +107,7 @@ pub fn confine(plan_fd: RawFd, control: &Control, parent: Pid) -> Result<Confine
     });
     let sockets = take_over(&plan.listeners).map_err(at("take over its sockets"))?;
     let config = Config {
-        limits: fitted(Limits::default()).map_err(at("raise its limit of descriptors"))?,
+        limits: fitted(Limits::default()).map_err(at("raise its limit on open descriptors"))?,
         ..plan.config
     };
     // The type is for datagrams, but a SOCK_SEQPACKET socket supports the same calls.
@@ -185,7 +185,7 @@ async fn closed(control: &UnixDatagram) {
     while matches!(control.recv(&mut [0; 64]).await, Ok(length) if length > 0) {}
 }
 
-/// Raises the limit of open descriptors, and lowers the number of connections if the limit does not
+/// Raises the limit on open descriptors, and lowers the number of connections if the limit does not
 /// allow them all. Each connection needs two sockets, and idle connections to the mediator need
 /// more.
 fn fitted(mut limits: Limits) -> io::Result<Limits> {

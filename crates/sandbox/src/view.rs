@@ -436,8 +436,8 @@ impl View {
     /// unchanged. The kernel does not remove or rename a mount point, so no other file can take its place.
     ///
     /// # Errors
-    /// Returns the error of `open_tree(2)`, `mount_setattr(2)`, or `move_mount(2)`, with the path. Also fails if the path
-    /// now contains a link.
+    /// Returns the error of `open_tree(2)`, `mount_setattr(2)`, or `move_mount(2)`, with the path. Also fails if the
+    /// path now contains a link.
     pub fn make_read_only(&self, path: &Path) -> io::Result<()> {
         let inside = self.inside(path);
         // A mask may already hide a directory above the file.

@@ -15,9 +15,10 @@ use rustix::net::{
 
 use crate::raw;
 
-/// Lists the descriptors that the caller left open, as number and `readlink` text. The list
-/// contains every descriptor from 3 up, and a standard stream if it is a socket, because data that
-/// is written to a socket goes to its peer. The text of a socket includes the peer's address.
+/// Lists the descriptors that the caller left open, as number and `readlink` text. The list contains every descriptor
+/// from 3 up, and a standard stream if it is a socket, because data that is written to a socket goes to its peer. The
+/// text of a socket includes the peer's address. Descriptors whose text ends with `/fd` are left out, because the
+/// descriptor of the listing itself is one of them.
 ///
 /// # Errors
 /// Fails if `/proc/self/fd` cannot be read.
@@ -29,7 +30,6 @@ pub fn inherited() -> io::Result<Vec<(RawFd, String)>> {
             .file_name()
             .to_str()
             .and_then(|n| n.parse::<RawFd>().ok());
-        // The descriptor of this listing has a link that ends with `/fd` and is left out below.
         if let (Some(number), Ok(target)) = (number, std::fs::read_link(entry.path())) {
             let mut target = target.to_string_lossy().into_owned();
             if target.starts_with("socket:") {

@@ -41,8 +41,8 @@ pub fn set_attributes(tree: &impl AsFd, set: u64, idmap: Option<BorrowedFd<'_>>)
         raw::pointer(&raw const attr),
         size_of_val(&attr),
     ];
-    // SAFETY: with `AT_EMPTY_PATH` the empty string stands for the descriptor itself, and `attr` is a block of the given
-    // size in the layout of this call.
+    // SAFETY: with `AT_EMPTY_PATH` the empty string stands for the descriptor itself, and `attr` is a block of the
+    // given size in the layout of this call.
     unsafe { raw::call(libc::SYS_mount_setattr, arguments) }.map(drop)
 }
 

@@ -1,5 +1,5 @@
-//! One secret of each kind, for the tests of this crate and for the end-to-end tests. Each secret is assembled from its parts,
-//! because scanners of repositories search for whole tokens.
+//! One secret of each kind, for the tests of this crate and for the end-to-end tests. Each secret is assembled from its
+//! parts, because scanners of repositories search for whole tokens.
 
 /// Characters that look random, so that no check digit and no other kind of secret fits by accident.
 const SOME: &str = "7Qz2mX8kP5r9T3vB6wY4nJ1hD6sL";

@@ -42,8 +42,8 @@ const fn exact(prefix: &'static str, tail: usize, is_tail: fn(u8) -> bool) -> Ki
     }
 }
 
-/// Tokens that are recognized only at the start of a word, and only in the case of the prefix, because the prefix or the tail
-/// is short.
+/// Tokens that are recognized only at the start of a word, and only in the case of the prefix, because the prefix or
+/// the tail is short.
 static AT_START: [Kind; 15] = [
     kind("ghp_", 16, is_alphanumeric),
     kind("gho_", 16, is_alphanumeric),
