@@ -29,33 +29,34 @@ macro_rules! wire_enum {
 wire_enum! {
     /// The kernel hook that judged an attempt.
     Hook {
-        /// `cgroup/connect4`.
+        /// `cgroup/connect4` on the command's cgroup.
         Connect4 = 1 => "connect4",
-        /// `cgroup/connect6`.
+        /// `cgroup/connect6` on the command's cgroup.
         Connect6 = 2 => "connect6",
-        /// `cgroup/sendmsg4`.
+        /// `cgroup/sendmsg4` on the command's cgroup.
         Sendmsg4 = 3 => "sendmsg4",
-        /// `cgroup/sendmsg6`.
+        /// `cgroup/sendmsg6` on the command's cgroup.
         Sendmsg6 = 4 => "sendmsg6",
-        /// `cgroup/sock_create`.
+        /// `cgroup/sock_create` on the command's cgroup.
         SockCreate = 5 => "sock_create",
-        /// `cgroup_skb/egress`.
+        /// `cgroup_skb/egress` on the command's cgroup.
         SkbEgress = 6 => "skb_egress",
-        /// `cgroup/connect_unix`.
+        /// `cgroup/connect_unix` on the command's cgroup.
         ConnectUnix = 8 => "connect_unix",
-        /// `cgroup/sendmsg_unix`.
+        /// `cgroup/sendmsg_unix` on the command's cgroup.
         SendmsgUnix = 9 => "sendmsg_unix",
-        /// `cgroup/connect4` of the mediator. The label is the same, because the source of the flow names the cgroup.
+        /// `cgroup/connect4` on the mediator's cgroup. The label is the same as that of [`Self::Connect4`], because the
+        /// source of the flow names the cgroup.
         MediatorConnect4 = 10 => "connect4",
-        /// `cgroup/connect6` of the mediator.
+        /// `cgroup/connect6` on the mediator's cgroup.
         MediatorConnect6 = 11 => "connect6",
-        /// `cgroup/sendmsg4` of the mediator.
+        /// `cgroup/sendmsg4` on the mediator's cgroup.
         MediatorSendmsg4 = 12 => "sendmsg4",
-        /// `cgroup/sendmsg6` of the mediator.
+        /// `cgroup/sendmsg6` on the mediator's cgroup.
         MediatorSendmsg6 = 13 => "sendmsg6",
-        /// `cgroup/sock_create` of the mediator.
+        /// `cgroup/sock_create` on the mediator's cgroup.
         MediatorSockCreate = 14 => "sock_create",
-        /// `cgroup_skb/egress` of the mediator.
+        /// `cgroup_skb/egress` on the mediator's cgroup.
         MediatorSkbEgress = 15 => "skb_egress",
     }
 }

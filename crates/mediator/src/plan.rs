@@ -29,7 +29,7 @@ pub struct MediatorPlan {
     pub evidence_dir: PathBuf,
     /// Recorder session: `proxy.run.` and 32 hex digits.
     pub recorder_session: String,
-    /// Run nonce, 32 hex digits. Every receipt contains it.
+    /// Run nonce, 32 hex digits, which every receipt contains.
     pub run_nonce: String,
     /// Actor in the receipts.
     pub agent_identity: String,

@@ -404,7 +404,7 @@ impl Intent {
         let (status, bytes) = (self.status, self.meter.end());
         let pattern = format!("status={status} bytes={bytes} reason={reason}");
         let action = allow(&self.facts, &self.action_id, Phase::Outcome, &pattern);
-        // Nothing waits for a durable outcome. No sync is requested, because it would delay the sync of the next
+        // No request waits for a durable outcome, so no sync is requested here. A sync would delay the sync of the next
         // intent. If the append fails, the ledger keeps the error and stops the service. The evidence then has an
         // intent without an outcome, which a verification finds.
         drop(ledger.append(|recorder, time| recorder.action(&action, time)));

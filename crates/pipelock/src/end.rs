@@ -256,8 +256,7 @@ impl Pipelock {
             let owed = self.owed(allowed).map_err(Undone::Missing)?;
             let is_at_work = self.child.is_at_work().unwrap_or_default();
             idle = if is_at_work { 0 } else { idle + 1 };
-            // The number of tunnels is requested last, because the answer to this request is work
-            // for Pipelock.
+            // The supervisor requests the number of tunnels last, because Pipelock is not idle while it answers.
             let is_done = owed.is_nothing() && idle >= looks;
             if is_done && matches!(self.tunnels(), Ok(0)) {
                 return Ok(());

@@ -39,8 +39,7 @@ pub fn builtin(text: &str) -> Result<Checked, PolicyError> {
     Ok(checked)
 }
 
-/// Checks the parts of a policy for Pipelock that egress itself reads. Pipelock checks everything else when a run
-/// starts.
+/// Checks the parts of a policy for Pipelock that egress itself reads. Pipelock checks the rest when a run starts.
 ///
 /// # Errors
 /// Returns [`PolicyError`] if the text is not one YAML document with a mapping at the top.

@@ -178,7 +178,7 @@ fn is_wide(entry: &str) -> bool {
     }
 }
 
-/// The texts of a list.
+/// Returns the texts in a list.
 pub(super) fn texts(list: Option<&Node>) -> impl Iterator<Item = &str> {
     let items = list.and_then(Node::as_list).unwrap_or_default();
     items.iter().filter_map(Node::as_text)

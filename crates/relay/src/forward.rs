@@ -61,7 +61,7 @@ pub(super) async fn forward(
     };
     let is_tunnelled = tunnel.is_some();
     let is_wrapped = asked.transport == "fetch";
-    // `/fetch` and tunnels are not affected by this truncation.
+    // Only the answer to a `forward` request may be truncated without notice.
     let cut = relay
         .config
         .answer_cut

@@ -1,4 +1,4 @@
-//! Removes header fields that must not reach the other side. Performs no I/O.
+//! Removes header fields that must not reach the mediator, the origin, or the command. Performs no I/O.
 use egress_http::headers::remove_prefixed;
 use egress_http::length;
 use http::header::{

@@ -304,7 +304,7 @@ impl Flow {
         Arc::clone(&self.passed)
     }
 
-    /// Sets the verdict. A later call replaces it.
+    /// Sets the verdict, which a later call may replace.
     pub(super) fn verdict(&mut self, verdict: FlowVerdict, reason: &str) {
         self.verdict = Some((verdict, reason.to_owned()));
     }

@@ -39,7 +39,7 @@ pub struct Limits {
 /// The part of the kernel that enforces a limit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum LimitHolder {
-    /// The agent's cgroup, for all its processes together.
+    /// The command's cgroup, for all processes in it together.
     Unified,
     /// A separate cgroup in the tree of the cgroup v1 controller.
     Legacy(PathBuf),

@@ -127,7 +127,7 @@ static ANYWHERE: [Kind; 77] = [
     // Azure: 64 bytes in base64, and a signature of 32 bytes, whose escapes may not be decoded yet.
     kind("AccountKey=", 86, is_base64),
     kind("sig=", 43, is_escaped_base64),
-    // Messages.
+    // Messaging services.
     exact("SK", 32, is_hex),
     exact("key-", 32, is_alphanumeric),
     kind("xoxb-", 15, is_word),
