@@ -16,8 +16,8 @@ pub struct Limits {
     /// Total size in bytes above which no more large buffers are allocated for tunnels. Small buffers are always
     /// allocated.
     pub buffers: usize,
-    /// Time from accept to the bytes that identify the protocol, and again from these bytes to a complete
-    /// `ClientHello`.
+    /// Time from accept to the bytes that identify the protocol. The relay allows the same time again from these bytes
+    /// to a complete `ClientHello`.
     pub first_bytes: Duration,
     /// Time from accept to the bytes that identify the protocol, for a connection whose port is denied.
     pub refused_first_bytes: Duration,

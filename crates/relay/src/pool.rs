@@ -22,7 +22,8 @@ const KEPT: usize = 64;
 const FRESH: Duration = Duration::from_secs(4);
 
 /// Number of connections that are opened in advance, and the time for which each is kept. Opening a connection is a
-/// large part of the cost of a short tunnel. With a spare connection, the client does not wait for that.
+/// large part of the cost of a short tunnel. With a spare connection, the client does not wait until a connection is
+/// open.
 const SPARES: usize = 4;
 const SPARE_FRESH: Duration = Duration::from_secs(2);
 

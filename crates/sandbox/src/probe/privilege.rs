@@ -276,7 +276,7 @@ pub(super) fn memory_relay(scene: &Scene) -> Tried {
     memory(scene.targets.relay)
 }
 
-/// Moves this process to the parent of the run's cgroup. A control already runs in that cgroup.
+/// Moves this process to the parent of the run's cgroup.
 pub(super) fn leave_cgroup(scene: &Scene) -> Tried {
     let path = scene.cgroup.join("cgroup.procs");
     OpenOptions::new()
