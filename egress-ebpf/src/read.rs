@@ -439,7 +439,7 @@ pub fn fill_answer(
 }
 
 /// The first members of `struct bpf_sock_addr_kern`, which is at the address that a program receives as its context. If
-/// a kernel changes this layout, the address cannot be read, and its flow has the verdict `unread`.
+/// a kernel changes this layout, a program may fail to read the address, and the flow then has the verdict `unread`.
 /// <https://github.com/torvalds/linux/blob/v6.7/include/linux/filter.h>
 #[repr(C)]
 struct KernelContext {

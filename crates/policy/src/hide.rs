@@ -1,5 +1,4 @@
-//! Removes the values of a caller's document from messages, so that a token in a rejected
-//! configuration does not reach a log.
+//! Removes the values of a caller's document from messages, so that a token in a rejected policy does not reach a log.
 use super::document::{self, Node, Value};
 
 /// Values of at least this many characters are hidden. Shorter values are usually words such as `strict`.

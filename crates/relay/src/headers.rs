@@ -9,7 +9,7 @@ use http::header::{
 /// The field in which the built-in mediator marks its own answers.
 pub(super) const MARK: &str = "x-egress-mediator";
 
-/// Prepares the fields of a request that the mediator inspects, with `host` in the Host field.
+/// Prepares the fields of a request that is not in a tunnel, with `host` in the Host field.
 pub(super) fn for_mediator(headers: &mut HeaderMap, host: HeaderValue) {
     for_origin(headers, host);
     // Pipelock cannot inspect a compressed answer and therefore denies it.

@@ -1,5 +1,4 @@
-//! Opens a WebSocket through a tunnel, or through the mediator's `/ws` path, where the mediator
-//! inspects the frames.
+//! Opens a WebSocket through a tunnel, or through the mediator's `/ws` path, where a Pipelock inspects the frames.
 use std::sync::Arc;
 use std::time::Duration;
 
