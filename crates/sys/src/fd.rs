@@ -17,8 +17,7 @@ use crate::raw;
 
 /// Lists the descriptors that the caller left open, as number and `readlink` text. The list contains every descriptor
 /// from 3 up, and a standard stream if it is a socket, because data that is written to a socket goes to its peer. The
-/// text of a socket includes the peer's address. Descriptors whose text ends with `/fd` are left out, because the
-/// descriptor of the listing itself is one of them.
+/// text of a socket includes the peer's address.
 ///
 /// # Errors
 /// Fails if `/proc/self/fd` cannot be read.
@@ -37,11 +36,11 @@ pub fn inherited() -> io::Result<Vec<(RawFd, String)>> {
             } else if number < 3 {
                 continue;
             }
-            if !target.ends_with("/fd") {
-                open.push((number, target));
-            }
+            open.push((number, target));
         }
     }
+    // The descriptor of the listing itself is closed by now.
+    open.retain(|(number, _)| std::fs::read_link(format!("/proc/self/fd/{number}")).is_ok());
     open.sort_unstable();
     Ok(open)
 }
