@@ -173,6 +173,7 @@ pub(super) const MEASURED_ONCE: &str =
     "Only the supervisor measured the value, and nothing else in the packet depends on the value.";
 pub(super) const CALLERS_WISH: &str =
     "The caller chose the value, and nothing else in the packet records the choice.";
+pub(super) const SAME_CHANGES: &str = "The archive of the other run contains the same files. Only their times differ, and no other file of the packet has these times.";
 pub(super) const SUPERVISOR_SAW: &str = "Only the supervisor saw what the command changed. The numbers, the archive, and the rules of the workspace are compared.";
 pub(super) const OTHER_SIGNATURE: &str = "Only the mediator writes the second receipt; target, verdict, and rule are those of the first.";
 pub(super) const DURABILITY: &str = "Only the mediator counts the writes that failed.";

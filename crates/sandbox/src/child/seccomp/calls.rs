@@ -88,7 +88,8 @@ const MOUNTS: &str = "creates or changes mounts, which belong to the boundary";
 const IO_URING: &str = "io_uring operations, including those on sockets, bypass the filters";
 const KEYS: &str =
     "kernel keys can outlive the command, and all users of the machine share their table";
-const MACHINE: &str = "acts on the machine, not only on the command; most uses require a capability";
+const MACHINE: &str =
+    "acts on the machine, not only on the command; most uses require a capability";
 const FANOTIFY: &str = "reports how other programs use files";
 const QUOTAS: &str = "file system quotas belong to the machine";
 const HANDLES: &str = "handles open files without passing through their directories";
