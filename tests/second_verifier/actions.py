@@ -43,6 +43,7 @@ class Group:
     statuses_cut: Counter[int] = field(default_factory=Counter)
     statuses_failed: Counter[int] = field(default_factory=Counter)
     without_status: int = 0
+    not_opened: int = 0
     given_up: int = 0
     layers: Counter[str] = field(default_factory=Counter)
     sizes: Counter[Any] = field(default_factory=Counter)
@@ -69,6 +70,7 @@ class Group:
         self.sizes += other.sizes
         self.without_size += other.without_size
         self.without_status += other.without_status
+        self.not_opened += other.not_opened
         self.given_up += other.given_up
         self.bytes = saturated(self.bytes + other.bytes)
         self.see_time(other.first, other.last)
@@ -161,6 +163,7 @@ def read_requests(rows: list[dict[str, Any]]) -> Requests:
         if fate == "denied" and colon:
             group.layers[layer] += 1
         group.given_up += verdict == "unfinished" or (verdict == "failed" and row.get("status") is None)
+        group.not_opened += verdict == "blocked" or row.get("reason", "").startswith("mediator_")
         if row.get("status") is None:
             group.without_status += 1
         else:

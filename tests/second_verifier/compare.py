@@ -259,7 +259,7 @@ class _Comparer:
                 return unseen(complete + cut + failed)
             case "connect", _:
                 not_opened = max(requests.total() - requests.statuses[200], 0)
-                as_opened = complete[200] + cut[200] - requests.statuses[200] - requests.without_status
+                as_opened = complete[200] + cut[200] - (requests.total() - requests.not_opened)
                 return other(complete, 200) + max(other(cut, 200) - not_opened, 0) + max(as_opened, 0) + unseen(failed)
             case "websocket", "3.x":
                 return other(complete, 1000) + other(cut, 1008)

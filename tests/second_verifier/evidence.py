@@ -189,9 +189,7 @@ class EvidenceReader:
             self.findings.error("entry.form", "chain_kind and writer_instance_id do not fit the entry's version")
         if not is_normal(entry["ts"]) or sources["ts"] != f'"{entry["ts"]}"':
             self.findings.error("entry.time", "the entry's time is not in the form that writers emit")
-        if (time := time_or_none(entry["ts"])) is not None:
-            times = [*self.result.written, time // 1_000_000]
-            self.result.written = [min(times), max(times)]
+        self._see_time(entry["ts"])
         if any("\0" in entry.get(name, "") for name in _STRINGS):
             self.findings.error("entry.nul", "a hashed text holds U+0000")
         identity = (entry["session_id"], *writer)
@@ -277,6 +275,12 @@ class EvidenceReader:
         else:
             self.findings.error("checkpoint.signature", "a checkpoint does not match the entries before it")
 
+    def _see_time(self, text: object) -> None:
+        """Note a time that an entry states, if it is valid."""
+        if (time := time_or_none(text)) is not None:
+            times = [*self.result.written, time // 1_000_000]
+            self.result.written = [min(times), max(times)]
+
     def _check_root(self, entry: dict[str, Any], detail: Any) -> None:
         last = self.chain.last
         try:
@@ -284,6 +288,8 @@ class EvidenceReader:
         except FormError as error:
             self.findings.error("root.mismatch", str(error))
             return
+        self._see_time(detail.get("start_time"))
+        self._see_time(detail.get("end_time"))
         stated = (detail["session_id"], detail["final_seq"], detail["root_hash"], detail["receipt_count"])
         if last and stated == (entry["session_id"], last.record["chain_seq"], last.hash, self.chain.count_of_key):
             self.root_after = len(self.chain.receipts)

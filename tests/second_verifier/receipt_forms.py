@@ -97,5 +97,7 @@ def is_session(receipt: Receipt, is_builtin: bool) -> bool:
             "action_type": "unclassified", "side_effect_class": "none", "reversibility": "unknown",
             "principal": "local", "actor": "pipelock",
         }
+        if any(receipt.record.get(name) is not None for name in ("layer", "method", "pattern", "severity")):
+            return False
     fits = all(receipt.text(name) == text for name, text in expected.items())
     return fits and (not is_builtin or bool(receipt.text("policy_hash")))

@@ -228,7 +228,7 @@ pub struct EvidenceReport {
     pub first_time: String,
     /// Time of the last receipt.
     pub last_time: String,
-    /// Earliest and latest time of an entry, which may be a checkpoint or the transcript root.
+    /// Earliest and latest time of an entry, and of the span that a transcript root states.
     pub written: Option<(OffsetDateTime, OffsetDateTime)>,
     /// Counts for the packet.
     pub counts: Counts,

@@ -94,6 +94,9 @@ pub(super) fn is_builtin_session(seen: &Seen<'_>) -> bool {
     .iter()
     .all(|(name, text)| seen.text(name) == *text)
         && !seen.text("policy_hash").is_empty()
+        && ["layer", "method", "pattern", "severity"]
+            .iter()
+            .all(|name| !seen.has(name))
 }
 
 fn class(receipt: &Receipt<'_>) -> ActionType {

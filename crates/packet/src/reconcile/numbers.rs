@@ -125,7 +125,7 @@ fn other_statuses(writer: Writer, transport: &str, requests: &Requests, actions:
                 .into_iter()
                 .filter_map(|statuses| statuses.get(&TUNNEL_OPEN))
                 .fold(0_u64, |sum, count| sum.saturating_add(*count));
-            let most = opened.saturating_add(requests.without_status);
+            let most = requests.count().saturating_sub(requests.not_opened);
             let cut = except(&actions.cut_with, TUNNEL_OPEN).saturating_sub(not_opened);
             except(&actions.statuses, TUNNEL_OPEN)
                 .saturating_add(cut)

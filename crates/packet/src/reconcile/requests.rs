@@ -32,6 +32,9 @@ pub(super) enum Fate {
 /// a close frame if the connection fails.
 const CLOSE_FRAME: u64 = 2 + 4 + 125;
 
+/// Start of the reason of a row whose tunnel the mediator did not open.
+const OF_MEDIATOR: &str = "mediator_";
+
 impl Fate {
     fn of(row: &RelayRow) -> Self {
         let is_websocket = row.transport == Some(Transport::Websocket);
@@ -84,6 +87,8 @@ pub(super) struct Requests {
     pub(super) cut: u64,
     pub(super) cut_bytes: (u64, u64),
     pub(super) without_status: u64,
+    /// Number of requests whose row shows that the mediator did not open a tunnel.
+    pub(super) not_opened: u64,
     /// Number of requests that the relay dropped before the mediator ended them.
     pub(super) given_up: u64,
     /// Status, and bytes up and down, of each request that ended normally, up to a limit.
@@ -119,6 +124,7 @@ impl Requests {
         merge(&mut self.sizes, &other.sizes);
         self.without_size = self.without_size.saturating_add(other.without_size);
         self.without_status = self.without_status.saturating_add(other.without_status);
+        self.not_opened = self.not_opened.saturating_add(other.not_opened);
         self.given_up = self.given_up.saturating_add(other.given_up);
         self.bytes = self.bytes.saturating_add(other.bytes);
         if let Some(times) = other.times {
@@ -148,6 +154,9 @@ impl Requests {
         {
             tally::one(&mut self.layers, layer.to_owned());
         }
+        // The status in the row of an open tunnel may be that of the origin.
+        let is_closed = row.verdict == RelayVerdict::Blocked || row.reason.starts_with(OF_MEDIATOR);
+        self.not_opened = self.not_opened.saturating_add(u64::from(is_closed));
         let is_given_up = match row.verdict {
             RelayVerdict::Unfinished => true,
             RelayVerdict::Failed => row.status.is_none(),

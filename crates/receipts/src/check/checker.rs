@@ -62,10 +62,7 @@ impl<'t> Checker<'t> {
 
     pub(super) fn entry(&mut self, entry: &RecorderEntry<'_>, mut place: Place, visit: Visit<'_>) {
         self.entries = self.entries.saturating_add(1);
-        if let Ok(time) = OffsetDateTime::parse(entry.text("ts"), &Rfc3339) {
-            let (first, last) = self.written.unwrap_or((time, time));
-            self.written = Some((first.min(time), last.max(time)));
-        }
+        self.widen(entry.text("ts"));
         self.outer.check(entry, &place, &mut self.context.findings);
         let detail = entry.detail();
         self.tail.other();
@@ -250,8 +247,19 @@ impl<'t> Checker<'t> {
         }
     }
 
+    /// Notes a time that an entry states, if it is valid.
+    fn widen(&mut self, text: &str) {
+        if let Ok(time) = OffsetDateTime::parse(text, &Rfc3339) {
+            let (first, last) = self.written.unwrap_or((time, time));
+            self.written = Some((first.min(time), last.max(time)));
+        }
+    }
+
     /// Checks that the transcript root describes the version 1 chain up to this entry.
     pub(super) fn root(&mut self, detail: &Node<'_>, entry: &RecorderEntry<'_>, place: &Place) {
+        for name in ["start_time", "end_time"] {
+            self.widen(detail.member_text(name));
+        }
         let holds = detail.member_text("session_id") == entry.text("session_id")
             && detail.member_unsigned("final_seq") == self.actions.last_seq
             && detail.member_unsigned("receipt_count") == Some(self.actions.count)

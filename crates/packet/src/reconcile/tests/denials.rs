@@ -86,6 +86,16 @@ fn no_more_tunnels_are_signed_as_open_than_were_opened() {
         run.opened(443, 0);
         named(&run, PIPELOCK)
     };
+    // In the row of an open tunnel, the status may be that of the origin.
+    for (status, verdict) in [(404, "forwarded"), (304, "forwarded"), (101, "unfinished")] {
+        let mut run = Run::new();
+        let row = json!({"status": status});
+        run.request(1, "connect", "CONNECT a.test:80", verdict, &row);
+        let pattern = "status=200 bytes=0 reason=complete";
+        run.action(1, "connect", "CONNECT", "https://a.test:80/", pattern);
+        run.opened(80, 0);
+        assert_eq!(named(&run, PIPELOCK), Vec::<&str>::new(), "{status}");
+    }
     assert_eq!(
         opened(500, "status=500 bytes=unknown reason=hijack_failed"),
         Vec::<&str>::new()
@@ -122,6 +132,24 @@ fn a_status_and_its_bytes_belong_to_one_answer() {
         assert_eq!(signed(honest, around), Vec::<&str>::new());
         assert_eq!(signed(swapped, around), ["other_bytes"]);
     }
+}
+
+#[test]
+fn the_span_of_a_transcript_root_is_a_time_of_the_evidence() {
+    let entry = json!({
+        "v": 2, "seq": 0, "ts": "2026-11-29T10:00:00Z", "session_id": "proxy", "type": "transcript_root",
+        "prev_hash": "genesis", "hash": "00",
+        "detail": {"start_time": "2026-11-29T10:00:00Z", "end_time": "2026-11-30T10:00:00Z"},
+    });
+    let line = format!("{entry}\n");
+    let file = EvidenceFile {
+        name: "evidence.jsonl",
+        bytes: line.as_bytes(),
+    };
+    let report = check_evidence_visiting(&[file], &Trust::default(), &mut |_| ());
+    let around = Circumstances::of(None, &report);
+    let (first, last) = around.written.unwrap();
+    assert_eq!(last - first, 86_400_000);
 }
 
 #[test]
