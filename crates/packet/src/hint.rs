@@ -4,6 +4,7 @@
 //! A real Pipelock does not report that its allow-list denied a host, so this code evaluates the list again. The
 //! command chose the host and the path of an attempt. A hint therefore spells a host as the policy parser accepts it,
 //! and contains a path only if the path does not need quotes.
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -12,6 +13,10 @@ use egress_policy::allowed::Allowed;
 use egress_policy::{Host, natural};
 
 use super::denied::{Denied, NOT_RESOLVED};
+
+mod sockets;
+
+pub use sockets::SERVICES;
 
 /// Protocols of the relay's rows about requests to a mediator.
 pub const MEDIATED: [&str; 4] = ["connect", "http", "tls", "websocket"];
@@ -44,14 +49,14 @@ pub struct Hint {
     /// A path for `--allow-unix`.
     pub socket: Option<String>,
     /// A condition of the settings, or the reason why no setting allows the attempt.
-    pub note: Option<&'static str>,
+    pub note: Option<Cow<'static, str>>,
 }
 
 impl Hint {
     /// Returns the hint for a denied attempt.
     pub fn of(denied: &Denied, settings: Settings<'_>) -> Self {
         let note = |note| Self {
-            note: Some(note),
+            note: Some(Cow::Borrowed(note)),
             ..Self::default()
         };
         let range = || Self {
@@ -67,7 +72,7 @@ impl Hint {
             "nothing_listens" | "loopback" => note(
                 "the command has its own loopback; --allow-unix opens the Unix socket of a service on this machine",
             ),
-            "not_in_the_boundary" => socket(&denied.destination),
+            "not_in_the_boundary" => sockets::hint(&denied.destination),
             "not_tls_or_http" | "client_silent" => note(no_way(&denied.protocol)),
             "own_address" | "not_public" => range(),
             "platform_address" => note("services of the cloud platform are never reachable"),
@@ -124,9 +129,9 @@ impl Hint {
         }
         Self {
             trusted: spelled(&denied.destination),
-            note: Some(
+            note: Some(Cow::Borrowed(
                 "if the name resolves to a private network; any other address needs ssrf.ip_allowlist",
-            ),
+            )),
             ..list
         }
     }
@@ -155,7 +160,7 @@ impl Hint {
 
     /// Returns the hint as the end of a line about a denial. It is empty if there is no hint.
     pub fn in_words(&self) -> String {
-        match (self.settings(), self.note) {
+        match (self.settings(), self.note.as_deref()) {
             (Some(settings), None) => format!("allow it: {settings}"),
             (Some(settings), Some(note)) => format!("allow it: {settings}, {note}"),
             (None, Some(note)) => note.to_owned(),
@@ -176,21 +181,6 @@ fn no_way(protocol: &str) -> &'static str {
     match protocol {
         "postgresql" | "redis" | "raw" => ONLY_SOCKETS,
         _ => ONLY_TLS_AND_HTTP,
-    }
-}
-
-fn socket(path: &str) -> Hint {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
-    if path.starts_with('/') && path.bytes().all(is_plain) {
-        return Hint {
-            socket: Some(path.to_owned()),
-            note: Some("if the host has it"),
-            ..Hint::default()
-        };
-    }
-    Hint {
-        note: Some("it does not exist inside the boundary"),
-        ..Hint::default()
     }
 }
 

@@ -67,8 +67,8 @@ fn denied(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
     let rows = denied.iter().map(|(row, hint)| {
         let attempt = &row.attempt;
         let settings = hint.settings().as_deref().map(code).unwrap_or_default();
-        // A note is a constant of this crate.
-        let note = hint.note.unwrap_or_default();
+        // A note consists of constants of this crate.
+        let note = hint.note.as_deref().unwrap_or_default();
         format!(
             "| {} | {} | {} | {} | {} |",
             code(&attempt.target()),

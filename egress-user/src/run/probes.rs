@@ -420,6 +420,19 @@ mod tests {
         assert!(names().eq(audit_packet::required::PROBES));
     }
 
+    #[test]
+    fn hints_know_every_socket_of_a_probe() {
+        let hints = audit_packet::hint::SERVICES;
+        for (probe, paths) in egress_sandbox::probe::SERVICES {
+            for path in paths {
+                let real = path.strip_prefix("/var").unwrap_or(path);
+                let is_known =
+                    |(name, paths): &(&str, &[&str])| *name == probe && paths.contains(&real);
+                assert!(hints.iter().any(is_known), "{probe}: {path}");
+            }
+        }
+    }
+
     fn probed(outcomes: &[(&str, ProbeOutcome)]) -> Probed {
         let result = |(name, outcome): &(&str, ProbeOutcome)| ProbeResult {
             name: (*name).to_owned(),

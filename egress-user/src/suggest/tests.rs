@@ -119,7 +119,9 @@ fn attempts_that_no_list_allows_are_comments_and_not_rows() {
         deny("198.51.100.54", 53, "udp", "dns_to_other_resolver"),
         deny("0.0.0.0", 0, "icmp", "socket_type"),
         json!({"source": "kernel", "verdict": "unreachable", "reason": "not_in_the_boundary",
-               "protocol": "unix", "path": "/run/docker.sock", "process": "docker", "count": 1}),
+               "protocol": "unix", "path": "/var/run/docker.sock", "process": "docker", "count": 1}),
+        json!({"source": "kernel", "verdict": "unreachable", "reason": "not_in_the_boundary",
+               "protocol": "unix", "path": "/run/db.sock", "process": "psql", "count": 1}),
         deny("127.0.0.1", 1, "tcp", "new\nreason"),
     ]);
     allowed(&found, &[]);
@@ -130,7 +132,8 @@ fn attempts_that_no_list_allows_are_comments_and_not_rows() {
         "#   udp to 198.51.100.77 port 4433, agent (1): UDP does not leave",
         "#   udp to 198.51.100.54 port 53, agent (1): the boundary has its own",
         "#   icmp, agent (1): only TCP leaves",
-        "#   unix to /run/docker.sock, docker (1): allow it: --allow-unix /run/docker.sock, if the host has it",
+        "#   unix to /var/run/docker.sock, docker (1): if the host has this socket, its service may give the command control",
+        "#   unix to /run/db.sock, psql (1): allow it: --allow-unix /run/db.sock, if the host has it",
         "#   tcp to 127.0.0.1 port 1, agent (1): not decided by the allow-list: \"new\\u{a}reason\"",
     ] {
         assert!(text.contains(line), "{line}: {text}");

@@ -217,6 +217,56 @@ fn one_socket_of_the_host_is_opened_by_name() {
 }
 
 #[test]
+fn the_hint_about_the_socket_of_a_service_works() {
+    const SERVE: &str = "
+import os, socket
+os.umask(0)
+server = socket.socket(socket.AF_UNIX)
+server.bind('/run/docker.sock')
+server.listen()
+open('listens', 'w').close()
+while True:
+    peer = server.accept()[0]
+    try:
+        peer.sendall(peer.recv(5))
+    except OSError:
+        # A probe connects as well, and closes its connection at once.
+        pass
+    peer.close()
+";
+    let world = World::new();
+    // The world has its own /run, so that the /run of the machine is not changed.
+    let made = world.shell(
+        "mkdir keep && mount --bind /run/egress keep && mount -t tmpfs -o mode=755 none /run &&
+         mkdir /run/egress && mount --bind keep /run/egress",
+    );
+    assert!(made.success(), "{made}");
+    let _service = world.background(["python3", "-c", SERVE]);
+    let ask = ASK.replace("SOCKET", "/var/run/docker.sock");
+    // The control: the same attempt on the host.
+    let control = world.shell(&format!("until [ -e listens ]; do sleep 0.1; done; {ask}"));
+    assert!(control.success(), "{control}");
+
+    let denied = world.egress().allow(&[]).script(&ask).run();
+    assert_eq!(denied.status, Some(1), "{denied}");
+    let line = denied
+        .stderr
+        .lines()
+        .find(|line| line.contains(" x /var/run/docker.sock by python3"))
+        .unwrap_or_default();
+    let (_, options) = line.split_once(" needs ").unwrap_or_default();
+    assert_eq!(
+        options, "--allow-unix /run/docker.sock --accept-risk docker_socket",
+        "{denied}"
+    );
+    let run = world.egress().allow(&[]);
+    let run = options.split(' ').fold(run, |run, word| run.arg(word));
+    let allowed = run.script(&ask.replace("/var/run/", "/run/")).run();
+    assert_eq!(allowed.status, Some(0), "{allowed}");
+    assert_eq!(allowed.boundary("/allowed_unix/0/path"), "/run/docker.sock");
+}
+
+#[test]
 fn path_that_is_not_a_socket_is_not_opened() {
     let world = World::new();
     let dir = directory("/opt", 0o755);

@@ -181,6 +181,13 @@ fn no_hint_is_impossible() {
             "allow it: --allow-unix /run/x.sock, if the host has it",
         ),
         (
+            "/var/run/postgresql/.s.PGSQL.5432",
+            0,
+            "unix",
+            "not_in_the_boundary",
+            "allow it: --allow-unix /run/postgresql/.s.PGSQL.5432, if the host has it",
+        ),
+        (
             "@abstract",
             0,
             "unix",
@@ -202,6 +209,40 @@ fn no_hint_is_impossible() {
     let said = words(&private, &allowed());
     let expected = "allow it: api_allowlist: [\"mirror.test\"] and trusted_domains: [\"mirror.test\"] and --allow-port 8080, if the name";
     assert!(said.starts_with(expected), "{said}");
+}
+
+#[test]
+fn a_socket_with_a_probe_needs_an_accepted_risk_and_is_not_in_the_block() {
+    let services = SERVICES
+        .iter()
+        .flat_map(|(probe, paths)| paths.iter().map(move |path| (*path, *path, *probe)));
+    let others = [
+        ("/var/run/docker.sock", "/run/docker.sock", "docker_socket"),
+        (
+            "/var/run/../run//docker.sock",
+            "/run/docker.sock",
+            "docker_socket",
+        ),
+        ("/tmp/ssh-Zx1/agent.7", "PATH", "ssh_agent_socket"),
+        (
+            "/run/user/1000/gnupg/S.gpg-agent",
+            "PATH",
+            "gpg_agent_socket",
+        ),
+    ];
+    for (path, shown, probe) in services.chain(others) {
+        let denied = denied(path, 0, "unix", "not_in_the_boundary");
+        let allowed = allowed();
+        let settings = Settings {
+            allowed: &allowed,
+            ports: &[],
+        };
+        let hint = Hint::of(&denied, settings);
+        assert_eq!(hint.settings(), None, "{path}");
+        let options = format!("needs --allow-unix {shown} --accept-risk {probe}");
+        assert!(hint.in_words().ends_with(&options), "{}", hint.in_words());
+        assert!(crate::required::PROBES.contains(&probe), "{probe}");
+    }
 }
 
 #[test]

@@ -94,7 +94,7 @@ fn denied(out: &mut Html, shown: &Shown<'_>) {
         let rows = denied.iter().map(|(row, hint)| {
             let attempt = &row.attempt;
             let mut to_allow: Vec<Cell> = hint.settings().map(Cell::Code).into_iter().collect();
-            to_allow.extend(hint.note.map(|note| Cell::Text(note.to_owned())));
+            to_allow.extend(hint.note.iter().map(|note| Cell::Text(note.to_string())));
             [
                 Cell::Code(attempt.target()),
                 Cell::Code(process(&attempt.process).to_owned()),

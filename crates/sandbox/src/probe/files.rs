@@ -15,7 +15,7 @@ use super::scene::{Owned, Scene, Side};
 use super::tried::{Tried, reached, refused};
 
 /// Names of probes, each with the paths at which a service of the host may listen.
-pub(super) const SERVICES: [(&str, &[&str]); 10] = [
+pub const SERVICES: [(&str, &[&str]); 10] = [
     (
         "docker_socket",
         &["/var/run/docker.sock", "/run/docker.sock"],

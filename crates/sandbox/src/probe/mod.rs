@@ -18,6 +18,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 
 use egress_sys::process;
+pub use files::SERVICES;
 use model::Observation;
 use nix::sys::signal::Signal;
 use nix::sys::wait::{WaitStatus, waitpid};
