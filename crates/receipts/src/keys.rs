@@ -97,7 +97,8 @@ pub fn signing_key_from_seed_hex(text: &str) -> Result<SigningKey, KeyError> {
 /// Reads the private key file `path`.
 ///
 /// # Errors
-/// Fails if the file cannot be read, if other users can access the file, or if it holds no key.
+/// Fails if the file cannot be read, if it holds no private key, or if other users can access a file that does not hold a
+/// public key.
 pub fn load_private(path: &Path) -> Result<SigningKey, KeyError> {
     let io = |source| KeyError::Io {
         action: "read",
@@ -105,18 +106,22 @@ pub fn load_private(path: &Path) -> Result<SigningKey, KeyError> {
         source,
     };
     let file = egress_files::open(path).map_err(io)?;
-    refuse_shared(&file, path)?;
+    let shared = refuse_shared(&file, path);
     let mut text = Vec::new();
     file.take(MAX_KEY_BYTES)
         .read_to_end(&mut text)
         .map_err(io)?;
-    let key = parse_private(&text).map_err(|error| {
-        if let KeyError::Format(problem) = error {
-            let path = path.to_owned();
-            KeyError::Content { path, problem }
-        } else {
-            error
-        }
+    // Other users may read a public key, so the mode of its file is not the mistake.
+    let permitted = if is_public(&text) { Ok(()) } else { shared };
+    let key = permitted.and_then(|()| {
+        parse_private(&text).map_err(|error| {
+            if let KeyError::Format(problem) = error {
+                let path = path.to_owned();
+                KeyError::Content { path, problem }
+            } else {
+                error
+            }
+        })
     });
     wipe(&mut text);
     key
@@ -127,10 +132,7 @@ pub fn load_private(path: &Path) -> Result<SigningKey, KeyError> {
 /// # Errors
 /// Fails if the text is malformed, or the public key does not belong to the seed.
 pub fn parse_private(text: &[u8]) -> Result<SigningKey, KeyError> {
-    if text
-        .trim_ascii_start()
-        .starts_with(PUBLIC_HEADER.as_bytes())
-    {
+    if is_public(text) {
         return Err(KeyError::Format(
             "this is a public key; use the private key, whose path has no .pub",
         ));
@@ -144,6 +146,12 @@ pub fn parse_private(text: &[u8]) -> Result<SigningKey, KeyError> {
         .map_err(|_| KeyError::Format("the public key does not belong to the seed"));
     wipe(&mut pair);
     key
+}
+
+/// Whether this is the text of a public key file.
+fn is_public(text: &[u8]) -> bool {
+    text.trim_ascii_start()
+        .starts_with(PUBLIC_HEADER.as_bytes())
 }
 
 /// Returns the text of a private key file.
@@ -424,6 +432,14 @@ mod tests {
         let error = load_private(&path).unwrap_err().to_string();
         assert!(error.contains(path.to_str().unwrap()), "{error}");
         assert!(error.contains("egress keygen"), "{error}");
+        // Everyone may read the public key, so the error does not propose another mode.
+        let public = write_pair(&path, &generate().unwrap(), Replace::Yes).unwrap();
+        let error = load_private(&public).unwrap_err().to_string();
+        assert!(
+            error.contains("this is a public key; use the private key"),
+            "{error}"
+        );
+        assert!(!error.contains("chmod"), "{error}");
     }
 
     #[test]
