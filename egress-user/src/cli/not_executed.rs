@@ -1,4 +1,6 @@
 //! Explains why the command could not be executed.
+use std::path::Path;
+
 use egress_sandbox::child::exec::describe;
 use pipelock_receipts::findings::visible;
 
@@ -6,11 +8,18 @@ use crate::run::closed_home::ClosedHome;
 use crate::run::ending::NotExecuted;
 
 /// Returns the reason, and the next step for the user. `hiding` is the closed home that hides the program or its
-/// interpreter.
-pub(super) fn text(why: &NotExecuted, hiding: Option<&ClosedHome>) -> (String, String) {
+/// interpreter. `command` is the first word of the command.
+pub(super) fn text(
+    why: &NotExecuted,
+    hiding: Option<&ClosedHome>,
+    command: &str,
+    workdir: &Path,
+) -> (String, String) {
     let (text, hint) = reason(why, hiding.is_some());
     let Some(home) = hiding else {
-        return (text, hint.to_owned());
+        let is_missing = matches!(why, NotExecuted::NotFound { .. });
+        let in_workdir = in_workdir(command, workdir).filter(|_| is_missing);
+        return (text, in_workdir.unwrap_or_else(|| hint.to_owned()));
     };
     let path = visible(&home.path.to_string_lossy());
     let hint = if home.shows_tools {
@@ -28,6 +37,15 @@ pub(super) fn text(why: &NotExecuted, hiding: Option<&ClosedHome>) -> (String, S
         format!("{text}, and the command does not have permission to enter {path}"),
         hint,
     )
+}
+
+/// Returns the next step if the command is a file in the working directory, and its name has no directory.
+fn in_workdir(command: &str, workdir: &Path) -> Option<String> {
+    let is_there = !command.contains('/') && workdir.join(command).is_file();
+    let command = visible(command);
+    is_there.then(|| {
+        format!("{command} is in the working directory, which is not in PATH; write ./{command}")
+    })
 }
 
 /// Returns the reason, and the next step for the user if no closed home is the cause. `is_hidden` states whether one
@@ -105,5 +123,34 @@ fn reason(why: &NotExecuted, is_hidden: bool) -> (String, &'static str) {
                 "check that the file is a program for this machine",
             )
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hint_names_a_file_that_is_in_the_working_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("ag.sh"), "").unwrap();
+        std::fs::create_dir(dir.path().join("tools")).unwrap();
+        let missing = NotExecuted::NotFound { closed: Vec::new() };
+        let hint = |why, command| text(why, None, command, dir.path()).1;
+        assert_eq!(
+            hint(&missing, "ag.sh"),
+            "ag.sh is in the working directory, which is not in PATH; write ./ag.sh"
+        );
+        for command in ["other.sh", "tools", "tools/../ag.sh", "..", ""] {
+            let hint = hint(&missing, command);
+            assert!(
+                hint.contains("/tmp and /run are empty"),
+                "{command}: {hint}"
+            );
+        }
+        let text_file = NotExecuted::NoFirstLine {
+            path: String::from("./ag.sh"),
+        };
+        assert!(hint(&text_file, "ag.sh").contains("first line"));
     }
 }

@@ -336,7 +336,7 @@ fn not_executed(run: &Emitted) -> Option<(String, String)> {
     let Ending::NotExecuted(why) = &run.ending else {
         return None;
     };
-    let (why, hint) = not_executed::text(why, run.hiding_home.as_ref());
+    let (why, hint) = not_executed::text(why, run.hiding_home.as_ref(), &run.command, &run.workdir);
     Some((format!("cannot run {}: {why}", visible(&run.command)), hint))
 }
 

@@ -63,6 +63,8 @@ pub struct Emitted {
     pub lacks_signer_key: bool,
     /// The first word of the command.
     pub command: String,
+    /// The working directory.
+    pub workdir: PathBuf,
     /// The packet directory.
     pub packet_path: PathBuf,
     /// SHA-256 of `packet.json`, lowercase hex.
@@ -235,6 +237,7 @@ impl Emission {
             hiding_home,
             lacks_signer_key,
             command: command.to_string_lossy().into_owned(),
+            workdir: context.plan.workdir.clone(),
             packet_path: packet_path.to_path_buf(),
             packet_sha256,
             packet,

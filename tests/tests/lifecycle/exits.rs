@@ -122,6 +122,19 @@ fn command_that_cannot_run() {
             "{text}: {run}"
         );
     }
+    // The name of a file in the working directory is not a path to the file.
+    let script = |word: &'static str| {
+        let run = world.egress().allow(&[]).file("ag.sh", "#!/bin/sh\n");
+        let executable = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(run.directory().join("ag.sh"), executable).unwrap();
+        run.command([word]).run()
+    };
+    let run = script("ag.sh");
+    assert_eq!(run.status, Some(127), "{run}");
+    let hint = "\n  hint: ag.sh is in the working directory, which is not in PATH; write ./ag.sh\n";
+    assert!(run.stderr.contains(hint), "{run}");
+    let run = script("./ag.sh");
+    assert_eq!(run.status, Some(0), "{run}");
     // A later directory of PATH that has the command is used.
     let run = world.egress().allow(&[]).env("PATH", &path);
     let run = run.command(["true"]).run();
