@@ -12,6 +12,7 @@ use super::failure::{self, Form};
 use super::{output, print, style};
 use crate::ci_commands::{harmless, harmless_json};
 use crate::run::doctor::{self, Check, CheckState};
+use crate::run::prepare::on_host;
 use crate::run::stale_runs::{self, StaleItem, StaleKind, SweepReach, Swept};
 use crate::run::umask;
 
@@ -59,10 +60,10 @@ pub fn run(args: &DoctorArgs) -> u8 {
     let found = swept.and_then(|swept| Ok((swept.unwrap_or_default(), stale_runs::find()?)));
     let (swept, left) = match found {
         Ok(found) => found,
-        Err(error) if nix::unistd::geteuid().is_root() => {
+        Err(error) if nix::unistd::geteuid().is_root() && on_host().is_ok() => {
             return failure::report(form, &error, error.hint(), exit::INVALID);
         }
-        // Without root, nothing can be read. The first check reports that root is missing.
+        // Without root of the host, nothing can be read. The first check reports that root is missing.
         Err(_) => (Swept::default(), Vec::new()),
     };
     let recovered = if args.repair {

@@ -23,6 +23,7 @@ use crate::run::plan::{
     CallerPolicy, Diagnostics, Input, Layers, Limits, MediatorChoice, Mode, Plan, Shares,
     most_memory,
 };
+use crate::run::prepare::on_host;
 use crate::run::probes;
 use crate::run::stale_runs::{self, SweepReach};
 use crate::run::supervise::block_signals;
@@ -72,6 +73,8 @@ impl From<RunError> for Failure {
 }
 
 fn execute(args: RunArgs, inherited: Vec<String>) -> Result<Emitted, Failure> {
+    // Root of a user namespace often lacks access to the paths of the plan, which would hide this cause.
+    on_host()?;
     let plan = plan(args, inherited).map_err(|error| Failure(error, None, exit::USAGE))?;
     if let Some(warning) = plan.layers.warning() {
         print::warning(&warning);

@@ -18,6 +18,9 @@ pub enum RunError {
         "egress run needs root, because it creates namespaces and cgroups and loads kernel programs"
     )]
     NotRoot,
+    /// The caller is root only in a user namespace.
+    #[error("this process is root only in a user namespace")]
+    UserNamespace,
     /// The caller is root without these capabilities, for example in a container.
     #[error("root lacks {} here, which egress run needs for namespaces, cgroups, and kernel programs", .0.join(" and "))]
     Unprivileged(Vec<&'static str>),
@@ -109,9 +112,15 @@ impl RunError {
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::NotRoot => Some("start it with sudo"),
+            Self::UserNamespace => {
+                Some("root of a user namespace is not enough; run egress as root of the host")
+            }
             Self::Unprivileged(_) => Some("run a privileged container, or run egress on the host"),
             Self::State { .. } => {
                 Some("make /run/egress writable for root; every run keeps its state there")
+            }
+            Self::Cgroup(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => {
+                Some("make the cgroup tree writable (a container needs --privileged)")
             }
             Self::Cgroup(_) => Some("mount a cgroup v2 tree: mount -t cgroup2 none /sys/fs/cgroup"),
             Self::Workspace { .. } => Some(
@@ -168,4 +177,26 @@ fn open(probes: &[ProbeResult]) -> String {
 /// Returns the error in `done`, with `what` as the name of the step.
 pub fn system<T>(what: &'static str, done: io::Result<T>) -> Result<T, RunError> {
     done.map_err(|source| RunError::System { what, source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hint_about_cgroups_depends_on_the_cause() {
+        for (errno, hint) in [
+            (
+                libc::EROFS,
+                "make the cgroup tree writable (a container needs --privileged)",
+            ),
+            (
+                libc::ENOENT,
+                "mount a cgroup v2 tree: mount -t cgroup2 none /sys/fs/cgroup",
+            ),
+        ] {
+            let error = RunError::Cgroup(io::Error::from_raw_os_error(errno));
+            assert_eq!(error.hint(), Some(hint));
+        }
+    }
 }

@@ -53,17 +53,35 @@ impl Prepared {
     }
 }
 
+/// Checks that this process is not root of another user namespace than the host's. The kernel lets such a root neither
+/// load the kernel programs nor create the state directory.
+///
+/// # Errors
+/// Returns [`RunError::UserNamespace`] if this process is root in another user namespace.
+pub fn on_host() -> Result<(), RunError> {
+    /// The first user namespace (`PROC_USER_INIT_INO` in the kernel's `include/linux/proc_ns.h`).
+    const HOST: &str = "user:[4026531837]";
+    // Without /proc, later steps fail and report the cause.
+    let namespace = std::fs::read_link("/proc/self/ns/user");
+    let is_other = namespace.is_ok_and(|namespace| namespace != Path::new(HOST));
+    if is_other && nix::unistd::geteuid().is_root() {
+        return Err(RunError::UserNamespace);
+    }
+    Ok(())
+}
+
 /// Checks that this process is root and has the capabilities of root on the host.
 ///
 /// # Errors
-/// Returns [`RunError::NotRoot`] if this process is not root, or [`RunError::Unprivileged`] with the missing
-/// capabilities.
+/// Returns [`RunError::NotRoot`] if this process is not root, [`RunError::UserNamespace`] if it is root only in a user
+/// namespace, or [`RunError::Unprivileged`] with the missing capabilities.
 pub(super) fn privileged() -> Result<(), RunError> {
     /// Numbers of the capabilities (capabilities(7)).
     const NEEDED: [(u32, &str); 2] = [(12, "CAP_NET_ADMIN"), (21, "CAP_SYS_ADMIN")];
     if !nix::unistd::geteuid().is_root() {
         return Err(RunError::NotRoot);
     }
+    on_host()?;
     let lacking = system(
         "read the capabilities of this process",
         privileges::lacking(&NEEDED),

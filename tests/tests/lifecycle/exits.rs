@@ -302,3 +302,38 @@ fn caller_that_is_not_root() {
     assert_eq!(output.status, Some(125), "{output}");
     assert_eq!(output.stderr.matches("error:").count(), 1, "{output}");
 }
+
+#[test]
+fn root_of_a_user_namespace_is_not_root_of_the_host() {
+    let world = World::new();
+    let binary = binary();
+    let egress = |words: &str| {
+        // An ordinary user cannot create a packet in this directory either.
+        world.shell(&format!(
+            "cd / && setpriv --reuid 65534 --regid 65534 --clear-groups unshare -Ur {words}"
+        ))
+    };
+    let control = egress("true");
+    assert!(control.success(), "{control}");
+    let shared = tempfile::tempdir_in("/opt").unwrap();
+    fs::set_permissions(shared.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let copy = shared.path().join("egress");
+    fs::copy(binary, &copy).unwrap();
+    fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
+    let run = egress(&format!("{} run -- true", copy.display()));
+    assert_eq!(run.status, Some(125), "{run}");
+    let doctor = egress(&format!("{} doctor", copy.display()));
+    assert_eq!(doctor.status, Some(1), "{doctor}");
+    for (output, text) in [
+        (&run.stderr, "this process is root only in a user namespace"),
+        (&run.stderr, "root of a user namespace is not enough"),
+        (
+            &doctor.stdout,
+            "this process is root only in a user namespace",
+        ),
+        (&doctor.stdout, "root of a user namespace is not enough"),
+    ] {
+        assert!(output.contains(text), "{text}: {run}\n{doctor}");
+    }
+    assert!(!doctor.stdout.contains("/run/egress writable"), "{doctor}");
+}

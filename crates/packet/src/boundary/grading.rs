@@ -4,10 +4,11 @@ use pipelock_receipts::capsule::CapsuleReport;
 use pipelock_receipts::findings::{Findings, Place};
 use pipelock_receipts::report::{End, EvidenceReport, EvidenceVerdict};
 
-use super::super::format::boundary::BoundaryDocument;
+use super::super::format::boundary::{BoundaryDocument, ProbeOutcome};
 use super::super::grade::{Caps, Grade};
 use super::super::model::{AUDIT_ENFORCEMENT, Packet};
 use super::super::names::{BOUNDARY_FILE, PACKET_FILE};
+use super::super::posture::NO_WAY_OUT;
 use super::super::rules;
 
 /// Checks that there is a capsule, that the receipts sign it, and that it names these kernel programs and filters.
@@ -37,11 +38,9 @@ pub(super) fn grade_capsule(
         );
         return;
     };
-    caps.unless(
-        containment.boundary_verified && containment.probe_refused_direct_egress,
-        Grade::KernelObserved,
-        "the posture capsule does not state that every way out was denied",
-    );
+    if !(containment.boundary_verified && containment.probe_refused_direct_egress) {
+        caps.cap(Grade::KernelObserved, no_way_out(boundary_document));
+    }
     caps.unless(
         containment.mode == pipelock_receipts::capsule::MODE,
         Grade::Unproven,
@@ -58,6 +57,24 @@ pub(super) fn grade_capsule(
                 computed,
             );
         }
+    }
+}
+
+/// Returns the reason for a capsule that does not state that every way out was denied. The reason names the probes of
+/// interfaces and routes that were not denied, because such a probe may be `not_applicable` and then has no cap.
+fn no_way_out(boundary_document: Option<&BoundaryDocument>) -> String {
+    let reason = "the posture capsule does not state that every way out was denied";
+    let results = boundary_document.map_or(&[][..], |document| &document.probes.results);
+    let others: Vec<String> = results
+        .iter()
+        .filter(|probe| NO_WAY_OUT.contains(&probe.name.as_str()))
+        .filter(|probe| probe.outcome != ProbeOutcome::Denied)
+        .map(|probe| format!("{}: {}", probe.name, probe.outcome))
+        .collect();
+    if others.is_empty() {
+        reason.to_owned()
+    } else {
+        format!("{reason} ({})", others.join(", "))
     }
 }
 
@@ -118,7 +135,7 @@ mod tests {
     use pipelock_receipts::keys;
 
     use super::*;
-    use crate::format::boundary::{Control, Mode, Probe, ProbeOutcome, Probes};
+    use crate::format::boundary::{Control, Mode, Probe, Probes};
 
     /// The facts from which these functions compute the caps of the grade.
     struct Facts {
@@ -266,6 +283,29 @@ mod tests {
             let is_named = graded.reasons.len() == 1 && graded.reasons.concat().contains(reason);
             assert!(is_named, "{reason}: {:?}", graded.reasons);
         }
+        // On a machine that has only lo, these two probes are not applicable.
+        let mut facts = Facts::sound();
+        let lo = NO_WAY_OUT.map(|name| Probe {
+            name: name.into(),
+            outcome: ProbeOutcome::NotApplicable,
+            detail: "x".into(),
+            control: Control::default(),
+        });
+        facts.document.probes.results.extend(lo);
+        let containment = facts.containment().as_mut().unwrap();
+        containment.probe_refused_direct_egress = false;
+        let (caps, _) = facts.caps();
+        let pins = super::super::super::grade::Pins {
+            boundary: true,
+            receipts: true,
+        };
+        assert_eq!(
+            caps.graded(pins).reasons,
+            [
+                "the posture capsule does not state that every way out was denied \
+                 (interface_other_than_lo: not_applicable, route: not_applicable)"
+            ]
+        );
         let mut facts = Facts::sound();
         facts.containment().as_mut().unwrap().kernel_rule_hash = "00".repeat(32);
         let found = facts.caps().1.into_ranked().0;
