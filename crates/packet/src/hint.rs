@@ -26,6 +26,13 @@ const MAX_LINES: usize = 100;
 const ONLY_TLS_AND_HTTP: &str = "only TLS and HTTP leave the boundary";
 const ONLY_SOCKETS: &str = "only TLS and HTTP leave the boundary; --allow-unix opens the Unix socket of a service on this machine";
 
+/// The condition under which a line of `trusted_domains` allows an attempt.
+pub const IF_PRIVATE: &str =
+    "if the name resolves to a private network; any other address needs ssrf.ip_allowlist";
+/// The note about a denial of a host that the list contains. Pipelock 2.x does not report the reason.
+const NO_REASON: &str = "Pipelock reports no reason, and the list contains the host; the name may not resolve or may \
+                         lead to a private address, or a scan may have denied the request";
+
 /// The settings of the run that decide which attempts are denied.
 #[derive(Debug, Clone, Copy)]
 pub struct Settings<'a> {
@@ -112,9 +119,13 @@ impl Hint {
         };
         let host = spelled(&denied.destination).filter(|_| is_missing);
         let is_closed = denied.port != 0 && !settings.ports.contains(&denied.port);
+        let is_unexplained = denied.reason == "mediator_403"
+            && settings.allowed.lists_name(&denied.destination)
+            && !is_closed;
         Self {
             host,
             port: is_closed.then_some(denied.port),
+            note: is_unexplained.then_some(Cow::Borrowed(NO_REASON)),
             ..Self::default()
         }
     }
@@ -129,9 +140,7 @@ impl Hint {
         }
         Self {
             trusted: spelled(&denied.destination),
-            note: Some(Cow::Borrowed(
-                "if the name resolves to a private network; any other address needs ssrf.ip_allowlist",
-            )),
+            note: Some(Cow::Borrowed(IF_PRIVATE)),
             ..list
         }
     }

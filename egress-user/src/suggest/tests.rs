@@ -247,7 +247,7 @@ fn a_real_pipelock_names_no_list_so_the_list_is_asked() {
     assert_eq!(found.allow_ports, BTreeSet::from([8443]));
     let text = found.as_yaml();
     for line in [
-        "#   connect to listed.test port 443, curl (1): not decided by the allow-list: mediator_403",
+        "#   connect to listed.test port 443, curl (1): Pipelock reports no reason, and the list contains the host; the name",
         "#   postgresql to db.test port 5432, curl (1): only TLS and HTTP leave the boundary; --allow-unix",
         "#   http to mirror.test port 80, curl (1): allow it: api_allowlist: [\"mirror.test\"] and trusted_domains",
         "#   tls to pipe.test port 443, curl (1): the name does not resolve, or resolves to a private",

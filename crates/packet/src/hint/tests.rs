@@ -75,7 +75,14 @@ fn a_hint_depends_on_the_list_and_the_ports() {
             "mediator_403",
             "allow it: api_allowlist: [\"2001:db8::1\"]",
         ),
-        ("listed.test", 443, "connect", "mediator_403", ""),
+        ("listed.test", 443, "connect", "mediator_403", NO_REASON),
+        (
+            "listed.test",
+            8443,
+            "connect",
+            "mediator_403",
+            "allow it: --allow-port 8443",
+        ),
         (
             "listed.test",
             443,
