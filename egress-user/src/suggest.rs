@@ -85,6 +85,9 @@ pub struct Row {
     pub shares_address: bool,
     /// Whether the name resolved to an internal address, which no allow-list permits.
     pub internal_address: bool,
+    /// Whether the run denied the name because it resolves to an address that is not public, so that the name must be in
+    /// `trusted_domains` as well.
+    pub trusted: bool,
     /// Number of uses, and their processes.
     #[serde(flatten)]
     pub uses: Uses,
@@ -170,6 +173,7 @@ struct Need {
     ports: BTreeSet<u16>,
     shares_address: bool,
     internal_address: bool,
+    trusted: bool,
     uses: Uses,
 }
 
@@ -293,8 +297,8 @@ impl<'s> Seen<'s> {
             target: named.to_owned(),
             port: row.port.unwrap_or_default(),
         });
-        // An address that is not public needs more than a line of the list.
-        let by_list = hint.trusted.is_none() && (hint.host.is_some() || hint.port.is_some());
+        let is_trusted = hint.trusted.is_some();
+        let by_list = is_trusted || hint.host.is_some() || hint.port.is_some();
         let host = match (Host::parse(named), went_through) {
             // An address can only be allowed by a row of the policy.
             (Ok(Host::Ip(address)), true) => address.to_string(),
@@ -316,6 +320,7 @@ impl<'s> Seen<'s> {
         };
         let need = self.hosts.entry(host).or_default();
         need.ports.extend(row.port);
+        need.trusted |= is_trusted && !went_through;
         need.uses.add(tried.process, tried.count);
     }
 
@@ -388,6 +393,7 @@ impl<'s> Seen<'s> {
                 ports: need.ports,
                 shares_address: need.shares_address,
                 internal_address: need.internal_address,
+                trusted: need.trusted,
                 uses: need.uses,
             })
             .collect();

@@ -64,7 +64,15 @@ fn allowed(suggestion: &Suggestion, names: &[&str]) {
     for name in names {
         assert!(policy.allow.allows(&Host::parse(name).unwrap()), "{text}");
     }
-    assert_eq!(text.matches("\n  - ").count(), names.len(), "{text}");
+    let (list, trusted) = text.split_once("\ntrusted_domains:").unwrap_or((&text, ""));
+    assert_eq!(list.matches("\n  - ").count(), names.len(), "{text}");
+    let count = suggestion.rows.iter().filter(|row| row.trusted).count();
+    assert_eq!(trusted.matches("\n  - ").count(), count, "{text}");
+    assert_eq!(
+        policy.guard.trusted_domains.entries().len(),
+        count,
+        "{text}"
+    );
 }
 
 /// Claims: crate-user
@@ -193,6 +201,7 @@ fn normal_run_is_what_went_through_and_what_the_list_refused() {
             "198.51.100.7",
             "claimed.test",
             "cut.test",
+            "internal.test",
             "listed.test",
             "pipelock.test",
             "port.test",
@@ -213,9 +222,10 @@ fn normal_run_is_what_went_through_and_what_the_list_refused() {
             ("down.test", "mediator_502"),
             ("mismatch.test", "name_mismatch"),
             ("ssh.test", "port_not_allowed"),
-            ("internal.test", "ssrf:ssrf_internal_address"),
         ]
     );
+    let section = "\ntrusted_domains:\n  - \"internal.test\" # if the name resolves to a private network; any other";
+    assert!(found.as_yaml().contains(section), "{}", found.as_yaml());
 }
 
 #[test]
@@ -243,13 +253,13 @@ fn a_real_pipelock_names_no_list_so_the_list_is_asked() {
         relay("gone.test", 443, "tls", "blocked", "ssrf:name_not_resolved"),
     ];
     let found = suggest(log(&rows).as_slice(), settings, false).unwrap();
-    allowed(&found, &["h2.test", "h10.test"]);
+    allowed(&found, &["h2.test", "h10.test", "mirror.test"]);
     assert_eq!(found.allow_ports, BTreeSet::from([8443]));
     let text = found.as_yaml();
     for line in [
         "#   connect to listed.test port 443, curl (1): Pipelock reports no reason, and the list contains the host; the name",
         "#   postgresql to db.test port 5432, curl (1): only TLS and HTTP leave the boundary; --allow-unix",
-        "#   http to mirror.test port 80, curl (1): allow it: api_allowlist: [\"mirror.test\"] and trusted_domains",
+        "\ntrusted_domains:\n  - \"mirror.test\" # if the name resolves",
         "#   tls to pipe.test port 443, curl (1): the name does not resolve, or resolves to a private",
         "#   tls to gone.test port 443, curl (1): the name does not resolve on this machine",
     ] {

@@ -1,6 +1,8 @@
 //! Formats a suggestion as a policy. Texts that the command chose are in comments, each in one line of ASCII.
 use std::fmt::{self, Write as _};
 
+use audit_packet::hint::IF_PRIVATE;
+
 use super::{ADDRESS, LeftOut, MAX_PROCESSES, Suggestion, Uses};
 
 /// Number of characters of a text that are shown.
@@ -31,6 +33,13 @@ impl Suggestion {
             }
             let uses = row.uses.to_string();
             text.extend(["  - \"", &row.host, "\" # ", &uses, &notes, "\n"]);
+        }
+        let mut trusted = self.rows.iter().filter(|row| row.trusted).peekable();
+        if trusted.peek().is_some() {
+            text.push_str("trusted_domains:\n");
+        }
+        for row in trusted {
+            text.extend(["  - \"", &row.host, "\" # ", IF_PRIVATE, "\n"]);
         }
         text
     }
