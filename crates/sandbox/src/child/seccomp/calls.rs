@@ -37,7 +37,7 @@ pub(super) struct Call {
     pub(super) why: &'static str,
 }
 
-/// The first number that stands for the same call on x86-64 and AArch64. Every number from this one to [`NEWEST`] has a
+/// The first number that stands for the same call on x86-64 and on 64-bit Arm. Every number from this one to [`NEWEST`] has a
 /// row.
 pub(super) const SHARED: i64 = 424;
 /// The newest call with a row. Calls that a newer kernel adds do not exist for the command until they are reviewed.
