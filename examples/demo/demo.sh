@@ -80,11 +80,11 @@ verify() {
 heading "egress verify, with both public keys"
 verify "$directory/packet"
 
-heading "egress verify, on a copy in which evidence.jsonl names harmless.test instead of denied.test"
+heading "egress verify, on a copy in which evidence.jsonl names benign.test instead of denied.test"
 changed=$directory/changed
 rm -rf "$changed"
 cp -r "$directory/packet" "$changed"
-sed -i 's/denied\.test/harmless.test/g' "$changed/evidence.jsonl"
+sed -i 's/denied\.test/benign.test/g' "$changed/evidence.jsonl"
 if cmp --silent "$directory/packet/evidence.jsonl" "$changed/evidence.jsonl"; then
   echo "evidence.jsonl does not name the denied destination" >&2
   exit 1

@@ -68,7 +68,9 @@ fn demo_shows_a_denial_and_rejects_the_changed_packet() {
     for wanted in ["VALID, end proven", "boundary:    kernel_enforced"] {
         assert!(report.contains(wanted), "{shown}");
     }
-    assert!(changed.contains("INVALID"), "{shown}");
+    for wanted in ["verdict:     INVALID\n", "[receipt.signature]"] {
+        assert!(changed.contains(wanted), "{wanted}: {shown}");
+    }
 }
 
 #[test]
