@@ -425,3 +425,57 @@ fn pages_are_compared_with_those_of_the_same_version() {
     assert_eq!(broken(VERSION, change), ["packet.rendered"]);
     assert_eq!(broken("0.0.0", change), ["packet.not-rendered"]);
 }
+
+/// The drawing and the processes show fewer destinations than a long run has, and state how many they leave out.
+#[test]
+fn drawing_and_processes_state_how_many_destinations_they_leave_out() {
+    let section = |run: &PageRun, title: &str| {
+        let page = run.report();
+        let (_, rest) = page.split_once(&format!("<h2>{title}</h2>")).unwrap();
+        rest.split_once("</section>").unwrap().0.to_owned()
+    };
+    let (drawing, processes) = ("Who talked to whom", "Processes");
+    let mut run = PageRun::new(0, "curl");
+    for number in 0..32 {
+        run.deny(&format!("h{number}.test"), "curl");
+    }
+    // The answer that every `PageRun` has is another destination without a program.
+    run.document.answered.clear();
+    let drawn = section(&run, drawing);
+    assert!(drawn.contains("Not drawn: 20 destinations.</p>"), "{drawn}");
+    let listed = section(&run, processes);
+    assert!(listed.contains("and 24 more</p>"), "{listed}");
+
+    // The pages list 100 denied destinations, and the packet leaves some out.
+    for number in 32..500 {
+        run.deny(&format!("h{number}.test"), "curl");
+    }
+    run.document.denied_left_out = 2_500;
+    let drawn = section(&run, drawing);
+    assert!(
+        drawn.contains("Not drawn: at least 488 destinations.</p>"),
+        "{drawn}"
+    );
+    let listed = section(&run, processes);
+    assert!(listed.contains("and at least 92 more</p>"), "{listed}");
+
+    let mut run = PageRun::new(0, "curl");
+    run.document.answered.clear();
+    for number in 0..20 {
+        run.deny("h.test", &format!("agent{number}"));
+    }
+    let drawn = section(&run, drawing);
+    assert!(drawn.contains("Not drawn: 4 programs.</p>"), "{drawn}");
+    for number in 20..60 {
+        run.deny("h.test", &format!("agent{number}"));
+    }
+    let drawn = section(&run, drawing);
+    assert!(
+        drawn.contains("Not drawn: at least 25 programs.</p>"),
+        "{drawn}"
+    );
+    let mut run = PageRun::new(3, "curl");
+    run.document.answered.clear();
+    let page = run.report();
+    assert!(!page.contains("Not drawn"), "{page}");
+}

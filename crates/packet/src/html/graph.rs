@@ -1,10 +1,12 @@
 //! Draws which program used which destination.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use egress_policy::natural;
 
-use super::super::activity::Talk;
-use super::super::shown::process;
+use super::super::activity::{OTHERS, Talk};
+use super::super::format::boundary::BoundaryDocument;
+use super::super::listing::place;
+use super::super::shown::{Shown, process};
 use super::markup::{Html, shortened};
 
 /// Maximum number of programs in the drawing.
@@ -71,6 +73,31 @@ impl<'a> Graph<'a> {
 
     pub(super) fn is_empty(&self) -> bool {
         self.arrows.is_empty()
+    }
+
+    /// Returns the numbers of destinations and programs that the drawing leaves out, in words.
+    pub(super) fn left_out(&self, shown: &Shown<'_>) -> Option<String> {
+        let kinds = [
+            (
+                "destination",
+                destinations(shown.boundary_document),
+                &self.destinations,
+            ),
+            ("program", programs(shown), &self.programs),
+        ];
+        let kinds = kinds
+            .into_iter()
+            .filter_map(|(noun, (all, is_exact), drawn)| {
+                let drawn = drawn.iter().filter(|name| **name != OTHERS).count();
+                let at_least = if is_exact { "" } else { "at least " };
+                match all.saturating_sub(count(drawn)) {
+                    0 => None,
+                    1 => Some(format!("{at_least}1 {noun}")),
+                    rest => Some(format!("{at_least}{rest} {noun}s")),
+                }
+            });
+        let kinds: Vec<String> = kinds.collect();
+        (!kinds.is_empty()).then(|| format!("Not drawn: {}.", kinds.join(" and ")))
     }
 
     pub(super) fn draw(&self, out: &mut Html) {
@@ -142,6 +169,43 @@ impl<'a> Graph<'a> {
     }
 }
 
+/// Returns the number of the run's destinations, and whether it is exact. If it is not, there may be more.
+fn destinations(document: &BoundaryDocument) -> (u64, bool) {
+    let tried = document.denied.iter().chain(&document.answered);
+    let tried = tried.map(|row| row.attempt.target());
+    let allowed = document.allowed.iter();
+    let allowed = allowed.map(|row| place(&row.host, row.port));
+    let mut names: BTreeSet<String> = tried.chain(allowed).collect();
+    // This row stands for many destinations.
+    let mut is_exact = !names.remove(OTHERS);
+    for left_out in [
+        document.denied_left_out,
+        document.answered_left_out,
+        document.allowed_left_out,
+    ] {
+        is_exact &= left_out == 0;
+    }
+    // Each allowed destination has one row. A destination that is left out may also have a row as a denied one.
+    let all_allowed = count(document.allowed.len()).saturating_add(document.allowed_left_out);
+    (count(names.len()).max(all_allowed), is_exact)
+}
+
+/// Returns the number of programs that used the network, and whether it is exact. If it is not, there are more.
+fn programs(shown: &Shown<'_>) -> (u64, bool) {
+    let destinations = shown.activity.destinations.values();
+    let names = destinations.flat_map(|destination| destination.0.keys());
+    let mut names: BTreeSet<&str> = names
+        .chain(shown.activity.programs.keys())
+        .map(String::as_str)
+        .collect();
+    let is_exact = !names.remove(OTHERS);
+    (count(names.len()), is_exact)
+}
+
+fn count(number: usize) -> u64 {
+    u64::try_from(number).unwrap_or(u64::MAX)
+}
+
 fn node(out: &mut Html, begin: &'static str, y: usize, name: &str) {
     out.raw(begin);
     number(out, y.saturating_add(5));
@@ -151,7 +215,7 @@ fn node(out: &mut Html, begin: &'static str, y: usize, name: &str) {
 }
 
 fn number(out: &mut Html, number: usize) {
-    out.number(u64::try_from(number).unwrap_or(u64::MAX));
+    out.number(count(number));
 }
 
 /// Returns the vertical middle of row `at`, if `of` rows fill the whole height.

@@ -144,10 +144,15 @@ impl Html {
     /// Adds the number of rows that are not shown, if there are any.
     pub(super) fn more(&mut self, count: u64) {
         if count > 0 {
-            self.raw("<p class=\"more\">");
-            self.text(&format!("and {count} more"));
-            self.raw("</p>\n");
+            self.note(&format!("and {count} more"));
         }
+    }
+
+    /// Adds a note below a list or a drawing about what it leaves out.
+    pub(super) fn note(&mut self, text: &str) {
+        self.raw("<p class=\"more\">");
+        self.text(text);
+        self.raw("</p>\n");
     }
 
     /// Adds a block of lines to copy. A long block can be scrolled with the keyboard.

@@ -35,7 +35,7 @@ pub fn render(shown: &Shown<'_>) -> String {
     requests(&mut out, shown.activity);
     let lanes = lanes(shown);
     time_line(&mut out, shown, &lanes);
-    graph(&mut out, &lanes);
+    graph(&mut out, shown, &lanes);
     processes::write(&mut out, shown);
     for (title, items) in shown.remarks() {
         if !items.is_empty() {
@@ -347,7 +347,7 @@ fn time_line(out: &mut Html, shown: &Shown<'_>, lanes: &[Lane<'_>]) {
     out.raw("</section>\n");
 }
 
-fn graph(out: &mut Html, lanes: &[Lane<'_>]) {
+fn graph(out: &mut Html, shown: &Shown<'_>, lanes: &[Lane<'_>]) {
     let graph = Graph::of(lanes);
     if graph.is_empty() {
         return;
@@ -355,6 +355,9 @@ fn graph(out: &mut Html, lanes: &[Lane<'_>]) {
     out.section("Who talked to whom");
     out.paragraph("Programs on the left, destinations on the right. Solid: allowed, wider with more bytes. Dashed: denied.");
     graph.draw(out);
+    if let Some(left_out) = graph.left_out(shown) {
+        out.note(&left_out);
+    }
     out.raw("</section>\n");
 }
 

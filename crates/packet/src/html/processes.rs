@@ -47,7 +47,7 @@ pub(super) fn write(out: &mut Html, shown: &Shown<'_>) {
             out.text(&format!(", process {}{more}", ids.join(", ")));
         }
         out.text(&format!(": {}", in_words(&program.talk)));
-        destinations(out, shown, name);
+        destinations(out, shown, name, &program.talk);
         out.raw("</li>\n");
     }
     out.raw("</ul>\n</li>\n</ul>\n");
@@ -55,9 +55,10 @@ pub(super) fn write(out: &mut Html, shown: &Shown<'_>) {
     out.raw("</section>\n");
 }
 
-fn destinations(out: &mut Html, shown: &Shown<'_>, program: &str) {
-    let all = shown.activity.destinations.iter();
-    let used = all.filter_map(|(name, destination)| Some((name, destination.0.get(program)?)));
+/// Writes the destinations of a program, whose traffic is `all`, and how many destinations are left out.
+fn destinations(out: &mut Html, shown: &Shown<'_>, program: &str, all: &Talk) {
+    let listed = shown.activity.destinations.iter();
+    let used = listed.filter_map(|(name, destination)| Some((name, destination.0.get(program)?)));
     let mut used: Vec<(&String, &Talk)> = used.collect();
     used.sort_by(|(a, _), (b, _)| natural::compare(a, b));
     if used.is_empty() {
@@ -65,18 +66,29 @@ fn destinations(out: &mut Html, shown: &Shown<'_>, program: &str) {
     }
     let most = out.len().saturating_add(SHORT.bytes);
     out.raw("\n<ul>\n");
+    let mut written = 0_usize;
     for (name, talk) in used.iter().take(DESTINATIONS) {
         if out.len() > most {
             break;
         }
+        written = written.saturating_add(1);
         out.raw("<li>");
         out.code(name);
         out.text(&format!(": {}", in_words(talk)));
         out.raw("</li>\n");
     }
     out.raw("</ul>\n");
-    let rest = used.len().saturating_sub(DESTINATIONS);
-    out.more(u64::try_from(rest).unwrap_or(u64::MAX));
+    let rest = used.len().saturating_sub(written);
+    let counts = used.iter().map(|(_, talk)| talk.count());
+    // Traffic to destinations without an entry is only in the sum of the program, so their number is not known.
+    if counts.fold(0, u64::saturating_add) < all.count() {
+        match rest {
+            0 => out.note("and more"),
+            rest => out.note(&format!("and at least {rest} more")),
+        }
+    } else {
+        out.more(u64::try_from(rest).unwrap_or(u64::MAX));
+    }
 }
 
 /// Returns traffic in words, for example `2 allowed (1 KiB sent, 3 MiB received), 1 denied`.
