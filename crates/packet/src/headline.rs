@@ -85,11 +85,19 @@ fn denied(shown: &Shown<'_>) -> String {
     } else {
         "at least "
     };
-    let would_be = if shown.is_audit() { "would be " } else { "" };
+    // An audit does not compare destinations with the policy.
+    let (none, kind) = if shown.is_audit() {
+        (
+            "no attempt that every policy denies",
+            "that every policy denies",
+        )
+    } else {
+        ("nothing denied", "denied")
+    };
     match attempts {
-        0 => format!("nothing {would_be}denied"),
-        1 => format!("{at_least}1 attempt {would_be}denied"),
-        count => format!("{at_least}{count} attempts {would_be}denied"),
+        0 => String::from(none),
+        1 => format!("{at_least}1 attempt {kind}"),
+        count => format!("{at_least}{count} attempts {kind}"),
     }
 }
 

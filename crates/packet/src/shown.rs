@@ -80,8 +80,12 @@ impl<'a> Shown<'a> {
     }
 
     /// Returns the command that checks the packet, and the sentence that explains its placeholders. A directory that
-    /// would need quotes is replaced by a placeholder.
-    pub(super) fn check_command(&self) -> (String, &'static str) {
+    /// would need quotes is replaced by a placeholder. `egress verify` rejects the packet of every audit, so an audit has
+    /// no such command.
+    pub(super) fn check_command(&self) -> Option<(String, &'static str)> {
+        if self.is_audit() {
+            return None;
+        }
         let is_plain = |text: &&str| {
             let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
             !text.is_empty() && !text.starts_with('-') && text.bytes().all(is_plain)
@@ -108,7 +112,7 @@ impl<'a> Shown<'a> {
                 "The run had no keys that you could keep, so this shows only that the packet is consistent.",
             ),
         };
-        (format!("egress verify {directory} {options}"), fill_in)
+        Some((format!("egress verify {directory} {options}"), fill_in))
     }
 
     /// Returns the first reason why the packet is not valid, or why the grade is not higher.

@@ -45,11 +45,12 @@ fn write(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
     }
     out.push_str("\n## The run\n");
     pairs(out, &shown.about())?;
-    let (command, fill_in) = shown.check_command();
-    write!(
-        out,
-        "\n## Check it\n\nRun this on another machine, offline:\n\n```sh\n{command}\n```\n\n{fill_in}\n"
-    )?;
+    if let Some((command, fill_in)) = shown.check_command() {
+        write!(
+            out,
+            "\n## Check it\n\nRun this on another machine, offline:\n\n```sh\n{command}\n```\n\n{fill_in}\n"
+        )?;
+    }
     out.push_str("\n<details>\n<summary>Hashes, keys, and counts</summary>\n");
     pairs(out, &shown.evidence())?;
     out.push_str("\n</details>\n\n<details>\n<summary>Posture and probes</summary>\n");

@@ -84,7 +84,7 @@ fn step(step: &str) {
 pub fn audit() {
     eprintln!(
         "egress: AUDIT MODE  the command uses the network of this machine. Nothing is denied, and there \
-         are no receipts. Attempts that a boundary would deny are recorded"
+         are no receipts. Connections are recorded, and so are attempts that every policy denies"
     );
 }
 

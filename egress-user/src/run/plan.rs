@@ -42,8 +42,8 @@ impl DnsMode {
 pub enum Mode {
     /// All network traffic goes through the mediator.
     Enforce,
-    /// The command uses the host's network. Nothing is denied and there are no receipts. Attempts that would be denied
-    /// are recorded.
+    /// The command uses the host's network. Nothing is denied and there are no receipts. Connections are recorded, and so
+    /// are attempts that every policy denies.
     Audit,
 }
 

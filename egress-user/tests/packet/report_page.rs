@@ -270,8 +270,20 @@ fn first_sentence_follows_verdict_and_grade() {
     run.packet.posture.enforcement_mode = String::from("none_audit");
     assert_eq!(
         first(&run),
-        "# ⚠️ Audit only, nothing was enforced: nothing would be denied."
+        "# ⚠️ Audit only, nothing was enforced: no attempt that every policy denies."
     );
+    run.deny("a.test", "curl");
+    assert_eq!(
+        first(&run),
+        "# ⚠️ Audit only, nothing was enforced: 1 attempt that every policy denies."
+    );
+    // `egress verify` rejects the packet of an audit, so the pages name no command that checks it.
+    for page in [run.summary(), run.report()] {
+        assert!(
+            !page.contains("Check it") && !page.contains("egress verify"),
+            "{page}"
+        );
+    }
 }
 
 /// Returns the parts of a line that are outside its code spans.

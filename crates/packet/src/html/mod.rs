@@ -47,7 +47,11 @@ pub fn render(shown: &Shown<'_>) -> String {
     check_it(&mut out, shown);
     folded(&mut out, shown);
     out.raw("</main>\n<footer>\n");
-    out.paragraph("This page is for reading. It proves nothing, because anybody can write such a page. The section “Check it” shows how to check the packet.");
+    out.paragraph(if shown.is_audit() {
+        "This page is for reading. It proves nothing, because anybody can write such a page."
+    } else {
+        "This page is for reading. It proves nothing, because anybody can write such a page. The section “Check it” shows how to check the packet."
+    });
     out.raw("</footer>\n</body>\n</html>\n");
     out.into_text()
 }
@@ -362,7 +366,9 @@ fn graph(out: &mut Html, shown: &Shown<'_>, lanes: &[Lane<'_>]) {
 }
 
 fn check_it(out: &mut Html, shown: &Shown<'_>) {
-    let (command, fill_in) = shown.check_command();
+    let Some((command, fill_in)) = shown.check_command() else {
+        return;
+    };
     out.section("Check it");
     out.paragraph("Run this on another machine, offline:");
     out.block(&command);
