@@ -17,7 +17,7 @@ use super::{exit, failure, not_executed, style};
 use crate::ci_commands::{harmless, harmless_json};
 use crate::run::emit::{Emitted, RunOutcome};
 use crate::run::ending::Ending;
-use crate::run::notice::{Notice, NoticeKind};
+use crate::run::notice::{Notice, NoticeKind, hidden_files};
 use crate::run::plan::{Mode, Progress};
 use crate::run::stale_runs::{Kept, Swept};
 
@@ -173,6 +173,8 @@ pub fn run_result(run: &Emitted, as_json: bool, detail: Detail) {
     // Nearly every run with Pipelock has the long notice about raised limits.
     let is_shown = |notice: &&Notice| match notice.kind {
         NoticeKind::RaisedLimits => detail == Detail::Verbose,
+        // One line after the denials names all hidden files.
+        NoticeKind::HiddenFile(_) => false,
         NoticeKind::General => true,
     };
     for notice in run.notices.iter().filter(is_shown) {
@@ -209,6 +211,9 @@ pub fn run_result(run: &Emitted, as_json: bool, detail: Detail) {
     let hints = denied.iter().chain(&answered).map(|(_, _, hint)| hint);
     if let Some(block) = Block::of(hints, 0) {
         allow_all(&block);
+    }
+    if let Some(files) = hidden_files(&run.notices, shown) {
+        eprintln!("egress: hidden    {}", visible(&files));
     }
     workspace(run, shown);
     if let Some(stamp) = &run.stamp {

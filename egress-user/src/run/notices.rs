@@ -7,7 +7,7 @@ use egress_policy::allowed::Allowed;
 
 use super::ending::Ending;
 use super::facts::RunFacts;
-use super::notice::Notice;
+use super::notice::{Notice, NoticeKind};
 use super::plan::PlainHttp;
 
 /// Number of places of loopback that are named.
@@ -17,7 +17,9 @@ const SHOWN: usize = 10;
 pub(super) fn of(run: &RunFacts) -> Vec<Notice> {
     let mut notices: Vec<Notice> = general(run).into_iter().map(Notice::general).collect();
     notices.extend(run.mediator.notices.iter().cloned());
-    notices.extend(measured(run).into_iter().map(Notice::general));
+    notices.extend(traffic(run).into_iter().map(Notice::general));
+    notices.extend(credentials(run));
+    notices.extend(passed_on(run).into_iter().map(Notice::general));
     notices
 }
 
@@ -39,8 +41,8 @@ fn general(run: &RunFacts) -> Vec<String> {
     lines
 }
 
-/// Returns the notices about limits, loopback, credentials, sockets, and the command's files.
-fn measured(run: &RunFacts) -> Vec<String> {
+/// Returns the notices about limits, loopback, and the mediator's view of the traffic.
+fn traffic(run: &RunFacts) -> Vec<String> {
     let mut lines = limits(run);
     lines.extend(unserved(run));
     if run.mediator.plain_http == PlainHttp::Tunnel {
@@ -54,17 +56,26 @@ fn measured(run: &RunFacts) -> Vec<String> {
             trusted.certificate_sha256
         ));
     }
+    lines
+}
+
+/// Returns the notices about files that may hold a credential.
+fn credentials(run: &RunFacts) -> Vec<Notice> {
     let credentials = &run.context.measured.credentials;
+    let mut notices = Vec::new();
+    let mut lines = Vec::new();
     for one in &credentials.redactions {
         let keys = match one.keys.as_slice() {
             // A reason in place of keys has its own parentheses.
             [reason] if reason.starts_with('(') => reason.clone(),
             keys => format!("({})", keys.join(", ")),
         };
-        lines.push(format!(
-            "hidden from the command, because it may hold a credential: {} {keys}; --show-credential shows it",
-            one.path.display()
-        ));
+        let file = format!("{} {keys}", one.path.display());
+        let text = format!(
+            "hidden from the command, because it may hold a credential: {file}; --show-credential shows it"
+        );
+        let kind = NoticeKind::HiddenFile(file);
+        notices.push(Notice { kind, text });
     }
     for one in &credentials.shown {
         lines.push(format!(
@@ -95,6 +106,13 @@ fn measured(run: &RunFacts) -> Vec<String> {
             "only a part of the files was searched for stored credentials, because there are too many directories or files",
         ));
     }
+    notices.extend(lines.into_iter().map(Notice::general));
+    notices
+}
+
+/// Returns the notices about sockets, and about the command's files.
+fn passed_on(run: &RunFacts) -> Vec<String> {
+    let mut lines = Vec::new();
     for one in &run.context.measured.opened {
         lines.push(format!(
             "the command could use the host's socket {}",
