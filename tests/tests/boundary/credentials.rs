@@ -162,6 +162,8 @@ fn credentials_of_the_workspace_are_hidden_and_not_lost() {
             run.stderr.contains(".npmrc (the whole file)"),
             "{mode}: {run}"
         );
+        // One line names all hidden files.
+        assert_eq!(run.stderr.matches("may hold").count(), 1, "{mode}: {run}");
         if mode == "apply" {
             assert_refused(&run, ".npmrc", "protected");
             assert_refused(&run, "gha-creds-1.json", "protected");

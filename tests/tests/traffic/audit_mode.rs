@@ -138,6 +138,14 @@ fn packet_proves_nothing_and_states_it_everywhere() {
     assert!(page.contains("error (an audit has no receipts)"), "{page}");
     let summary = fs::read_to_string(run.packet.join("summary.md")).unwrap();
     assert!(summary.contains("AUDIT MODE"), "{summary}");
+    // `egress verify` rejects this packet, so no page names a command that checks it.
+    let sentence = "Audit only, nothing was enforced: no attempt that every policy denies, ";
+    for page in [&page, &summary] {
+        assert!(
+            page.contains(sentence) && !page.contains("Check it"),
+            "{page}"
+        );
+    }
     assert_eq!(run.boundary("/mode"), "audit");
     let packet = run.json("packet.json");
     let at = |pointer: &str| packet.pointer(pointer).cloned().unwrap();
