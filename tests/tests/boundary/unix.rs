@@ -11,7 +11,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::thread;
 
-use egress_tests::{Trace, World};
+use egress_tests::{Run, Trace, World};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -260,7 +260,7 @@ while True:
         "{denied}"
     );
     let run = world.egress().allow(&[]);
-    let run = options.split(' ').fold(run, |run, word| run.arg(word));
+    let run = options.split(' ').fold(run, Run::arg);
     let allowed = run.script(&ask.replace("/var/run/", "/run/")).run();
     assert_eq!(allowed.status, Some(0), "{allowed}");
     assert_eq!(allowed.boundary("/allowed_unix/0/path"), "/run/docker.sock");
