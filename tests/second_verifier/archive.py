@@ -32,6 +32,7 @@ class _Entry:
     stored: int
     length: int
     extents: list[tuple[int, int]]
+    mode: int
     is_extended: bool = False
 
 
@@ -54,6 +55,30 @@ def _map(data: bytes) -> list[tuple[int, int]]:
     return [(_number(place[:12]), _number(place[12:])) for place in places[:used]]
 
 
+def _has_plain_fields(block: bytes, kind: str) -> bool:
+    """Whether the other fields have the values of the writer."""
+    owner, time = block[108:124], _number(block[136:148])
+    devices = block[329:345]
+    if kind == "file":
+        devices, is_owned = devices.replace(b"0", b""), True
+    elif kind in ("K", "L"):
+        is_owned = _number(owner[:8]) == _number(owner[8:]) == time == 0
+    else:
+        is_owned = not any(owner) and time == 0
+    rest = block[495 if block[156:157] == b"S" else 386:]
+    return is_owned and not any(block[265:329] + devices + block[345:386]) and not any(rest)
+
+
+def _has_mode(change: Change, entry: _Entry) -> bool:
+    if entry.kind in ("directory", "symlink"):
+        return entry.mode == (0o755 if entry.kind == "directory" else 0o777)
+    text = change.get("mode")
+    is_octal = isinstance(text, str) and re.fullmatch(r"\+?[0-7]+", text, re.ASCII) is not None
+    stated = int(text, 8) if is_octal else 2**64
+    is_same = stated >= 2**64 or (entry.mode & 0o7777 & ~stated == 0 and entry.mode & 0o777 == stated & 0o777)
+    return entry.mode & ~0o7777 == 0o100000 and (change.get("reduced", False) or is_same)
+
+
 def _header(block: bytes) -> _Entry:
     total = sum(block) - sum(block[148:156]) + 8 * 0x20
     kind = _KINDS.get(block[156:157])
@@ -62,7 +87,10 @@ def _header(block: bytes) -> _Entry:
     stored = _number(block[124:136])
     if stored and kind not in ("file", "K", "L"):
         raise _Broken
-    entry = _Entry(kind, block[:100].split(b"\0")[0], block[157:257].split(b"\0")[0], stored, stored, [(0, stored)])
+    if not _has_plain_fields(block, kind):
+        raise _Broken
+    name, link = (block[at:at + 100].split(b"\0")[0] for at in (0, 157))
+    entry = _Entry(kind, name, link, stored, stored, [(0, stored)], _number(block[100:108]))
     if block[156:157] == b"S":
         entry.extents, entry.is_extended = _map(block[386:482]), block[482] != 0
         entry.length = _number(block[483:495])
@@ -191,6 +219,8 @@ def is_of_changes(file: BinaryIO, changes: list[Change]) -> bool:
 def _is_entry_of(reader: _Reader, change: Change, names: dict[bytes, tuple[int, str | None]]) -> bool:
     path, entry = unescape(change.get("path", "")), reader.entry()
     if path is None or entry is None or entry.name.removesuffix(b"/") != path:
+        return False
+    if not _has_mode(change, entry):
         return False
     if change["kind"] == "directory":
         return entry.kind == "directory"

@@ -14,6 +14,7 @@ _KINDS = ("device", "directory", "fifo", "file", "socket", "symlink")
 _GIT_FILES = (b"COMMIT_EDITMSG", b"FETCH_HEAD", b"HEAD", b"ORIG_HEAD", b"index", b"packed-refs", b"shallow")
 _ALTERNATES = (b"alternates", b"http-alternates")
 _LONGEST, _DEEPEST = 3072, 256
+_OF_NOTHING = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 _ESCAPE = re.compile(rb"\\(\\|x[0-9A-Fa-f]{2})?")
 
 Change = dict[str, Any]
@@ -119,9 +120,21 @@ def impossible(changes: list[Change], workspace: dict[str, Any]) -> list[str]:
         reasons.add("an allowed change that is not a pattern")
     if len({change.get("path", "") for change in changes}) < len(changes):
         reasons.add("a path twice")
+    if _has_change_below_a_file(changes):
+        reasons.add("a path below a path that is not a directory")
     if workspace.get("mode") == "discard" and any(change["outcome"] == "applied" for change in changes):
         reasons.add("an applied change, although all changes were discarded")
     return sorted(f"changes.json contradicts the rules of the workspace: {reason}" for reason in reasons)
+
+
+def _has_change_below_a_file(changes: list[Change]) -> bool:
+    left = [change for change in changes if change["change"] != "deleted"]
+    others = {change.get("path", "") for change in left if change["kind"] != "directory"}
+    for change in left:
+        names = change.get("path", "").split("/")
+        if any("/".join(names[:length]) in others for length in range(1, len(names))):
+            return True
+    return False
 
 
 class _Rules:
@@ -148,6 +161,11 @@ class _Rules:
             return "a previous path of a directory that was not moved, or none of one that was"
         if not _has_members_of_its_kind(change):
             return "a member that its kind does not have"
+        if change.get("reduced", False) and not _may_be_reduced(change, path):
+            return "a reduced file that is not the configuration of a new repository"
+        size, digest = change.get("size"), change.get("sha256")
+        if None not in (size, digest) and (size == 0) != (digest == _OF_NOTHING):
+            return "a length that does not fit the digest"
         if not is_applied:
             return None
         is_file = change["kind"] == "file" and change["change"] != "deleted"
@@ -192,14 +210,22 @@ def _has_setid(change: Change) -> bool:
     return is_octal and int(mode, 8) < 2**32 and int(mode, 8) & 0o6000 != 0
 
 
+def _may_be_reduced(change: Change, path: bytes) -> bool:
+    is_config = path == b".git/config" or path.endswith(b"/.git/config")
+    is_plain = change.get("mode") == "0644" and not change.get("setid_dropped", False)
+    return is_config and is_plain and change["change"] == "created"
+
+
 def _has_members_of_its_kind(change: Change) -> bool:
     def has(name: str) -> bool:
         return change.get(name) is not None
 
     is_file = change["kind"] == "file"
     of_file = has("size") or has("sha256") or change.get("setid_dropped", False) or change.get("reduced", False)
+    is_left = of_file or has("mode") or has("target")
     return (
         (is_file or not of_file)
+        and not (change["change"] == "deleted" and is_left)
         and (change["kind"] == "symlink" or not has("target"))
         and (change["kind"] == "directory" or not has("from"))
     )

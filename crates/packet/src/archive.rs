@@ -46,6 +46,9 @@ pub(super) fn differs(archive: &mut impl Read, changes: &[Change]) -> io::Result
         if name != path {
             return Ok(Some(shown() + "another entry is in its place"));
         }
+        if !has_mode(change, &entry) {
+            return Ok(Some(shown() + "the entry has another mode"));
+        }
         let content = match (&change.kind, entry.kind) {
             (EntryKind::Directory, Kind::Directory) => continue,
             (EntryKind::Symlink, Kind::Symlink) => {
@@ -87,6 +90,28 @@ pub(super) fn differs(archive: &mut impl Read, changes: &[Change]) -> io::Result
         Ok(None) if reader.is_at_end()? => Ok(None),
         Ok(_) => Ok(Some(String::from("an entry without a change"))),
         Err(why) => Ok(Some(why.to_owned())),
+    }
+}
+
+/// Whether the entry has the mode that the writer sets. The writer removes the bits above 0777 of a file if another name
+/// of the file was applied. The change of a reduced configuration does not have the mode of the file in the archive.
+fn has_mode(change: &Change, entry: &Entry) -> bool {
+    const PERMISSIONS: u64 = 0o777;
+    const ALL: u64 = 0o7777;
+    const REGULAR: u64 = 0o100_000;
+    match entry.kind {
+        Kind::Directory => entry.mode == 0o755,
+        Kind::Symlink => entry.mode == PERMISSIONS,
+        Kind::File | Kind::Link => {
+            let stated = change.mode.as_ref();
+            let stated = stated.and_then(|mode| u64::from_str_radix(mode, 8).ok());
+            let is_same = stated.is_none_or(|stated| {
+                let (bits, kept) = (entry.mode & ALL, entry.mode & PERMISSIONS);
+                bits & !stated == 0 && kept == stated & PERMISSIONS
+            });
+            entry.mode & !ALL == REGULAR && (change.reduced || is_same)
+        }
+        Kind::LongLink | Kind::LongName => true,
     }
 }
 
@@ -165,6 +190,7 @@ impl<R: Read> Reader<'_, R> {
                         stored: header.stored,
                         length: header.length,
                         extents,
+                        mode: header.mode,
                     })));
                 }
             };

@@ -15,6 +15,10 @@ use super::format::words::WorkspaceMode;
 #[cfg(test)]
 mod tests;
 
+/// SHA-256 of no bytes.
+const OF_NOTHING: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+/// Mode of a reduced file.
+const REDUCED_MODE: &str = "0644";
 /// The set-user-ID and set-group-ID bits.
 const SETID: u32 = 0o6000;
 
@@ -60,6 +64,9 @@ pub(super) fn impossible(document: &ChangesDocument, workspace: &Workspace) -> B
         }
         reasons.extend(rules.judge(change).map(str::to_owned));
     }
+    if has_change_below_a_file(&document.changes) {
+        reasons.insert(String::from("a path below a path that is not a directory"));
+    }
     let is_discarded = workspace.mode == WorkspaceMode::Discard;
     if is_discarded && document.changes.iter().any(|change| applied(&change)) {
         reasons.insert(String::from(
@@ -85,6 +92,13 @@ impl Rules {
         }
         if !has_members_of_its_kind(change) {
             return Some("a member that its kind does not have");
+        }
+        if change.reduced && !may_be_reduced(change, &path) {
+            return Some("a reduced file that is not the configuration of a new repository");
+        }
+        let content = change.size.zip(change.sha256.as_deref());
+        if content.is_some_and(|(size, digest)| (size == 0) != (digest == OF_NOTHING)) {
+            return Some("a length that does not fit the digest");
         }
         let mode = change.mode.as_ref();
         let mode = mode.and_then(|mode| u32::from_str_radix(mode, 8).ok());
@@ -175,12 +189,41 @@ impl Rules {
     }
 }
 
-/// Whether a change has only members that its kind has.
+/// Whether an entry that the command left is below another entry that is not a directory.
+fn has_change_below_a_file(changes: &[Change]) -> bool {
+    let left = changes
+        .iter()
+        .filter(|change| change.change != WhatChanged::Deleted);
+    let others = left
+        .clone()
+        .filter(|change| change.kind != EntryKind::Directory);
+    let others: BTreeSet<&str> = others.map(|change| change.path.as_str()).collect();
+    left.into_iter().any(|change| {
+        let places = change.path.match_indices('/');
+        let above = places.filter_map(|(at, _)| change.path.get(..at));
+        above.into_iter().any(|path| others.contains(path))
+    })
+}
+
+/// Whether a change may be the reduced configuration of a repository that the command created.
+fn may_be_reduced(change: &Change, path: &[u8]) -> bool {
+    let begin = path.strip_suffix(b".git/config");
+    change.change == WhatChanged::Created
+        && begin.is_some_and(|begin| begin.is_empty() || begin.ends_with(b"/"))
+        && change.mode.as_deref() == Some(REDUCED_MODE)
+        && !change.setid_dropped
+}
+
+/// Whether a change has only members that its kind has. A deleted path has no members about its former content.
 fn has_members_of_its_kind(change: &Change) -> bool {
+    let is_deleted = change.change == WhatChanged::Deleted;
     let is_file = change.kind == EntryKind::File;
     let has_content = change.size.is_some() || change.sha256.is_some();
     let is_changed = change.setid_dropped || change.reduced;
-    (is_file || !(has_content || is_changed))
+    let is_described = has_content || is_changed;
+    let is_left = is_described || change.mode.is_some() || change.target.is_some();
+    (is_file || !is_described)
+        && !(is_deleted && is_left)
         && (change.kind == EntryKind::Symlink || change.target.is_none())
         && (change.kind == EntryKind::Directory || change.from.is_none())
 }

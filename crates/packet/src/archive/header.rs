@@ -67,6 +67,8 @@ pub(super) struct Entry {
     /// Number of bytes of the file.
     pub(super) length: u64,
     pub(super) extents: Extents,
+    /// The type and the permission bits.
+    pub(super) mode: u64,
 }
 
 /// The header of an entry.
@@ -80,6 +82,8 @@ pub(super) struct Header {
     pub(super) extents: Vec<Extent>,
     /// Whether further blocks of the map follow.
     pub(super) is_extended: bool,
+    /// The type and the permission bits.
+    pub(super) mode: u64,
 }
 
 impl Header {
@@ -100,6 +104,10 @@ impl Header {
             b'L' => Kind::LongName,
             _ => return None,
         };
+        let mode = number(block.get(100..108)?)?;
+        if !has_plain_fields(block, kind, is_sparse)? {
+            return None;
+        }
         let has_content = matches!(kind, Kind::File | Kind::LongLink | Kind::LongName);
         if stored > 0 && !has_content {
             return None;
@@ -123,8 +131,32 @@ impl Header {
             length,
             extents,
             is_extended,
+            mode,
         })
     }
+}
+
+/// Whether the other fields have the values of the writer. Only a file has an owner and a time, and the number 0 for the
+/// device. No entry has names of an owner, or other times.
+fn has_plain_fields(block: &[u8; BLOCK], kind: Kind, is_sparse: bool) -> Option<bool> {
+    let is_zero = |bytes: &[u8]| bytes.iter().all(|byte| *byte == 0);
+    let (uid, gid) = (block.get(108..116)?, block.get(116..124)?);
+    let time = number(block.get(136..148)?)?;
+    let is_owned = match kind {
+        Kind::File => true,
+        Kind::LongLink | Kind::LongName => number(uid)? == 0 && number(gid)? == 0 && time == 0,
+        Kind::Directory | Kind::Link | Kind::Symlink => is_zero(uid) && is_zero(gid) && time == 0,
+    };
+    let device = block.get(329..345)?;
+    let is_device = match kind {
+        Kind::File => device.iter().all(|byte| matches!(byte, 0 | b'0')),
+        Kind::Directory | Kind::Link | Kind::LongLink | Kind::LongName | Kind::Symlink => {
+            is_zero(device)
+        }
+    };
+    let rest = block.get(if is_sparse { 495..512 } else { 386..512 })?;
+    let is_empty = is_zero(block.get(265..329)?) && is_zero(block.get(345..386)?) && is_zero(rest);
+    Some(is_owned && is_device && is_empty)
 }
 
 /// Returns the extents of a further block of a map, and whether another block follows.

@@ -12,7 +12,21 @@ fn header(name: &str, kind: u8, stored: u64, link: &str) -> [u8; BLOCK] {
     let mut block = [0; BLOCK];
     let mut put = |at: usize, bytes: &[u8]| block[at..at + bytes.len()].copy_from_slice(bytes);
     put(0, name.as_bytes());
-    put(100, b"0000644\0");
+    let (mode, owner): (&[u8], &[u8]) = match kind {
+        b'5' => (b"0000755\0", b""),
+        b'2' => (b"0000777\0", b""),
+        b'1' => (b"0100644\0", b""),
+        b'K' | b'L' => (b"0000644\0", b"0000000\0"),
+        _ => (b"0100644\0", b"\x80\0\0\0\x70\0\0\x04"),
+    };
+    if matches!(kind, b'0' | b'S') {
+        put(329, b"0000000\0");
+        put(337, b"0000000\0");
+    }
+    put(100, mode);
+    put(108, owner);
+    put(116, owner);
+    put(136, b"00000000000\0");
     put(124, format!("{stored:011o}\0").as_bytes());
     put(156, &[kind]);
     put(157, link.as_bytes());
@@ -64,6 +78,7 @@ fn change(path: &str, kind: EntryKind) -> Change {
 
 fn file(path: &str, content: &[u8]) -> Change {
     Change {
+        mode: Some("0644".into()),
         size: u64::try_from(content.len()).ok(),
         sha256: Some(hex::encode(Sha256::digest(content)).into()),
         ..change(path, EntryKind::File)
@@ -154,7 +169,7 @@ type Break = fn(&mut Vec<Change>);
 
 #[test]
 fn every_difference_is_named() {
-    let breaks: [(&str, Break); 7] = [
+    let breaks: [(&str, Break); 9] = [
         ("another entry", |changes| drop(changes.remove(0))),
         ("an entry without a change", |changes| drop(changes.pop())),
         ("no such entry", |changes| changes.push(file("more", b""))),
@@ -168,11 +183,47 @@ fn every_difference_is_named() {
             changes[6].target = Some("/a/b".into());
         }),
         ("another kind", |changes| changes[0].kind = EntryKind::File),
+        ("another mode", |changes| {
+            changes[1].mode = Some("0600".into())
+        }),
+        ("another mode", |changes| {
+            changes[5].mode = Some("0755".into())
+        }),
     ];
     for (expected, spoil) in breaks {
         let (archive, mut changes) = sound();
         spoil(&mut changes);
         let found = found(&archive, &changes).unwrap_or_default();
         assert!(found.contains(expected), "{expected}: {found}");
+    }
+}
+
+/// The writer removes the set-user-ID bit of a file if another name of the file was applied.
+#[test]
+fn archive_may_lack_the_bit_that_applying_removed() {
+    let (archive, mut changes) = sound();
+    changes[1].mode = Some("4644".into());
+    assert_eq!(found(&archive, &changes), None);
+}
+
+#[test]
+fn fields_that_the_writer_does_not_set_are_named() {
+    let (archive, changes) = sound();
+    let places: [(usize, usize, &[u8]); 7] = [
+        (0, 100, b"0000777\0"),
+        (0, 108, b"0000001\0"),
+        (0, 136, b"00000000001\0"),
+        (0, 265, b"root"),
+        (1, 136, b"00000000001\0"),
+        (3, 100, b"0104755\0"),
+        (3, 329, b"0000001\0"),
+    ];
+    for (entry, at, bytes) in places {
+        let mut changed = archive.clone();
+        let begin = entry * BLOCK;
+        changed[begin + at..begin + at + bytes.len()].copy_from_slice(bytes);
+        let block: [u8; BLOCK] = changed[begin..begin + BLOCK].try_into().unwrap();
+        changed[begin..begin + BLOCK].copy_from_slice(&summed(block));
+        assert!(found(&changed, &changes).is_some(), "{entry} {at}");
     }
 }

@@ -63,6 +63,21 @@ fn ordinary_changes_are_possible() {
         reduced: true,
         ..change("sub/.git/config")
     };
+    let file = Change {
+        change: WhatChanged::Deleted,
+        mode: None,
+        ..change("replaced/by/a/directory")
+    };
+    let below = Change {
+        change: WhatChanged::Deleted,
+        mode: None,
+        ..change("src/main.rs/old")
+    };
+    let empty = Change {
+        size: Some(0),
+        sha256: Some(OF_NOTHING.into()),
+        ..change("empty")
+    };
     let device = Change {
         kind: EntryKind::Device,
         change: WhatChanged::Deleted,
@@ -89,6 +104,9 @@ fn ordinary_changes_are_possible() {
         moved,
         setid,
         device,
+        file,
+        below,
+        empty,
     ];
     assert_eq!(reasons(changes, &workspace()), Vec::<String>::new());
 }
@@ -99,6 +117,17 @@ fn impossible_changes_are_named() {
     let outside = "a path that is not below the workspace";
     let by_default = "a path that is protected by default";
     let never = "a kind that is never applied";
+    let not_reduced = "a reduced file that is not the configuration of a new repository";
+    let other_length = "a length that does not fit the digest";
+    let reduced = |path| Change {
+        reduced: true,
+        ..change(path)
+    };
+    let content = |size, digest: &str| Change {
+        size: Some(size),
+        sha256: Some(digest.into()),
+        ..change("x")
+    };
     let of_kind = |kind| Change {
         kind,
         ..change("x")
@@ -157,12 +186,44 @@ fn impossible_changes_are_named() {
             },
             by_default,
         ),
+        (
+            Change {
+                change: WhatChanged::Deleted,
+                ..change("x")
+            },
+            "a member that its kind does not have",
+        ),
+        (
+            Change {
+                change: WhatChanged::Deleted,
+                mode: None,
+                size: Some(1),
+                ..change("x")
+            },
+            "a member that its kind does not have",
+        ),
+        (reduced("file.txt"), not_reduced),
+        (reduced("x.git/config"), not_reduced),
+        (
+            Change {
+                change: WhatChanged::Modified,
+                ..reduced("sub/.git/config")
+            },
+            not_reduced,
+        ),
+        (content(0, &"ab".repeat(32)), other_length),
+        (content(5, OF_NOTHING), other_length),
     ] {
         let path = change.path.clone();
         assert_eq!(reasons(vec![change], &workspace()), [reason], "{path}");
     }
     let twice = vec![change("x"), change("x")];
     assert_eq!(reasons(twice, &workspace()), ["a path twice"]);
+    for what in [change("body/sub"), refused("body/a/b")] {
+        let below = vec![change("body"), what];
+        let expected = ["a path below a path that is not a directory"];
+        assert_eq!(reasons(below, &workspace()), expected);
+    }
 }
 
 #[test]
