@@ -101,6 +101,10 @@ def _names(boundary: Boundary, log: FlowLog, differ: Differ) -> None:
     reached = {row["port"] for row in asked if row.get("port") is not None}
     if ports != sorted(set(ports)) or not set(ports) >= {80, 443} | reached:
         differ("allowed_ports is not ascending, or lacks a port")
+    refused = [row for row in log.of("relay") if row.get("verdict") == "refused"]
+    denied = [row.get("port") for row in refused if row.get("reason") == "port_not_allowed"]
+    if not set(ports).isdisjoint(denied):
+        differ("allowed_ports has a port that the relay denied")
 
 
 def _channels(boundary: Boundary, log: FlowLog, differ: Differ) -> None:

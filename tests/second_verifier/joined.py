@@ -235,6 +235,8 @@ class _Check:
                 self._require(26, opened.allows(address, port in ports))
 
     def _others(self) -> None:
+        is_opened = bool(self.boundary.document.get("allowed_unix", []))
+        self._require(27, is_opened or not any(row.get("verdict") == "allowed_unix" for row in self.attempts))
         for source in ("kernel_mediator", "kernel_mediator_denied"):
             for row in self.log.of(source):
                 self._require(22, _address(row.get("dst")) is not None)

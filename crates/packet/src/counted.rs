@@ -15,8 +15,14 @@ use super::reconcile::{Receipts, confirmed};
 use super::residual::Residual;
 use super::{as_stated, required, rules};
 
+#[cfg(test)]
+mod tests;
+
 /// Every row is longer than this number of bytes, because its two hashes have 64 digits each.
 const SHORTEST_ROW: u64 = 128;
+
+/// Reason with which the relay denies a port.
+const PORT_NOT_ALLOWED: &str = "port_not_allowed";
 
 /// Port, protocol, reason, and process of equal denied attempts.
 type DeniedAlike = (u16, String, String, String);
@@ -30,6 +36,8 @@ pub(super) struct Counted {
     allowed: BTreeMap<(String, u16), u64>,
     /// Destination ports of the requests to the mediator.
     ports: BTreeSet<u16>,
+    /// Destination ports that the relay denied.
+    denied_ports: BTreeSet<u16>,
     /// Number of denied attempts, and their possible destinations. Several destinations are
     /// possible, because an address may get a name later.
     denied: BTreeMap<DeniedAlike, (u64, BTreeSet<String>)>,
@@ -175,6 +183,9 @@ impl Counted {
         if row.transport.is_some() {
             self.ports.extend(row.port);
         }
+        if row.verdict == RelayVerdict::Refused && row.reason == PORT_NOT_ALLOWED {
+            self.denied_ports.extend(row.port);
+        }
         self.channels.row(row, 0);
     }
 
@@ -262,6 +273,7 @@ impl Counted {
         let stated: BTreeSet<u16> = boundary_document.allowed_ports.iter().copied().collect();
         let mut ports = stated;
         ports.extend(self.ports.iter().copied().chain([80, 443]));
+        ports.retain(|port| !self.denied_ports.contains(port));
         for (name, counted, stated) in [
             (
                 "by_verdict",
@@ -449,29 +461,4 @@ fn places(name: Option<&str>, place: &str) -> BTreeSet<String> {
         (is_unspecified || !place.is_empty()).then_some(if is_unspecified { "" } else { place });
     let name = name.filter(|name| !name.is_empty());
     name.into_iter().chain(place).map(str::to_owned).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `boundary.json` lists only the first answers, so the order of the answers decides which of them a page can show.
-    #[test]
-    fn answers_are_in_natural_order_whatever_their_number_is() {
-        for number in [20, LISTED + 100] {
-            let mut counted = Counted::default();
-            let name = |number: usize| format!("h{number}.test");
-            for number in 0..number {
-                let answer = Denied {
-                    destination: name(number),
-                    reason: String::from("answered_403"),
-                    ..Denied::default()
-                };
-                counted.answered.insert(answer, 1);
-            }
-            counted.settle(&Receipts::default(), &Allowed::default());
-            let found = counted.unclear.iter().map(|(one, _)| &one.destination);
-            assert!(found.eq(&(0..number).map(name).collect::<Vec<_>>()));
-        }
-    }
 }

@@ -88,6 +88,8 @@ pub(super) struct Joined {
     /// relay has no IPv6 listener.
     has_ipv6: bool,
     lacks_ipv6: bool,
+    /// Whether the command used a socket that the caller opened.
+    has_opened: bool,
     /// Destinations of the mediator's TCP connections.
     dialed: BTreeSet<(IpAddr, u16)>,
     reasons: Vec<String>,
@@ -365,6 +367,11 @@ impl Joined {
             !self.has_ipv6
         };
         self.require(fits, "attempts contradict the statement about IPv6");
+        let is_opened = !self.has_opened || !boundary_document.allowed_unix.is_empty();
+        self.require(
+            is_opened,
+            "the command used a host socket that the caller opened, but the caller opened none",
+        );
         let is_elsewhere = |port: &i64| proxy_port.is_some_and(|proxy| proxy != *port);
         let is_there = !self.proxies.iter().any(is_elsewhere);
         self.require(

@@ -97,6 +97,7 @@ impl Joined {
         self.uids.insert(row.uid);
         self.first_of.entry(row.into()).or_default().insert(at);
         let has_reason = row.reason != UnixReason::None;
+        self.has_opened |= row.verdict == UnixVerdict::Allowed;
         let fits = match row.verdict {
             UnixVerdict::Unreachable | UnixVerdict::Unread | UnixVerdict::Probe => has_reason,
             UnixVerdict::Local | UnixVerdict::Allowed => !has_reason,

@@ -4,6 +4,7 @@ use pipelock_receipts::json::{MAX_DEPTH, parse};
 use serde_json::{Value, json};
 
 use super::*;
+use crate::format::boundary::AllowedSocket;
 
 const PROXY: i64 = 8_888;
 
@@ -241,4 +242,21 @@ fn connection_that_the_kernel_programs_deny_is_named() {
             assert_eq!(found.is_empty(), fits, "{dst} {port} {found:?}");
         }
     }
+}
+
+#[test]
+fn use_of_a_socket_that_the_caller_did_not_open_is_named() {
+    let row = json!({
+        "source": "kernel", "ts": time(2), "hook": "connect_unix", "verdict": "allowed_unix", "protocol": "unix",
+        "sock_type": 1, "reason": "", "path": "/run/docker.sock", "uid": 0, "count": 1,
+    });
+    let rows = [beat(0), row, beat(5)];
+    let mut document = BoundaryDocument::default();
+    assert_eq!(
+        reasons_with(&rows, &document, &Allowed::UNKNOWN),
+        ["the command used a host socket that the caller opened, but the caller opened none"]
+    );
+    document.allowed_unix.push(AllowedSocket::default());
+    let found = reasons_with(&rows, &document, &Allowed::UNKNOWN);
+    assert_eq!(found, Vec::<String>::new());
 }
