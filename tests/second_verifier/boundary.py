@@ -158,6 +158,9 @@ _FORM = obj({
 }, is_open=True)
 
 
+_OF_IPV6 = {"udp_ipv6", "direct_tcp_ipv6", "metadata_ipv6"}
+
+
 def _program_order(program: dict[str, Any]) -> tuple[bytes, int, bytes]:
     return program["name"].encode("utf-8"), program["attach_type"], program["tag"].encode("utf-8")
 
@@ -234,6 +237,11 @@ def observed_caps(boundary: Boundary) -> list[str]:
     missing_probes = REQUIRED_PROBES - {result["name"] for result in boundary.results}
     if missing_probes:
         caps.append(f"{len(missing_probes)} required probes are missing")
+    if any(result["name"] not in REQUIRED_PROBES for result in boundary.results):
+        caps.append("a probe does not exist")
+    applicable = {"bpf"} | (_OF_IPV6 if boundary.document.get("ipv6", False) else set())
+    if any(result["name"] in applicable and result["outcome"] == "not_applicable" for result in boundary.results):
+        caps.append("a probe is stated as not applicable, and applies")
     if boundary.document["probes"].get("accepted_risks"):
         caps.append("the caller accepted risks")
     if REQUIRED_PROGRAMS - {program["name"] for program in boundary.programs}:

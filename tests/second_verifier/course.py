@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Callable
 
-from boundary import REQUIRED_PROGRAMS, Boundary
+from boundary import Boundary
 from flows import FlowLog
 from times import NANOSECONDS, time_or_none
 
@@ -15,10 +15,12 @@ _STEPS = (
     "workspace done", "relay ended", "mediator ended",
 )
 _FIRST_NAMESPACE = 4_026_531_842
+_OPTIONAL_PROGRAMS = frozenset({"agent_unix_connect", "agent_unix_sendmsg"})
+_SMALLEST_SIZE = 64 << 10
 _SHORTEST_ROW = 128
 _RECORDED_WITHIN = 15 * NANOSECONDS
 _ENDED_WITHIN = 60 * NANOSECONDS
-_OF_SOME_RUNS = frozenset({"workspace mapped", "gates attached again", "command executed", "workspace done"})
+_OF_SOME_RUNS = frozenset({"workspace mapped", "gates attached again", "workspace done"})
 _NAMESPACES = re.compile(r"cgroup:N ipc:N mnt:N net:N pid:N uts:N".replace("N", r"\[[0-9]+\]"), re.ASCII)
 
 
@@ -53,14 +55,16 @@ def _measured_caps(boundary: Boundary, log: FlowLog | None) -> list[str]:
     agent = users.get("pipelock-agent", 0)
     if agent == 0 or [users.get(f"pipelock-{name}", 0) for name in ("host", "relay")] != [agent + 1, agent + 2]:
         caps.append("the users are not those of one run")
-    attached = {program["name"] for program in boundary.programs} | REQUIRED_PROGRAMS
-    if any(program.get("name", "") in attached for program in boundary.section("programs").get("unavailable", [])):
-        caps.append("a program is stated as unavailable, and is attached or required")
+    optional = _OPTIONAL_PROGRAMS - {program["name"] for program in boundary.programs}
+    if any(program.get("name", "") not in optional for program in boundary.section("programs").get("unavailable", [])):
+        caps.append("a program is stated as unavailable, and is attached, required, or unknown")
     if boundary.incomplete:
         return caps
     limits = boundary.section("limits")
     beats = [row for row in log.of("supervisor") if row.get("event") != "end"] if log else []
     most = limits.get("processes", {}).get("most", 0)
+    if any((limits.get(name) or {}).get("most", 0) < _SMALLEST_SIZE for name in ("memory", "scratch", "evidence")):
+        caps.append("a limit on a size is smaller than a run can have")
     if any(row.get("processes", 0) > most for row in beats):
         caps.append("there were more processes than the limit")
     checked = {id(row) for row in beats if row.get("event") == "heartbeat"}

@@ -181,6 +181,8 @@ def _check_changes(parts: PacketParts, differ: Any) -> list[str]:
     except FormError as error:
         differ(str(error))
         return []
+    if workspace.get("mode") in ("direct", "read-only"):
+        differ("boundary.json counts changes, although the command worked on the workspace itself")
     if document["mode"] != workspace.get("mode", ""):
         differ("mode of changes.json is not workspace.mode")
     kept = [change for change in document["changes"] if change["outcome"] != "applied"]

@@ -108,6 +108,18 @@ pub(super) fn redirected(boundary_document: &BoundaryDocument) -> u64 {
 /// The kinds of namespaces of the command, in the kernel's words.
 pub const NAMESPACES: [&str; 6] = ["cgroup", "ipc", "mnt", "net", "pid", "uts"];
 
+/// The kernel programs that record the use of host sockets. Their hooks exist since Linux 6.7.
+pub const OPTIONAL_PROGRAMS: [&str; 2] = ["agent_unix_connect", "agent_unix_sendmsg"];
+
+/// Probes that apply to every machine with an enforced boundary, and probes that apply if the boundary has IPv6.
+const APPLICABLE: [&str; 1] = ["bpf"];
+const APPLICABLE_WITH_IPV6: [&str; 3] = ["udp_ipv6", "direct_tcp_ipv6", "metadata_ipv6"];
+
+/// Whether the probe applies, according to other members of the document.
+pub(super) fn applies(boundary_document: &BoundaryDocument, name: &str) -> bool {
+    APPLICABLE.contains(&name) || (boundary_document.ipv6 && APPLICABLE_WITH_IPV6.contains(&name))
+}
+
 /// The kernel programs that enforcement needs. Other programs only record, or need a newer kernel.
 pub const PROGRAMS: [&str; 23] = [
     "agent_connect4",

@@ -177,6 +177,22 @@ impl<'a> Statements<'a> {
                 required::PROBES.len()
             ),
         );
+        for one in &probes.results {
+            let name = one.name.as_str();
+            if !required::PROBES.contains(&name) {
+                caps.cap(
+                    Grade::KernelObserved,
+                    format!("the probe {name} does not exist"),
+                );
+            }
+            let applies = required::applies(self.boundary_document, name);
+            if applies && one.outcome == ProbeOutcome::NotApplicable {
+                caps.cap(
+                    Grade::KernelObserved,
+                    format!("the probe {name} is stated as not applicable, although it applies"),
+                );
+            }
+        }
         if made.len() != probes.results.len() {
             differs(findings, BOUNDARY_FILE, "each probe once", "a probe twice");
         }

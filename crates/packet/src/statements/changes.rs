@@ -43,6 +43,11 @@ impl Statements<'_> {
             );
             return;
         };
+        if !keeps_changes(&workspace.mode) {
+            let found = format!("changes in the mode {}", workspace.mode);
+            let expected = "no changes, because the command worked on the workspace itself";
+            differs(findings, BOUNDARY_FILE, expected, &found);
+        }
         if document.mode != workspace.mode {
             let (expected, found) = (workspace.mode.as_str(), document.mode.as_str());
             differs(findings, CHANGES_FILE, expected, found);
@@ -96,6 +101,11 @@ impl Statements<'_> {
             differs(findings, CHANGES_ARCHIVE, expected, found);
         }
     }
+}
+
+/// Whether egress lists the changes of a run with this mode.
+fn keeps_changes(mode: &WorkspaceMode) -> bool {
+    !matches!(mode, WorkspaceMode::Direct | WorkspaceMode::ReadOnly)
 }
 
 /// Returns whether there must be an archive, and whether there may be one. Changes to a copy of the workspace are only

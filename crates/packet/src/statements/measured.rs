@@ -13,6 +13,8 @@ mod tests;
 
 /// The kernel assigns lower numbers to the namespaces that exist from the start of the machine.
 const FIRST_NAMESPACE: u64 = 4_026_531_842;
+/// The smallest limit on a size that egress accepts, in bytes.
+const SMALLEST_SIZE: u64 = 64 << 10;
 /// The supervisor ends the command at most this much later than its time limit, µs. The supervisor gives the command 5
 /// s to end by itself, and a busy machine may need longer.
 const ENDED_WITHIN: u64 = 60_000_000;
@@ -67,13 +69,13 @@ impl Statements<'_> {
         );
     }
 
-    /// Checks that no kernel program that is attached, or that every run needs, is stated as unavailable.
+    /// Checks that only kernel programs that some kernels lack, and that are not attached, are stated as unavailable.
     fn unavailable(self, caps: &mut Caps) {
         let programs = &self.boundary_document.programs;
         for program in &programs.unavailable {
             let name = program.name.as_str();
             let is_attached = programs.attached.iter().any(|one| one.name == program.name);
-            if is_attached || required::PROGRAMS.contains(&name) {
+            if is_attached || !required::OPTIONAL_PROGRAMS.contains(&name) {
                 caps.cap(
                     Grade::KernelObserved,
                     format!("the kernel program {name} is stated as unavailable"),
@@ -133,6 +135,16 @@ impl Statements<'_> {
             (_, None) => true,
             (None, Some(_)) => false,
         };
+        let sizes = [
+            limits.memory.most,
+            limits.scratch.most,
+            limits.evidence.most,
+        ];
+        caps.unless(
+            sizes.iter().all(|most| *most >= SMALLEST_SIZE),
+            Grade::KernelObserved,
+            "a limit on a size is smaller than egress accepts",
+        );
         for (exceeds, what) in [
             (
                 self.counted.processes() > limits.processes.most,

@@ -63,7 +63,12 @@ pub(super) static TABLE: &[Harmless] = &[
         "Only the supervisor records who supplied the key; a verifier relies on the keys that the reviewer pins.",
     ),
     boundary(BOUNDARY, "/denied/*", "swapped", ORDER),
-    boundary(BOUNDARY, "/kernel/release", "*", MEASURED_ONCE),
+    boundary(
+        BOUNDARY,
+        "/kernel/release",
+        "*",
+        "Only the supervisor read the release. It does not bound the kernel programs, because distributions backport hooks to kernels with an older release.",
+    ),
     boundary(BOUNDARY, "/notices", "unknown_element", MEASURED_ONCE),
     boundary(BOUNDARY, "/packet_directory", "*", CALLERS_WISH),
     boundary(BOUNDARY, "/probes/results/*", "swapped", ORDER),
@@ -81,7 +86,7 @@ pub(super) static TABLE: &[Harmless] = &[
         BOUNDARY,
         "/limits/*/most",
         "*",
-        "The caller chose the limit. It is compared with the processes, the rows, and the steps in the packet, which are below it.",
+        "The caller chose the limit. Processes, rows, and steps bound three of the limits from below, and the packet does not state how much memory, scratch space, and files the command used.",
     ),
     boundary(BOUNDARY, "/limits/shares/*", "*", MEASURED_ONCE),
     boundary(
@@ -135,7 +140,7 @@ pub(super) static TABLE: &[Harmless] = &[
         BOUNDARY,
         "/timeline*",
         "*",
-        "Only the supervisor's clock gives the time of a step; the order of the steps and the duration of the run are compared.",
+        "Only the supervisor's clock gives the time of a step. The steps, their order, and the times of the rows are compared.",
     ),
     boundary(
         BOUNDARY,

@@ -115,7 +115,6 @@ impl Step {
         let some = [
             Self::WorkspaceMapped,
             Self::GatesAttachedAgain,
-            Self::CommandExecuted,
             Self::WorkspaceDone,
         ];
         some.iter().any(|step| step.as_str() == word)

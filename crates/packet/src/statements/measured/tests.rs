@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::super::super::counted::Counted;
 use super::super::super::format::Row;
 use super::super::super::format::boundary::{
-    BoundaryDocument, Mark, MediatorDocument, Program, TlsInterception, Unavailable,
+    BoundaryDocument, Control, Mark, MediatorDocument, Probe, ProbeCounts, ProbeOutcome, Program,
+    Step, TlsInterception, Unavailable,
 };
 use super::super::super::joined::RunTimes;
 use super::*;
@@ -41,7 +42,9 @@ impl Honest {
             .map(|(id, kind)| format!("{kind}:[{id}]").into())
             .collect();
         document.limits.processes.most = 2;
-        document.limits.evidence.most = 128;
+        document.limits.evidence.most = SMALLEST_SIZE;
+        document.limits.memory.most = SMALLEST_SIZE;
+        document.limits.scratch.most = SMALLEST_SIZE;
         document.limits.seconds.most = Some(20);
         document.timeline = vec![
             mark("command executed", 1),
@@ -71,6 +74,18 @@ impl Honest {
 
     /// Returns the reasons why the grade is lower, and whether a statement differs.
     fn judged(&self, allowed: &Allowed) -> (String, bool) {
+        self.checked(allowed, |statements, findings, caps| {
+            statements.measured(findings, caps);
+            statements.course(caps);
+        })
+    }
+
+    /// Returns the reasons that `check` finds, and whether a statement differs.
+    fn checked(
+        &self,
+        allowed: &Allowed,
+        check: impl FnOnce(Statements<'_>, &mut Findings, &mut Caps),
+    ) -> (String, bool) {
         let mut counted = Counted::default();
         for row in &self.rows {
             let text = row.to_string();
@@ -95,8 +110,7 @@ impl Honest {
             reconciliation: None,
         };
         let (mut findings, mut caps) = (Findings::default(), Caps::default());
-        statements.measured(&mut findings, &mut caps);
-        statements.course(&mut caps);
+        check(statements, &mut findings, &mut caps);
         let pins = super::super::super::grade::Pins {
             boundary: true,
             receipts: true,
@@ -119,7 +133,7 @@ fn impossible_measurements_are_named() {
     let strict = Allowed::strict(AllowList::default());
     let honest = Honest::new();
     assert_eq!(honest.judged(&strict), (String::new(), false));
-    let breaks: [(&str, Break); 17] = [
+    let breaks: [(&str, Break); 21] = [
         ("users of one run", |run| run.document.users.relay = 8),
         ("users of one run", |run| run.document.users.host = 7),
         ("users of one run", |run| {
@@ -155,7 +169,20 @@ fn impossible_measurements_are_named() {
             run.document.limits.processes.most = 1;
         }),
         ("more bytes of evidence", |run| {
-            run.document.limits.evidence.most = 127;
+            let beat = run.rows.first().cloned().unwrap();
+            run.rows = vec![beat; 514];
+        }),
+        ("smaller than egress accepts", |run| {
+            run.document.limits.evidence.most = SMALLEST_SIZE - 1;
+        }),
+        ("smaller than egress accepts", |run| {
+            run.document.limits.memory.most = 0;
+        }),
+        ("smaller than egress accepts", |run| {
+            run.document.limits.scratch.most = 0;
+        }),
+        ("foo is stated as unavailable", |run| {
+            run.document.programs.unavailable.push(unavailable("foo"));
         }),
         ("more seconds", |run| {
             run.document.timeline = vec![mark("command executed", 1), mark("command ended", 82)];
@@ -231,4 +258,71 @@ fn invented_interception_of_tls_differs() {
             "{is_pipelock} {named}"
         );
     }
+}
+
+#[test]
+fn missing_step_is_named() {
+    for missing in [None, Some("command executed"), Some("probes done")] {
+        let mut run = Honest::new();
+        let steps = Step::WORDS.iter().filter(|step| Some(**step) != missing);
+        run.document.timeline = steps.map(|step| mark(step, 1)).collect();
+        let (reasons, _) = run.checked(&Allowed::default(), |statements, _, caps| {
+            statements.steps(caps);
+        });
+        let expected = missing.map(|step| format!("the run has no step {step}"));
+        assert_eq!(reasons, expected.unwrap_or_default());
+    }
+}
+
+#[test]
+fn probes_that_do_not_exist_or_apply_are_named() {
+    let probe = |name: &str| Probe {
+        name: name.into(),
+        outcome: ProbeOutcome::Denied,
+        detail: "x".into(),
+        control: Control {
+            succeeded: true,
+            detail: "x".into(),
+        },
+    };
+    let reasons = |run: &mut Honest| {
+        let results = &run.document.probes.results;
+        let count = |outcome| {
+            let same = results.iter().filter(|probe| probe.outcome == outcome);
+            u64::try_from(same.count()).unwrap()
+        };
+        let counts = ProbeCounts {
+            denied: count(ProbeOutcome::Denied),
+            not_applicable: count(ProbeOutcome::NotApplicable),
+            ..ProbeCounts::default()
+        };
+        run.document.probes.counts = counts;
+        run.checked(&Allowed::default(), |statements, findings, caps| {
+            statements.probes(findings, caps);
+        })
+    };
+    let honest = || {
+        let mut run = Honest::new();
+        run.document.probes.results = required::PROBES.map(probe).to_vec();
+        run
+    };
+    let without = |run: &mut Honest, name: &str| {
+        let mut results = run.document.probes.results.iter_mut();
+        results.find(|probe| *probe.name == *name).unwrap().outcome = ProbeOutcome::NotApplicable;
+    };
+    let nothing = (String::new(), false);
+    let mut run = honest();
+    without(&mut run, "udp_ipv6");
+    assert_eq!(reasons(&mut run), nothing);
+    run = honest();
+    run.document.ipv6 = true;
+    assert_eq!(reasons(&mut run), nothing);
+    without(&mut run, "udp_ipv6");
+    assert!(reasons(&mut run).0.contains("udp_ipv6 is stated"));
+    run = honest();
+    without(&mut run, "bpf");
+    assert!(reasons(&mut run).0.contains("bpf is stated"));
+    run = honest();
+    run.document.probes.results.push(probe("zebra"));
+    assert!(reasons(&mut run).0.contains("zebra does not exist"));
 }
