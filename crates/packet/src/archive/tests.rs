@@ -184,10 +184,10 @@ fn every_difference_is_named() {
         }),
         ("another kind", |changes| changes[0].kind = EntryKind::File),
         ("another mode", |changes| {
-            changes[1].mode = Some("0600".into())
+            changes[1].mode = Some("0600".into());
         }),
         ("another mode", |changes| {
-            changes[5].mode = Some("0755".into())
+            changes[5].mode = Some("0755".into());
         }),
     ];
     for (expected, spoil) in breaks {
