@@ -292,6 +292,7 @@ fn output_about_a_sound_packet_fits_the_schema() {
     assert_eq!(value["boundary"]["grade"], "kernel_enforced", "{value:#}");
     assert_eq!(value["identity"]["bind"]["ticket"], "7", "{value:#}");
     assert_eq!(value["boundary"]["identity_signed"], true, "{value:#}");
+    assert_eq!(value["unmet_grade"], Value::Null, "{value:#}");
     assert_eq!(value["findings"], Value::Array(Vec::new()), "{value:#}");
     let unpinned = subject.world.tool(["verify", "--json", subject.packet()]);
     let unpinned = schema.checked(&unpinned);
@@ -389,6 +390,7 @@ fn output_about_other_subjects_fits_the_schema() {
     ];
     let value = schema.checked(&world.tool(args));
     assert_eq!(value["findings"][0]["rule"], "packet.missing", "{value:#}");
+    assert_eq!(value["unmet_grade"], "kernel_enforced", "{value:#}");
 }
 
 /// Covers commands that fail before anything is verified.

@@ -2,6 +2,7 @@
 use std::collections::BTreeMap;
 
 use audit_packet::boundary::BoundaryReport;
+use audit_packet::grade::Grade;
 use audit_packet::reconcile::Reconciliation;
 use audit_packet::verifier_text::{self, About, MOST_FINDINGS, MOST_REASONS, brief};
 use egress_timestamp::Stamp;
@@ -99,6 +100,9 @@ fn of_reconciliation(both: &Reconciliation) -> Value {
 
 pub(super) fn as_json(outcome: &VerifyOutcome, args: &VerifyArgs, status: u8) -> Value {
     let report = outcome.report.as_ref();
+    let unmet = args
+        .require_grade
+        .filter(|wanted| outcome.grade() < *wanted);
     let end = report.map(|report| match report.end {
         End::Proven => json!({"proven": true}),
         End::Unproven(reason) => json!({"proven": false, "reason": reason}),
@@ -131,6 +135,7 @@ pub(super) fn as_json(outcome: &VerifyOutcome, args: &VerifyArgs, status: u8) ->
         },
         "verdict": outcome.verdict.as_str(),
         "exit": status,
+        "unmet_grade": unmet.map(Grade::as_str),
         "end": end,
         "receipt_count": report.map(|report| report.receipt_count),
         "evidence_receipts": report.map(|report| report.evidence_receipts),
