@@ -16,6 +16,7 @@ _STEPS = (
 )
 _FIRST_NAMESPACE = 4_026_531_842
 _OPTIONAL_PROGRAMS = frozenset({"agent_unix_connect", "agent_unix_sendmsg"})
+_ROOT_CGROUP = 1
 _SMALLEST_SIZE = 64 << 10
 _SHORTEST_ROW = 128
 _RECORDED_WITHIN = 15 * NANOSECONDS
@@ -115,7 +116,7 @@ def _cgroup_caps(boundary: Boundary) -> list[str]:
             prefix = names[link["program_id"]].partition("_")[0]
             cgroups.setdefault(prefix, set()).add(link.get("cgroup_id", 0))
     caps = []
-    if any(len(group) != 1 or 0 in group for group in cgroups.values()):
+    if any(len(group) != 1 or min(group) <= _ROOT_CGROUP for group in cgroups.values()):
         caps.append("programs of one group are attached to several cgroups, or to none")
     if len(set().union(*cgroups.values())) < sum(len(group) for group in cgroups.values()):
         caps.append("programs of two groups are attached to one cgroup")

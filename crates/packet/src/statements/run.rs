@@ -9,6 +9,10 @@ use super::super::joined::nanos;
 use super::super::names::{ATTESTATION_FILE, BOUNDARY_FILE, CAPSULE_FILE, FLOWS_FILE, PACKET_FILE};
 use super::{Statements, differs};
 
+/// Id of the root of the cgroup hierarchy. The cgroups of a run are below the root. The id 0 means that the program was
+/// detached.
+const ROOT_CGROUP: u64 = 1;
+
 impl Statements<'_> {
     /// Checks that the times in `packet.json` are close to those of the flow log. `generated_at` may be later, because
     /// the time until the packet is written grows with the number of receipts.
@@ -169,7 +173,7 @@ impl Statements<'_> {
             }
             let of_whom = name.split('_').next().unwrap_or_default();
             let cgroup = *cgroups.entry(of_whom).or_insert(link.cgroup_id);
-            let is_there = cgroup == link.cgroup_id && cgroup != 0;
+            let is_there = cgroup == link.cgroup_id && cgroup > ROOT_CGROUP;
             caps.unless(
                 is_there,
                 Grade::KernelObserved,

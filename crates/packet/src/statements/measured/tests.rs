@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::super::super::counted::Counted;
 use super::super::super::format::Row;
 use super::super::super::format::boundary::{
-    BoundaryDocument, Control, Mark, MediatorDocument, Probe, ProbeCounts, ProbeOutcome, Program,
-    Step, TlsInterception, Unavailable,
+    BoundaryDocument, Control, Link, Mark, MediatorDocument, Probe, ProbeCounts, ProbeOutcome,
+    Program, Step, TlsInterception, Unavailable,
 };
 use super::super::super::joined::RunTimes;
 use super::*;
@@ -325,4 +325,22 @@ fn probes_that_do_not_exist_or_apply_are_named() {
     run = honest();
     run.document.probes.results.push(probe("zebra"));
     assert!(reasons(&mut run).0.contains("zebra does not exist"));
+}
+
+#[test]
+fn program_of_the_root_cgroup_is_named() {
+    for (cgroup_id, fits) in [(0, false), (1, false), (2, true)] {
+        let mut run = Honest::new();
+        run.document.programs.links = vec![Link {
+            id: 1,
+            program_id: 1,
+            attach_type: 10,
+            cgroup_id,
+        }];
+        let (reasons, differs) = run.checked(&Allowed::default(), |statements, findings, caps| {
+            statements.links(findings, caps);
+        });
+        assert_eq!(reasons.is_empty(), fits, "{cgroup_id}: {reasons}");
+        assert!(!differs, "{cgroup_id}");
+    }
 }
