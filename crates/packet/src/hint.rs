@@ -79,7 +79,14 @@ impl Hint {
             "nothing_listens" | "loopback" => note(
                 "the command has its own loopback; --allow-unix opens the Unix socket of a service on this machine",
             ),
-            "not_in_the_boundary" => sockets::hint(&denied.destination),
+            "not_in_the_boundary" => {
+                let (socket, note) = sockets::advice(&denied.destination);
+                Self {
+                    socket,
+                    note: Some(note),
+                    ..Self::default()
+                }
+            }
             "not_tls_or_http" | "client_silent" => note(no_way(&denied.protocol)),
             "own_address" | "not_public" => range(),
             "platform_address" => note("services of the cloud platform are never reachable"),

@@ -2,8 +2,6 @@
 use std::borrow::Cow;
 use std::path::{Component, Path, PathBuf};
 
-use super::Hint;
-
 /// Probes that try sockets of well-known services, each with the paths of these sockets without links. If a run opens
 /// one of these sockets, its probe finds the boundary open.
 pub const SERVICES: [(&str, &[&str]); 10] = [
@@ -46,32 +44,24 @@ pub const SERVICES: [(&str, &[&str]); 10] = [
     ),
 ];
 
-/// Returns the hint for a socket that does not exist inside the boundary.
-pub(super) fn hint(path: &str) -> Hint {
+/// Returns the path for `--allow-unix`, if there is one, and a note, for a socket that does not exist inside the
+/// boundary.
+pub(super) fn advice(path: &str) -> (Option<String>, Cow<'static, str>) {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
     let without_links = without_links(path)
         .filter(|_| path.bytes().all(is_plain))
         .and_then(|path| path.into_os_string().into_string().ok());
     let Some(path) = without_links else {
-        return Hint {
-            note: Some(Cow::Borrowed("it does not exist inside the boundary")),
-            ..Hint::default()
-        };
+        return (None, Cow::Borrowed("it does not exist inside the boundary"));
     };
     if let Some((probe, socket)) = probe_of(&path) {
-        return Hint {
-            note: Some(Cow::Owned(format!(
-                "if the host has this socket, its service may give the command control of the host; a run with it \
-                 needs --allow-unix {socket} --accept-risk {probe}"
-            ))),
-            ..Hint::default()
-        };
+        let note = format!(
+            "if the host has this socket, its service may give the command control of the host; a run with it needs \
+             --allow-unix {socket} --accept-risk {probe}"
+        );
+        return (None, Cow::Owned(note));
     }
-    Hint {
-        socket: Some(path),
-        note: Some(Cow::Borrowed("if the host has it")),
-        ..Hint::default()
-    }
+    (Some(path), Cow::Borrowed("if the host has it"))
 }
 
 /// Returns an absolute path without `..` and without the link `/var/run`, because `--allow-unix` rejects a path that

@@ -1,7 +1,7 @@
 //! The facts about a run that change how its records are compared.
 use pipelock_receipts::report::EvidenceReport;
+use time::OffsetDateTime;
 
-use super::times::unix_millis;
 use crate::format::boundary::{BoundaryDocument, Step};
 
 /// The kernel program that counts bytes.
@@ -34,8 +34,8 @@ pub struct Circumstances {
     pub has_witness: bool,
     /// Whether the mediator closed its session, and therefore had time to sign every receipt.
     pub is_closed: bool,
-    /// First and last time of an entry of the evidence, Unix ms.
-    pub written: Option<(i64, i64)>,
+    /// First and last time that an entry of the evidence states.
+    pub written: Option<(OffsetDateTime, OffsetDateTime)>,
     /// Time from the start of the run to the command, ms. The mediator opens its session in this time.
     pub preparation: i64,
 }
@@ -45,9 +45,7 @@ impl Circumstances {
     /// comparison expect as little as possible.
     pub fn of(boundary_document: Option<&BoundaryDocument>, report: &EvidenceReport) -> Self {
         let session = report.session.as_ref();
-        let written = report
-            .written
-            .map(|(first, last)| (unix_millis(first), unix_millis(last)));
+        let written = report.written;
         let is_closed = session.is_some_and(|session| !session.close_reason.is_empty());
         let writer = if session.is_some() {
             Writer::Pipelock

@@ -37,7 +37,7 @@ pub use receipts::Receipts;
 use receipts::{Actions, Ending};
 use requests::Asked;
 pub use result::Reconciliation;
-use times::{Span, Tolerance, millis};
+use times::{Span, Tolerance, millis, unix_millis};
 
 use super::clock::ClockSteps;
 use super::format::{RelayVerdict, Row};
@@ -144,7 +144,9 @@ impl Reconciler {
         if let Some(run) = self.times.range {
             // The mediator opens its session before the first row.
             let whole = (run.0.saturating_sub(around.preparation), run.1);
-            let written = around.written.unwrap_or(whole);
+            let written = around.written.map_or(whole, |(first, last)| {
+                (unix_millis(first), unix_millis(last))
+            });
             let signed = receipts.times.range.unwrap_or(run);
             let apart = tolerance
                 .beyond(whole, written)

@@ -7,10 +7,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use egress_policy::configuration::{self, Pattern};
 use egress_policy::git_zone::{self, GitRule};
 pub use egress_policy::git_zone::{Kind, Zone, is_git_name};
 
-use super::configuration::{self, Pattern};
 use super::path::RelPath;
 use crate::store;
 
