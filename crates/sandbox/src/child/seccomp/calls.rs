@@ -117,7 +117,12 @@ pub(super) const CALLS: &[Call] = &[
         Refused,
         "loads kernel programs; the boundary uses such programs",
     ),
-    call("chroot", libc::SYS_chroot, Refused, MOUNTS),
+    call(
+        "chroot",
+        libc::SYS_chroot,
+        Refused,
+        "replaces the root directory, which belongs to the boundary",
+    ),
     call(
         "clock_adjtime",
         libc::SYS_clock_adjtime,
@@ -342,6 +347,7 @@ pub(super) const CALLS: &[Call] = &[
         Missing,
         "changes the quota of a file and the case sensitivity of names in a directory; the older ioctl requests for this are denied",
     ),
+    call("listns", 470, Missing, "lists namespaces of the machine"),
     call(
         "rseq_slice_yield",
         471,
