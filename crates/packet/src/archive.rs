@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::io::{self, Read};
 
+use egress_policy::path_text::unescape;
 use sha2::{Digest as _, Sha256};
 
-use super::changed::unescape;
 use super::format::changes::{Change, ChangeOutcome, EntryKind, WhatChanged};
 
 mod header;

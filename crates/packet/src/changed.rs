@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use egress_policy::configuration::{self, Pattern};
 use egress_policy::git_zone::{Kind, Zone, is_git_name, is_too_deep};
+use egress_policy::path_text::unescape;
 
 use super::format::Name;
 use super::format::boundary::Workspace;
@@ -244,30 +245,4 @@ fn kind(kind: &EntryKind) -> Option<Kind> {
         EntryKind::Symlink => Kind::Symlink,
         EntryKind::Unknown(_) => return None,
     })
-}
-
-/// Returns the bytes of a path from its text, in which each backslash is doubled and each byte that is not UTF-8 is
-/// `\xNN`.
-pub(super) fn unescape(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, tail)) = rest.split_first() {
-        rest = tail;
-        if *byte != b'\\' {
-            out.push(*byte);
-            continue;
-        }
-        match tail {
-            [b'\\', tail @ ..] => {
-                out.push(b'\\');
-                rest = tail;
-            }
-            [b'x', high, low, tail @ ..] => {
-                out.extend(hex::decode([*high, *low]).ok()?);
-                rest = tail;
-            }
-            _ => return None,
-        }
-    }
-    Some(out)
 }

@@ -37,6 +37,7 @@ pub mod notices;
 pub mod opened;
 #[cfg(feature = "yaml")]
 pub mod parse;
+pub mod path_text;
 #[cfg(feature = "yaml")]
 pub mod pipelock;
 pub mod redact;

@@ -1,11 +1,11 @@
-//! Paths below the workspace, as bytes without a slash at either end, and the text form of such
-//! paths.
+//! Paths below the workspace, as bytes without a slash at either end.
 //!
 //! Claims: read-names
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
+use egress_policy::path_text::{escape, unescape};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A path below the workspace, empty for the workspace itself. The text of a path is UTF-8, with each
@@ -97,51 +97,6 @@ impl RelPath {
     pub fn text(&self) -> String {
         escape(&self.0)
     }
-}
-
-/// Returns the text form of any bytes.
-pub fn escape(bytes: &[u8]) -> String {
-    let mut out = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for letter in chunk.valid().chars() {
-            if letter == '\\' {
-                out.push('\\');
-            }
-            out.push(letter);
-        }
-        for byte in chunk.invalid() {
-            out.push_str("\\x");
-            out.push_str(&hex::encode([*byte]));
-        }
-    }
-    out
-}
-
-/// Reverses [`escape`].
-fn unescape(text: &str) -> Option<Vec<u8>> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((byte, tail)) = rest.split_first() {
-        rest = tail;
-        if *byte != b'\\' {
-            out.push(*byte);
-            continue;
-        }
-        match tail {
-            [b'\\', tail @ ..] => {
-                out.push(b'\\');
-                rest = tail;
-            }
-            [b'x', a, b, tail @ ..] => {
-                let digits = [*a, *b];
-                let digits = std::str::from_utf8(&digits).ok()?;
-                out.push(u8::from_str_radix(digits, 16).ok()?);
-                rest = tail;
-            }
-            _ => return None,
-        }
-    }
-    Some(out)
 }
 
 impl Serialize for RelPath {
