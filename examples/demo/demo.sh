@@ -91,7 +91,7 @@ if cmp --silent "$directory/packet/evidence.jsonl" "$changed/evidence.jsonl"; th
 fi
 status=0
 verify "$changed" >"$directory/changed.log" || status=$?
-grep -E '^(verdict|error):' "$directory/changed.log"
+grep -E '^(verdict|error):' "$directory/changed.log" | uniq
 if [ "$status" -ne 1 ]; then
   echo "egress verify exited with $status instead of 1, so it did not reject the changed packet" >&2
   exit 1

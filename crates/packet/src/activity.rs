@@ -29,6 +29,10 @@ const EXECUTABLES: usize = 4;
 const PROCESSES: usize = 64;
 /// Maximum number of different requests.
 const REQUESTS: usize = 1_000;
+/// Maximum number of name servers.
+const NAME_SERVERS: usize = 16;
+/// `reason` of a query to a name server.
+const DNS: &str = "dns_to_other_resolver";
 const MAX_CHARACTERS: usize = 300;
 
 /// Attempts, their bytes, and their times.
@@ -143,6 +147,8 @@ pub struct Activity {
     pub(super) requests: BTreeMap<Request, Talk>,
     /// Number of requests that are not in `requests`.
     pub(super) more_requests: u64,
+    /// The caller's name servers in an audit. A boundary answers their queries itself, so they are not denials.
+    name_servers: BTreeSet<String>,
 }
 
 /// The caller of an attempt.
@@ -252,9 +258,12 @@ impl Activity {
                 let name = target(&row.dst, row.port, &row.protocol);
                 self.count(&[&name], Caller::default(), traffic, true);
             }
-            Row::KernelMediatorDenied(_)
+            Row::DnsAnswer(row) if row.trusted && self.name_servers.len() < NAME_SERVERS => {
+                self.name_servers.insert(row.server.to_string());
+            }
+            Row::DnsAnswer(_)
+            | Row::KernelMediatorDenied(_)
             | Row::KernelMediatorDeniedRepeats(_)
-            | Row::DnsAnswer(_)
             | Row::KernelClose(_)
             | Row::KernelCloseTotal(_)
             | Row::KernelMediator(_)
@@ -327,17 +336,28 @@ impl Activity {
         let Some(tried) = attempts else {
             return;
         };
-        if !matches!(tried.verdict, "denied" | "would_deny" | "unreachable") {
-            return;
-        }
+        let is_denied = match tried.verdict {
+            "would_deny" if tried.reason == DNS && self.name_servers.contains(tried.place) => {
+                return;
+            }
+            "denied" | "would_deny" | "unreachable" => true,
+            "would_redirect" => false,
+            _ => return,
+        };
         let traffic = self.traffic(tried.count, times());
-        let of = |place: &str| target(place, tried.port, tried.protocol);
+        let of = |host: &str| {
+            if is_denied {
+                target(host, tried.port, tried.protocol)
+            } else {
+                place(host, tried.port)
+            }
+        };
         let unspecified = matches!(tried.place, "::" | "0.0.0.0");
         let address = of(if unspecified { "" } else { tried.place });
         let name = tried.name.map(of);
         // The address may have received its name after this attempt.
         let places = [name.as_deref().unwrap_or(&address), &address];
-        self.count(&places, caller, traffic, true);
+        self.count(&places, caller, traffic, is_denied);
     }
 
     /// Returns traffic without bytes.

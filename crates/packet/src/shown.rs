@@ -59,6 +59,23 @@ impl<'a> Shown<'a> {
         }
     }
 
+    pub(super) fn allowed_title(&self) -> &'static str {
+        if self.is_audit() {
+            "Connections"
+        } else {
+            "Allowed"
+        }
+    }
+
+    /// Returns a number of bytes in words. An audit does not count bytes.
+    pub(super) fn carried(&self, count: u64) -> String {
+        if self.is_audit() {
+            String::from("not counted")
+        } else {
+            bytes(count)
+        }
+    }
+
     /// Returns the denied attempts, each with its hint.
     pub(super) fn hinted(&self) -> Vec<(&'a DeniedRow, Hint)> {
         let settings = Settings {

@@ -11,7 +11,7 @@ use super::headline::Headline;
 use super::held_back;
 use super::hint::Block;
 use super::listing::{LISTED, allowed_in_order, in_order, place};
-use super::shown::{ANSWERED, ANSWERED_NOTE, HELD_BACK, Shown, bytes, process, what, why};
+use super::shown::{ANSWERED, ANSWERED_NOTE, HELD_BACK, Shown, process, what, why};
 
 const MAX_CHARACTERS: usize = 200;
 /// Length of one list in bytes. Rows beyond this length are only counted. GitHub limits a job summary to 1 MiB.
@@ -162,14 +162,14 @@ fn allowed(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {
             code(&name),
             names.join(" "),
             row.count,
-            bytes(sum.sent),
-            bytes(sum.received),
+            shown.carried(sum.sent),
+            shown.carried(sum.received),
             shown.times(&sum).unwrap_or_default()
         )
     });
     let head = "| Destination | Process | Count | Sent | Received | First to last |\n|---|---|---|---|---|---|\n";
     let left_out = shown.boundary_document.allowed_left_out;
-    section(out, "Allowed", head, rows, left_out)
+    section(out, shown.allowed_title(), head, rows, left_out)
 }
 
 fn requests(out: &mut String, shown: &Shown<'_>) -> std::fmt::Result {

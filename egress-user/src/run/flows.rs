@@ -74,12 +74,12 @@ impl FlowLog {
                 };
                 self.count_denied(denied);
             }
+            Verdict::WouldRedirect => {
+                let to = (self.destination(event), event.port);
+                *self.allowed.entry(to).or_default() += 1;
+            }
             Verdict::Local if event.protocol == IPPROTO_TCP => self.loopback.count(event),
-            Verdict::Local
-            | Verdict::Probe
-            | Verdict::Deny
-            | Verdict::WouldDeny
-            | Verdict::WouldRedirect => {}
+            Verdict::Local | Verdict::Probe | Verdict::Deny | Verdict::WouldDeny => {}
         }
         let key = FoldKey {
             hook: event.hook,
@@ -266,7 +266,7 @@ impl FlowLog {
         self.loopback.unserved()
     }
 
-    /// Returns host, port, and number of the requests and tunnels that went through.
+    /// Returns host, port, and number of the requests and tunnels that went through, or of the connections in an audit.
     pub(super) fn allowed(&self) -> impl Iterator<Item = (String, u16, u64)> {
         let rows = self.allowed.iter();
         rows.map(|((host, port), count)| (host.clone(), *port, *count))

@@ -92,6 +92,28 @@ fn everything_passes_and_is_recorded() {
     let denied = run.boundary("/denied").to_string();
     assert!(denied.contains("198.51.100.77"), "{denied}");
     assert!(!denied.contains("dns"), "{denied}");
+    // The connections are listed, and so are they on both pages. The queries are not.
+    let connections = run.boundary("/allowed");
+    let connections: Vec<_> = connections.as_array().unwrap().iter().collect();
+    let places = [
+        "allowed.test:80",
+        "allowed.test:443",
+        "denied.test:80",
+        "198.51.100.78:2222",
+    ];
+    assert_eq!(connections.len(), places.len(), "{connections:?}");
+    for page in ["summary.md", "report.html"] {
+        let page = fs::read_to_string(run.packet.join(page)).unwrap();
+        let (_, page) = page
+            .split_once("Connections")
+            .expect("a list of connections");
+        for place in places {
+            assert!(page.contains(place), "{place}: {page}");
+        }
+        assert!(page.contains("curl"), "{page}");
+    }
+    let page = fs::read_to_string(run.packet.join("report.html")).unwrap();
+    assert!(!page.contains("203.0.113.1"), "{page}");
 }
 
 #[test]

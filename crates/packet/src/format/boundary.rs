@@ -99,7 +99,8 @@ documents! {
         answered: Vec<DeniedRow>,
         /// Number of kinds of answers that `answered` does not list.
         answered_left_out: u64,
-        /// Up to 500 destinations to which requests or tunnels went through, most frequent first.
+        /// Up to 500 destinations to which requests or tunnels went through, most frequent first. In an audit, the
+        /// destinations of the connections that a boundary would send to the relay.
         allowed: Vec<AllowedRow>,
         /// Number of such destinations that `allowed` does not list.
         allowed_left_out: u64,
@@ -428,14 +429,15 @@ documents! {
         ]
     }
 
-    /// A destination to which a request or tunnel went through, completely or in part.
+    /// A destination to which a request or tunnel went through, completely or in part. In an audit, the destination of
+    /// a connection.
     AllowedRow {
         [
-            /// Host name.
+            /// Host name. In an audit, the address if no name is known.
             host: Name,
             /// Port.
             port: u16,
-            /// Number of requests and tunnels.
+            /// Number of requests and tunnels, or of connections in an audit.
             count: u64,
         ]
     }

@@ -182,7 +182,7 @@ fn answered(out: &mut Html, shown: &Shown<'_>) {
 fn allowed(out: &mut Html, shown: &Shown<'_>) {
     let document = shown.boundary_document;
     let allowed = allowed_in_order(document);
-    out.section("Allowed");
+    out.section(shown.allowed_title());
     if allowed.is_empty() {
         out.paragraph("Nothing.");
         out.raw("</section>\n");
@@ -220,8 +220,8 @@ fn allowed(out: &mut Html, shown: &Shown<'_>) {
                 Cell::Code(name.clone()),
                 Cell::Lines(names.take(4).collect()),
                 Cell::Text(count.to_string()),
-                bar(sum.sent, sent),
-                bar(sum.received, received),
+                bar(shown, sum.sent, sent),
+                bar(shown, sum.received, received),
                 Cell::Text(shown.times(sum).unwrap_or_default()),
             ]
         });
@@ -233,15 +233,15 @@ fn allowed(out: &mut Html, shown: &Shown<'_>) {
         "Received",
         "First to last",
     ];
-    let caption = "Destinations that were reached, the most bytes sent first; times count from the start of the run";
+    let caption = "The most bytes sent first; times count from the start of the run";
     let more = out.table(caption, &head, rows, LONG);
     out.more(more.saturating_add(document.allowed_left_out));
     out.raw("</section>\n");
 }
 
-fn bar(count: u64, largest: u64) -> Cell {
+fn bar(shown: &Shown<'_>, count: u64, largest: u64) -> Cell {
     let share = count.saturating_mul(100).checked_div(largest).unwrap_or(0);
-    Cell::Bar(bytes(count), share.max(u64::from(count > 0)))
+    Cell::Bar(shown.carried(count), share.max(u64::from(count > 0)))
 }
 
 /// Writes the requests whose paths the relay or the mediator could read.

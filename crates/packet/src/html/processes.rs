@@ -1,7 +1,7 @@
 //! Writes the programs of the command as a tree: command, program, destination.
 use egress_policy::natural;
 
-use super::super::activity::Talk;
+use super::super::activity::{Talk, Traffic};
 use super::super::shown::{Shown, bytes, process};
 use super::markup::{Html, LONG, SHORT};
 
@@ -94,13 +94,18 @@ fn destinations(out: &mut Html, shown: &Shown<'_>, program: &str, all: &Talk) {
 /// Returns traffic in words, for example `2 allowed (1 KiB sent, 3 MiB received), 1 denied`.
 fn in_words(talk: &Talk) -> String {
     let mut parts = Vec::new();
-    if talk.allowed.count > 0 {
-        parts.push(format!(
-            "{} allowed ({} sent, {} received)",
-            talk.allowed.count,
-            bytes(talk.allowed.sent),
-            bytes(talk.allowed.received)
-        ));
+    let Traffic {
+        count,
+        sent,
+        received,
+        ..
+    } = talk.allowed;
+    if count > 0 {
+        let carried = match (sent, received) {
+            (0, 0) => String::new(),
+            _ => format!(" ({} sent, {} received)", bytes(sent), bytes(received)),
+        };
+        parts.push(format!("{count} allowed{carried}"));
     }
     if talk.denied.count > 0 {
         parts.push(format!("{} denied", talk.denied.count));
