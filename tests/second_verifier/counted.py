@@ -20,7 +20,7 @@ _MOST_LISTED = 500
 _OTHERS = "(others)"
 _REDIRECTED = ("direct_tcp_ipv4", "direct_tcp_ssh", "metadata_ipv4")
 _REDIRECTED_IPV6 = ("direct_tcp_ipv6", "direct_tcp_mapped", "metadata_ipv6")
-_LATER_HELLO = frozenset({"client_hello", "encrypted_client_hello", "name_mismatch"})
+_LATER_HELLO = frozenset({"encrypted_client_hello", "name_mismatch"})
 _CHANNEL = ("requests", "bytes_up", "bytes_down", "head_bytes")
 
 Row = dict[str, Any]

@@ -23,6 +23,20 @@ _PROTOCOLS = {
     "forward": ("http",), "fetch": ("http",), "websocket": ("websocket",),
     "connect": ("tls", "connect", "http", "websocket"),
 }
+_LONGEST_HEAD = 256 << 10
+_SHORTEST_HEAD = 16
+_CACHE = "/nscd/socket"
+# Reasons of the relay for a denial before it determined the destination.
+_WITHOUT_DESTINATION = frozenset({"loopback", "no_slot", "peer_address", "stale_slot", "unknown_synthetic"})
+_WITHOUT_REQUEST = frozenset({"client_closed", "reset", "stopped"})
+# Protocols that the relay denies for a reason. None stands for all protocols.
+_DENIED = {
+    "loopback": None, "unknown_synthetic": None, "not_a_proxy_request": None, "port_not_allowed": None,
+    "no_slot": ("raw",), "peer_address": ("raw",), "stale_slot": ("raw",),
+    "client_silent": ("client_silent", "connect"), "client_hello": ("tls", "connect"),
+    "client_hello_timeout": ("tls", "connect"), "encrypted_client_hello": ("tls", "connect"),
+    "name_mismatch": ("tls", "connect", "http"), "not_tls": ("connect",),
+}
 _METHOD = re.compile(r"[\x21-\x60\x7b-\x7e]*", re.ASCII)
 
 Row = dict[str, Any]
@@ -80,6 +94,7 @@ class _Check:
         self.clock = log.clock
         self.slack = _RECORDED_WITHIN + self.clock
         self.broken: set[int] = set()
+        self.denied: set[tuple[int, int]] = set()
         self.made: dict[tuple[int, int], Row] = {}
         self.attempts = log.of("kernel")
         for row in self.attempts:
@@ -143,7 +158,8 @@ class _Check:
         has_reason = row.get("reason", "") != "" and not is_refused
         self._require(6, has_reason if verdict in _WITH_REASON else not (has_reason and verdict in _WITHOUT_REASON))
         if is_unix(row):
-            self._require(12, not hook.startswith(("connect", "sendmsg")) or sock_type in (1, 2, 5))
+            self._require(12, sock_type in ((2,) if hook == "sendmsg_unix" else (1, 2, 5)))
+            self._require(33, _is_verdict_of(verdict, row.get("path", "")))
             return
         address, family = _address(row.get("dst")), row.get("family", 0)
         if family == 2 and address is not None and address.version == 4:
@@ -203,6 +219,7 @@ class _Check:
         if transport is not None:
             self._require(17, protocol in _PROTOCOLS.get(transport, (protocol,)))
             self._require(18, _leads_where_it_says(row))
+        self._sent(row, verdict, transport, protocol)
         caller = (row.get("pid"), row.get("process", ""), row.get("exe") or "")
         nobody = (None, "", "")
         if row.get("cookie", 0) == 0:
@@ -216,6 +233,36 @@ class _Check:
         self._require(20, _began(row) >= _time(made) - self.slack)
         orig = None if made["verdict"] == "proxy" else (_address(made.get("dst")), made.get("port", 0))
         self._require(20, _socket(row.get("orig_dst")) == orig)
+
+    def _sent(self, row: Row, verdict: str, transport: str | None, protocol: str) -> None:
+        """Check what the relay sent for a request, and why it denied one."""
+        moved = any(row.get(name, 0) for name in ("bytes_up", "bytes_down", "head_bytes"))
+        answered = any(row.get(name) is not None for name in ("target", "status", "claimed"))
+        self._require(28, transport is not None or not (moved or answered))
+        self._require(29, transport not in _PROTOCOLS or _has_possible_head(row, verdict, transport, protocol))
+        if transport is None and verdict in ("failed", "unfinished"):
+            self._require(28, verdict == "failed" and row.get("reason", "") in _WITHOUT_REQUEST)
+        port, orig = row.get("port"), row.get("orig_dst")
+        is_placed = row.get("host") is not None
+        is_proxied = protocol == "connect" or row.get("reason", "") == "not_a_proxy_request"
+        self._require(34, is_placed == (port is not None) and not (is_proxied and orig is not None))
+        self._require(34, orig is None or port is None or int(orig.rpartition(":")[2]) == port)
+        if verdict == "refused":
+            reason = row.get("reason", "")
+            self._require(30, _is_denied_for(reason, protocol))
+            is_unplaced = reason in _WITHOUT_DESTINATION
+            self._require(30, not is_unplaced if is_placed else is_unplaced or orig is None)
+            is_last = protocol not in ("http", "h2c") or (reason == "port_not_allowed" and orig is not None)
+            if is_last and row.get("cookie", 0) != 0:
+                self._require(35, _connection(row) not in self.denied)
+                self.denied.add(_connection(row))
+            is_open = port is None or port in self.boundary.document.get("allowed_ports", [])
+            self._require(31, reason == "port_not_allowed" or is_open)
+        mediator = self.boundary.section("mediator")
+        if mediator.get("kind") == "pipelock" and mediator.get("plain_http") == "tunnel":
+            self._require(32, transport != "forward")
+        else:
+            self._require(32, transport != "connect" or protocol not in ("http", "websocket"))
 
     # Others
 
@@ -246,6 +293,35 @@ class _Check:
                 if row.get("protocol") == "udp" and source.startswith("kernel_mediator"):
                     self._require(24, not row.get("bytes_acked", 0) and not row.get("bytes_received", 0))
                     self._require(24, source != "kernel_mediator" or row.get("port", 0) in (0, 53))
+
+
+def _is_verdict_of(verdict: str, path: str) -> bool:
+    """Return whether the use of a Unix socket with this path can have the verdict."""
+    if path == "…":
+        return True
+    if verdict in ("probe", "unreachable"):
+        return path.endswith(_CACHE) == (verdict == "probe")
+    return verdict != "unread" or path == ""
+
+
+def _is_denied_for(reason: str, protocol: str) -> bool:
+    """Return whether the relay denies the protocol for this reason."""
+    if reason == "not_tls_or_http":
+        return protocol not in ("tls", "http", "client_silent", "connect", "websocket")
+    protocols = _DENIED.get(reason, ("http", "h2c"))
+    return protocols is None or protocol in protocols
+
+
+def _has_possible_head(row: Row, verdict: str, transport: str, protocol: str) -> bool:
+    """Return whether the relay can have sent a head of the stated length."""
+    length = row.get("head_bytes", 0)
+    if transport == "connect" and protocol not in ("http", "websocket"):
+        return length == 0
+    if length == 0:
+        return verdict != "forwarded" if transport == "connect" else row.get("status") is None
+    shown = re.split(r"\?|\[redacted-", row.get("target") or "", maxsplit=1)[0]
+    least = max(_SHORTEST_HEAD, len(shown.encode("utf-8")) if transport == "forward" else 0)
+    return least <= length <= _LONGEST_HEAD
 
 
 def _socket(text: str | None) -> tuple[Any, int] | None:

@@ -18,6 +18,7 @@ use super::format::{BeatEvent, MediatorProtocol, RelayVerdict, ResolverReason, R
 mod alike;
 mod attempt;
 mod mediator;
+mod request;
 #[cfg(test)]
 mod tests;
 
@@ -92,6 +93,12 @@ pub(super) struct Joined {
     has_opened: bool,
     /// Destinations of the mediator's TCP connections.
     dialed: BTreeSet<(IpAddr, u16)>,
+    /// Whether the relay sent requests without TLS through tunnels. Contains both values if it did so with some of them.
+    plain_by_tunnel: BTreeSet<bool>,
+    /// Ports of requests that the relay denied for another reason than their port.
+    other_denied_ports: BTreeSet<u16>,
+    /// Connections that ended because the relay denied them.
+    denied: BTreeSet<(u64, u64)>,
     reasons: Vec<String>,
 }
 
@@ -302,6 +309,7 @@ impl Joined {
                 "a row of the relay has a target that does not name its host and port",
             );
         }
+        self.request(row);
         let lasted = i128::from(row.duration_us).saturating_mul(1_000);
         let caller = Caller {
             pid: row.pid.map(u64::from),
@@ -361,6 +369,7 @@ impl Joined {
     ) -> Vec<String> {
         let clock_set = self.clock.set();
         self.denied_to_the_mediator(boundary_document, allowed);
+        self.as_configured(boundary_document);
         let fits = if boundary_document.ipv6 {
             !self.lacks_ipv6
         } else {

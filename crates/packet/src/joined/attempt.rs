@@ -2,13 +2,16 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::super::format::rows::{AttemptRow, UnixRow};
-use super::super::format::{Hook, KernelReason, KernelVerdict, UnixReason, UnixVerdict};
+use super::super::format::{Hook, KernelReason, KernelVerdict, UnixHook, UnixReason, UnixVerdict};
 use super::{Caller, Joined, Made};
 
 /// `SOCK_STREAM`, `SOCK_DGRAM`, and `SOCK_SEQPACKET`.
 const STREAM: u64 = 1;
 const DATAGRAM: u64 = 2;
 const SEQPACKET: u64 = 5;
+/// End of the path of a name service cache, and the text in place of a path if there are too many paths.
+const CACHE: &str = "/nscd/socket";
+const OMITTED: &str = "…";
 
 impl Joined {
     pub(super) fn attempt(&mut self, row: &AttemptRow, at: i128) {
@@ -104,7 +107,21 @@ impl Joined {
             UnixVerdict::Unknown(_) => true,
         };
         self.reason(fits, row.verdict.as_str(), row.reason.as_str());
-        self.socket_type(matches!(row.sock_type, STREAM | DATAGRAM | SEQPACKET));
+        let path = &*row.path;
+        let fits = match row.verdict {
+            UnixVerdict::Probe => path.ends_with(CACHE),
+            UnixVerdict::Unreachable => !path.ends_with(CACHE),
+            UnixVerdict::Unread => path.is_empty(),
+            UnixVerdict::Local | UnixVerdict::Allowed | UnixVerdict::Unknown(_) => true,
+        };
+        self.require(
+            fits || path == OMITTED,
+            "a use of a Unix socket has a verdict that its path does not have",
+        );
+        // Only a datagram has the address of its receiver. A socket of another type must be connected.
+        let is_sent = row.hook == UnixHook::SendmsgUnix;
+        let is_connected = !is_sent && matches!(row.sock_type, STREAM | SEQPACKET);
+        self.socket_type(is_connected || row.sock_type == DATAGRAM);
     }
 
     fn reason(&mut self, fits: bool, verdict: &str, reason: &str) {

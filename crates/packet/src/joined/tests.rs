@@ -260,3 +260,80 @@ fn use_of_a_socket_that_the_caller_did_not_open_is_named() {
     let found = reasons_with(&rows, &document, &Allowed::UNKNOWN);
     assert_eq!(found, Vec::<String>::new());
 }
+
+#[test]
+fn requests_that_the_relay_cannot_have_sent_or_denied_are_named() {
+    let document = BoundaryDocument {
+        allowed_ports: vec![80, 443],
+        ..BoundaryDocument::default()
+    };
+    let forward = json!({
+        "source": "relay", "ts": time(2), "host": "a.test", "port": 80, "protocol": "http", "transport": "forward",
+        "target": "GET http://a.test/?[redacted-value]", "head_bytes": 60, "verdict": "forwarded", "reason": "",
+        "status": 200,
+    });
+    let tunnel = json!({
+        "source": "relay", "ts": time(2), "host": "a.test", "port": 443, "protocol": "tls", "transport": "connect",
+        "target": "CONNECT a.test:443", "head_bytes": 0, "verdict": "forwarded", "reason": "", "status": 200,
+    });
+    let refused = json!({
+        "source": "relay", "ts": time(2), "host": "a.test", "port": 80, "protocol": "http", "head_bytes": 0,
+        "verdict": "refused", "reason": "malformed_target",
+    });
+    for (row, member, value, fits) in [
+        (&forward, "head_bytes", json!(60), true),
+        (&forward, "head_bytes", json!(18), true),
+        (&forward, "head_bytes", json!(17), false),
+        (&forward, "head_bytes", json!(0), false),
+        (&forward, "head_bytes", json!(262_145), false),
+        (&tunnel, "head_bytes", json!(0), true),
+        (&tunnel, "head_bytes", json!(1), false),
+        (&tunnel, "protocol", json!("http"), false),
+        (&refused, "head_bytes", json!(0), true),
+        (&refused, "head_bytes", json!(1), false),
+        (&refused, "bytes_up", json!(1), false),
+        (&refused, "status", json!(403), false),
+        (&refused, "target", json!("GET http://a.test/"), false),
+        (&refused, "reason", json!("name_mismatch"), true),
+        (&refused, "reason", json!("not_tls"), false),
+        (&refused, "reason", json!("client_silent"), false),
+        (&refused, "reason", json!("loopback"), false),
+        (&refused, "port", json!(22), false),
+        (&refused, "host", json!(null), false),
+        (&refused, "orig_dst", json!("198.18.0.7:80"), true),
+        (&refused, "orig_dst", json!("198.18.0.7:443"), false),
+        (&refused, "verdict", json!("unfinished"), false),
+        (&refused, "verdict", json!("failed"), false),
+    ] {
+        let mut row = row.clone();
+        row[member] = value;
+        let found = reasons_with(
+            &[beat(0), row.clone(), beat(5)],
+            &document,
+            &Allowed::UNKNOWN,
+        );
+        assert_eq!(found.is_empty(), fits, "{row}: {found:?}");
+    }
+}
+
+#[test]
+fn verdict_about_a_unix_socket_is_one_that_its_path_can_have() {
+    for (hook, kind, verdict, path, fits) in [
+        ("connect_unix", 1, "unreachable", "/run/a.sock", true),
+        ("connect_unix", 1, "unreachable", "/run/nscd/socket", false),
+        ("connect_unix", 1, "unreachable", "…", true),
+        ("connect_unix", 1, "probe", "/run/nscd/socket", true),
+        ("connect_unix", 1, "probe", "/run/a.sock", false),
+        ("connect_unix", 1, "unread", "", true),
+        ("connect_unix", 1, "unread", "/run/a.sock", false),
+        ("sendmsg_unix", 2, "unreachable", "/run/a.sock", true),
+        ("sendmsg_unix", 1, "unreachable", "/run/a.sock", false),
+    ] {
+        let row = json!({
+            "source": "kernel", "ts": time(2), "hook": hook, "verdict": verdict, "protocol": "unix", "sock_type": kind,
+            "reason": "not_in_the_boundary", "path": path, "uid": 0, "count": 1,
+        });
+        let found = reasons(&[beat(0), row, beat(5)], None);
+        assert_eq!(found.is_empty(), fits, "{hook} {verdict} {path}: {found:?}");
+    }
+}
