@@ -16,6 +16,7 @@
     clippy::print_stderr,
     reason = "a change concerns one kind out of many, and the names of files are the packet's own"
 )]
+mod archive;
 mod attacker;
 mod change;
 mod choice;

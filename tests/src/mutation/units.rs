@@ -1,6 +1,7 @@
 //! The places to change: every node of every document, every row, every receipt, and every file.
 use std::collections::BTreeSet;
 
+use super::archive;
 use super::attacker::Attacker;
 use super::change::{Change, DiskOperator};
 use super::json::Json;
@@ -353,9 +354,20 @@ impl<'h> Documents<'h> {
                 Change::File(format!("{more}.bak"), b"{}".to_vec()),
             ));
         }
+        let entries = if name.ends_with(".tar") {
+            archive::changes(bytes)
+        } else {
+            Vec::new()
+        };
+        let all = all
+            .into_iter()
+            .map(|(operator, change)| (operator.to_owned(), change));
+        let entries = entries
+            .into_iter()
+            .map(|(operator, bytes)| (operator, file(bytes)));
         let differs = |change: &Change| !matches!(change, Change::File(name, new) if self.honest.files.get(name) == Some(new));
-        let all = all.into_iter().filter(|(_, change)| differs(change));
-        all.map(|(operator, change)| (operator.to_owned(), change))
+        all.chain(entries)
+            .filter(|(_, change)| differs(change))
             .collect()
     }
 }

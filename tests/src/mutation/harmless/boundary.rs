@@ -156,6 +156,12 @@ pub(super) static TABLE: &[Harmless] = &[
         CALLERS_WISH,
     ),
     boundary("workspace-changes.tar", "/", "of_another_run", SAME_CHANGES),
+    boundary(
+        "workspace-changes.tar",
+        "/",
+        "later=*",
+        "Only the supervisor read the time of the file, and no other file of the packet has this time.",
+    ),
     boundary(FLOWS, "/kernel.*", "swapped", ORDER),
     boundary(FLOWS, "/kernel.*", "twice", KERNEL_ALONE),
     boundary(FLOWS, "/kernel.*/cookie", "*", KERNEL_ALONE),
