@@ -19,7 +19,16 @@ CLOSE_FRAME = 131
 MAX_SUM = 2**64 - 1
 NOT_REACHED = {"dial_failed": (502,), "upstream_dial_failed": (502, 1011), "ssrf_dns_rebind": (403, 1008)}
 FAILED = {**NOT_REACHED, "fetch_failed": (400, 502)}
-FRAME_LAYERS = frozenset({"ws_protocol", "dlp", "response_scan"})
+FRAME_LAYERS = frozenset({
+    "address_protection",
+    "body_prompt_injection",
+    "cross_request",
+    "dlp",
+    "media_policy",
+    "redaction",
+    "response_scan",
+    "ws_protocol",
+})
 
 
 def milliseconds(text: Any) -> int | None:

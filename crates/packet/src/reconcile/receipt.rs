@@ -1,8 +1,18 @@
 //! The compared members of one receipt.
 use sha2::{Digest, Sha256};
 
-/// Layers of receipts for one message of a WebSocket. The WebSocket itself has a separate action.
-pub(super) const FRAME_LAYERS: [&str; 3] = ["ws_protocol", "dlp", "response_scan"];
+/// Layers of receipts for one message of a WebSocket. The WebSocket itself has a separate action. If a side closes the
+/// WebSocket while Pipelock 3.2 scans a message, Pipelock denies the message with the layer `body_prompt_injection`.
+pub(super) const FRAME_LAYERS: [&str; 8] = [
+    "address_protection",
+    "body_prompt_injection",
+    "cross_request",
+    "dlp",
+    "media_policy",
+    "redaction",
+    "response_scan",
+    "ws_protocol",
+];
 /// Layer of every outcome.
 pub(super) const OUTCOME_LAYER: &str = "outcome";
 /// Layer of the receipt that Pipelock signs at the end of a WebSocket.

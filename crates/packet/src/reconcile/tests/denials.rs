@@ -175,3 +175,39 @@ fn every_entry_is_from_the_time_of_the_run() {
     assert_eq!(outside(start - 18_001, end), Some(16));
     assert_eq!(outside(start, end + 86_400_000), Some(86_400));
 }
+
+/// The last words are those of Pipelock 3.2 when the other side closes the WebSocket during a scan.
+#[test]
+fn a_denied_message_is_no_other_action_whatever_denied_it() {
+    let facts = json!({"transport": "websocket", "method": "WS", "target": "ws://a.test/ws"});
+    for layer in [
+        "address_protection",
+        "body_prompt_injection",
+        "cross_request",
+        "dlp",
+        "media_policy",
+        "redaction",
+        "response_scan",
+        "ws_protocol",
+    ] {
+        let mut run = Run::new();
+        let pattern = "status=1008 bytes=0 reason=policy_blocked";
+        run.receipt(1, "intent", &facts);
+        let words = "request body contains prompt injection: context_canceled";
+        let mut message = json!({"verdict": "block", "layer": layer, "pattern": words});
+        merge(&mut message, &facts);
+        run.receipt(2, "", &message);
+        let mut outcome = json!({"layer": "outcome", "pattern": pattern});
+        merge(&mut outcome, &facts);
+        run.receipt(1, "outcome", &outcome);
+        let mut close = json!({"verdict": "block", "layer": "session_close"});
+        merge(&mut close, &facts);
+        run.receipt(1, "", &close);
+        let row =
+            json!({"status": 101, "bytes_up": 32776, "bytes_down": 19, "reason": "client_closed"});
+        run.request(1, "websocket", "GET ws://a.test/ws", "unfinished", &row);
+        let both = run.compare(PIPELOCK);
+        assert_eq!(both.losses(), Vec::<String>::new(), "{layer}");
+        assert_eq!((both.asked, both.receipted), (1, 1), "{layer}");
+    }
+}
