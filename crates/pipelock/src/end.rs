@@ -30,6 +30,10 @@ const IDLE_LOOKS: u32 = 3;
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 /// Time for Pipelock to exit. An idle Pipelock takes about 35 ms.
 const END_WITHIN: Duration = Duration::from_secs(3);
+/// Time to wait for a heartbeat. egress sets the interval of the heartbeats to 60 s unless the caller sets one.
+const HEARTBEAT_WITHIN: Duration = Duration::from_secs(63);
+/// Number of entries with which Pipelock closes its session, before the last checkpoint.
+const CLOSING_ENTRIES: u64 = 2;
 /// Time for one answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Line that Pipelock prints when everything is written.
@@ -152,6 +156,9 @@ impl Pipelock {
             // open requests is therefore killed.
             let is_left = matches!(undone, Some(Undone::Requests { .. }));
             killed = is_left && self.tally.bound.is_some();
+            if !killed {
+                self.leave_room_for_checkpoint();
+            }
             self.child.signal(if killed {
                 Signal::SIGKILL
             } else {
@@ -283,6 +290,25 @@ impl Pipelock {
                     }
                 };
             }
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Waits for a heartbeat if the entries that close the session would fill the last evidence file. Pipelock 3.2 then
+    /// closes the file before it writes its last checkpoint, and leaves out this checkpoint. Without the checkpoint, the
+    /// end of the evidence is not proven.
+    fn leave_room_for_checkpoint(&mut self) {
+        let most = self.policy().entries_per_file;
+        let deadline = Instant::now() + HEARTBEAT_WITHIN;
+        while self.tally.bound.is_some()
+            && most.is_some_and(|most| {
+                most > 1 && (self.tally.in_last_file + CLOSING_ENTRIES).is_multiple_of(most)
+            })
+            && Instant::now() < deadline
+            && self.child.peek(0).ok().flatten().is_none()
+            && self.tally.read_on(&self.files.evidence).is_ok()
+        {
+            self.log.drain();
             std::thread::sleep(LOOK_EVERY);
         }
     }

@@ -111,6 +111,8 @@ pub(super) struct Tally {
     twins: u64,
     /// Type of the last whole line.
     pub(super) last: Option<String>,
+    /// Number of whole lines in the last file.
+    pub(super) in_last_file: u64,
     /// Posture that the first `session_open` binds, if there is one.
     pub(super) bound: Option<Posture>,
 }
@@ -125,6 +127,9 @@ impl Tally {
                 .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
                 .open(&path)?;
             file.seek(SeekFrom::Start(from))?;
+            if from == 0 {
+                self.in_last_file = 0;
+            }
             let mut text = Vec::new();
             file.take(PORTION_BYTES).read_to_end(&mut text)?;
             let whole = text
@@ -156,6 +161,7 @@ impl Tally {
         if line.is_empty() {
             return;
         }
+        self.in_last_file += 1;
         let Ok(line) = serde_json::from_slice::<Line>(line) else {
             self.last = None;
             return;
@@ -237,6 +243,7 @@ mod tests {
         let mut tally = Tally::default();
         tally.read_on(dir.path()).unwrap();
         assert_eq!((tally.open, tally.allowed), (1, 1));
+        assert_eq!(tally.in_last_file, 1);
         assert_eq!(tally.missing_twins(), 0);
         let more = receipt("outcome")
             + "{\"type\":\"evidence_receipt\"}\n{\"type\":\"checkpoint\"}\n{\"half\":";
@@ -244,6 +251,7 @@ mod tests {
         fs::write(last, receipt("") + &more).unwrap();
         tally.read_on(dir.path()).unwrap();
         assert_eq!((tally.open, tally.allowed), (0, 2));
+        assert_eq!(tally.in_last_file, 4);
         assert_eq!(tally.missing_twins(), 2);
         assert_eq!(tally.last.as_deref(), Some("checkpoint"));
     }

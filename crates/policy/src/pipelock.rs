@@ -89,6 +89,16 @@ const RAISED: [(&str, i64); 9] = [
     ("websocket_proxy.idle_timeout_seconds", 3_600),
 ];
 
+/// The key that limits the number of entries in one evidence file. Every supported version has this key.
+const ENTRIES_PER_FILE: &str = "flight_recorder.max_entries_per_file";
+/// The value of [`ENTRIES_PER_FILE`] unless the caller sets one.
+///
+/// Pipelock 3.2 also starts a new file when the old one reaches 8 MiB, and may then give two entries the same sequence
+/// number. Entries have about 1.5 KiB, so a file with this number of entries stays far below 8 MiB. When a signed
+/// checkpoint is due at the same entry as a new file, Pipelock 3.2 may leave out a sequence number. It writes a
+/// checkpoint after each 1,000 entries, so this number keeps the two apart in the first 160 files.
+const FEW_ENTRIES: i64 = 1_200;
+
 /// The section that configures TLS interception.
 const INTERCEPTION: &str = "tls_interception";
 
@@ -113,6 +123,8 @@ pub struct PipelockPolicy {
     pub left_out: Vec<String>,
     /// The length in bytes at which a response may be truncated.
     pub answer_cut: Option<u64>,
+    /// The number of entries in one evidence file. `None` if the caller's value is not a positive number.
+    pub entries_per_file: Option<u64>,
     /// Notices about the caller's own keys.
     pub notices: Vec<Notice>,
 }
@@ -159,11 +171,14 @@ pub fn build(
             raised.push(format!("{path}: {value}"));
         }
     }
-    let (fields, key) = mapping_for(&mut entries, LONGEST_ANSWER)?;
-    let longest = fields.iter().find(|entry| entry.key == key);
-    let answer_cut = longest
-        .and_then(|entry| entry.value.as_count())
-        .and_then(|megabytes| megabytes.checked_mul(1 << 20));
+    set_if_absent(
+        &mut entries,
+        ENTRIES_PER_FILE,
+        Node::of(Value::Int(FEW_ENTRIES)),
+    )?;
+    let entries_per_file = count(&mut entries, ENTRIES_PER_FILE)?.filter(|entries| *entries > 0);
+    let answer_cut =
+        count(&mut entries, LONGEST_ANSWER)?.and_then(|megabytes| megabytes.checked_mul(1 << 20));
     let mode = entries
         .iter()
         .find(|entry| entry.key == "mode")
@@ -176,8 +191,16 @@ pub fn build(
         raised,
         left_out: attempt.left_out(),
         answer_cut,
+        entries_per_file,
         notices,
     })
+}
+
+/// Returns the value of the key `path`, if it is a number that is not negative.
+fn count(entries: &mut Vec<MappingEntry>, path: &str) -> Result<Option<u64>, PolicyError> {
+    let (fields, key) = mapping_for(entries, path)?;
+    let entry = fields.iter().find(|entry| entry.key == key);
+    Ok(entry.and_then(|entry| entry.value.as_count()))
 }
 
 /// Returns the certificate and key files of the authority, if the caller's document enables TLS
@@ -302,6 +325,8 @@ mod tests {
         assert_eq!(yaml["kill_switch"]["api_listen"], "127.0.0.1:3");
         assert_eq!(yaml["flight_recorder"]["dir"], "/run/egress/x/evidence");
         assert_eq!(yaml["flight_recorder"]["require_receipts"], true);
+        assert_eq!(yaml["flight_recorder"]["max_entries_per_file"], FEW_ENTRIES);
+        assert_eq!(policy.entries_per_file, Some(1_200));
         // The caller's own values stay.
         assert_eq!(yaml["flight_recorder"]["redact"], false);
         let monitoring = &yaml["fetch_proxy"]["monitoring"];
@@ -343,6 +368,20 @@ mod tests {
                 [false, false, false],
             ]
         );
+    }
+
+    #[test]
+    fn callers_number_of_entries_in_a_file_is_kept() {
+        for (text, kept) in [("7", Some(7)), ("0", None), ("-1", None), ("many", None)] {
+            let caller = format!("flight_recorder: {{max_entries_per_file: {text}}}\n");
+            let policy = build(Some(&caller), &keys(), Attempt::Whole).unwrap();
+            assert_eq!(policy.entries_per_file, kept, "{text}");
+            assert!(
+                policy
+                    .yaml
+                    .contains(&format!("max_entries_per_file: {text}"))
+            );
+        }
     }
 
     /// Claims: pipelock-authority

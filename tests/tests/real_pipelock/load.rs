@@ -1,4 +1,5 @@
 //! Many simultaneous requests and tunnels. No request and no tunnel may be missing in the evidence.
+use std::fs;
 use std::time::Duration;
 
 use egress_tests::agents::{requests, tunnels};
@@ -45,6 +46,41 @@ fn two_thousand_requests_all_have_their_receipts() {
     assert_eq!(allowed.len(), REQUESTS);
     assert_twins(&run);
     assert_verified(&world, &run);
+    // Pipelock 3.2 may repeat a sequence number when a file reaches 8 MiB.
+    let evidence = fs::read_to_string(run.packet.join("evidence.jsonl")).unwrap();
+    let lines: Vec<&str> = evidence.split_inclusive('\n').collect();
+    let sizes = lines
+        .chunks(entries_per_file(&run))
+        .map(|file| file.concat().len());
+    assert!(sizes.max().unwrap() < 4 << 20, "{run}");
+}
+
+/// Returns the number of entries after which Pipelock starts a new file.
+fn entries_per_file(run: &RunOutput) -> usize {
+    let policy = fs::read_to_string(run.packet.join("policy.yaml")).unwrap();
+    let key = "max_entries_per_file: ";
+    let value = policy
+        .lines()
+        .find_map(|line| line.trim().strip_prefix(key));
+    value.map_or(10_000, |value| value.parse().unwrap())
+}
+
+#[test]
+fn end_of_a_session_is_proven_however_many_entries_a_file_has() {
+    for entries in 2..=5 {
+        let world = World::new();
+        let recorder = format!(
+            "flight_recorder: {{max_entries_per_file: {entries}, completeness: {{heartbeat_interval: 2s}}}}\n"
+        );
+        let run = with(&world, &format!("{}{recorder}", allow(&["allowed.test"])));
+        let run = run.script("true").run();
+        // An older Pipelock has no heartbeats, so its key is rejected.
+        if run.status == Some(125) && run.stderr.contains("completeness") {
+            return;
+        }
+        assert_eq!(run.status, Some(0), "{entries}: {run}");
+        assert_verified(&world, &run);
+    }
 }
 
 /// Fails unless each decision with a receipt of version 1 also has one of version 2, if the evidence contains version 2
