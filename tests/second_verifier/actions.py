@@ -172,7 +172,8 @@ def read_requests(rows: list[dict[str, Any]]) -> Requests:
         if fate == "denied" and colon:
             group.layers[layer] += 1
         group.given_up += verdict == "unfinished" or (verdict == "failed" and row.get("status") is None)
-        group.not_opened += verdict == "blocked" or row.get("reason", "").startswith("mediator_")
+        is_failed = verdict == "failed" and row.get("reason", "").startswith("mediator_")
+        group.not_opened += verdict == "blocked" or is_failed
         if row.get("status") is None:
             group.without_status += 1
         else:

@@ -92,6 +92,16 @@ pub fn command<'w>(run: Run<'w>, round: &Round) -> Run<'w> {
     asking(run).script(&script)
 }
 
+/// Adds the command of a round with a pause at its end, in which origins that wait for the command give up.
+pub fn command_then_pause<'w>(run: Run<'w>, round: &Round, pause: Duration) -> Run<'w> {
+    let script = format!(
+        "EXPLICIT=$HTTP_PROXY\n{NO_PROXY}export EXPLICIT\n{}sleep {}\n",
+        words(round),
+        pause.as_secs(),
+    );
+    asking(run).script(&script)
+}
+
 /// Adds the command of a round in two halves with a pause between them.
 pub fn command_with_pause<'w>(run: Run<'w>, round: &Round, pause: Duration) -> Run<'w> {
     let half = Round {

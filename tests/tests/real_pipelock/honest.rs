@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use egress_tests::clock::stepped;
 use egress_tests::honest::{
-    Round, SET_AFTER, assert_faultless, command, command_with_pause, faults, policy, rounds,
+    Round, SET_AFTER, assert_faultless, command, command_then_pause, command_with_pause, faults,
+    policy, rounds,
 };
 use egress_tests::{Judged, Run, World};
 
@@ -60,6 +61,24 @@ fn honest_runs_have_the_grade_of_the_version() {
         let faults = round(best, usual, |world| {
             let run = without_policy(world).config(&policy);
             command(run, &Round { seed, ..ROUND })
+        });
+        all.insert(seed, faults);
+    }
+    assert_faultless(&all);
+}
+
+/// Each request has its own tunnel, so Pipelock judges only the host. Pipelock waits for an origin that does not close
+/// until the tunnel is idle for too long.
+#[test]
+fn honest_runs_with_tunnels_have_the_grade_of_the_version() {
+    let (best, usual, policy) = usual();
+    let policy = format!("{policy}forward_proxy: {{enabled: true, idle_timeout_seconds: 5}}\n");
+    let mut all = BTreeMap::new();
+    for seed in 0..rounds(1) {
+        let faults = round(best, usual, |world| {
+            let run = without_policy(world).config(&policy);
+            let run = run.arg("--plain-http").arg("tunnel");
+            command_then_pause(run, &Round { seed, ..ROUND }, Duration::from_secs(12))
         });
         all.insert(seed, faults);
     }

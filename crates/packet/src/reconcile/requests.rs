@@ -32,7 +32,7 @@ pub(super) enum Fate {
 /// a close frame if the connection fails.
 const CLOSE_FRAME: u64 = 2 + 4 + 125;
 
-/// Start of the reason of a row whose tunnel the mediator did not open.
+/// Start of the reason of a failed request whose tunnel the mediator did not open.
 const OF_MEDIATOR: &str = "mediator_";
 
 impl Fate {
@@ -155,7 +155,15 @@ impl Requests {
             tally::one(&mut self.layers, layer.to_owned());
         }
         // The status in the row of an open tunnel may be that of the origin.
-        let is_closed = row.verdict == RelayVerdict::Blocked || row.reason.starts_with(OF_MEDIATOR);
+        let is_closed = match row.verdict {
+            RelayVerdict::Blocked => true,
+            RelayVerdict::Failed => row.reason.starts_with(OF_MEDIATOR),
+            RelayVerdict::Forwarded
+            | RelayVerdict::Refused
+            | RelayVerdict::Answered
+            | RelayVerdict::Unfinished
+            | RelayVerdict::Unknown(_) => false,
+        };
         self.not_opened = self.not_opened.saturating_add(u64::from(is_closed));
         let is_given_up = match row.verdict {
             RelayVerdict::Unfinished => true,

@@ -86,10 +86,15 @@ fn no_more_tunnels_are_signed_as_open_than_were_opened() {
         run.opened(443, 0);
         named(&run, PIPELOCK)
     };
-    // In the row of an open tunnel, the status may be that of the origin.
-    for (status, verdict) in [(404, "forwarded"), (304, "forwarded"), (101, "unfinished")] {
+    // In the row of an open tunnel, the status may be that of the origin, and the origin may have closed the tunnel.
+    for (status, verdict, reason) in [
+        (404, "forwarded", ""),
+        (304, "forwarded", ""),
+        (101, "unfinished", "client_closed"),
+        (200, "unfinished", "mediator_closed"),
+    ] {
         let mut run = Run::new();
-        let row = json!({"status": status});
+        let row = json!({"status": status, "reason": reason});
         run.request(1, "connect", "CONNECT a.test:80", verdict, &row);
         let pattern = "status=200 bytes=0 reason=complete";
         run.action(1, "connect", "CONNECT", "https://a.test:80/", pattern);
