@@ -27,6 +27,8 @@ pub(super) struct Continuity {
     gone: Option<OffsetDateTime>,
     ended: bool,
     reasons: Vec<String>,
+    /// Conditions that a heartbeat already broke. Each condition has one reason, which names the first such heartbeat.
+    broken: BTreeSet<&'static str>,
 }
 
 impl Continuity {
@@ -44,6 +46,7 @@ impl Continuity {
             gone: None,
             ended: false,
             reasons: Vec::new(),
+            broken: BTreeSet::new(),
         }
     }
 
@@ -51,6 +54,13 @@ impl Continuity {
         let reason = reason.into();
         if self.reasons.len() < KEPT && !self.reasons.contains(&reason) {
             self.reasons.push(reason);
+        }
+    }
+
+    /// Notes `reason`, unless an earlier heartbeat broke the same condition.
+    fn note_first(&mut self, condition: &'static str, reason: impl Into<String>) {
+        if self.broken.insert(condition) {
+            self.note(reason);
         }
     }
 
@@ -63,7 +73,8 @@ impl Continuity {
                 self.beat(row);
                 self.time(row, true);
                 if self.gone.is_some() {
-                    self.note("a heartbeat follows the end of the command");
+                    let reason = format!("heartbeat {} follows the end of the command", row.beat);
+                    self.note_first("order", reason);
                 }
             }
             Row::Supervisor(row) if row.event == BeatEvent::AgentGone => {
@@ -103,13 +114,18 @@ impl Continuity {
     /// Reads the time of a check of the enforcement. Notes an invalid time, a time before the previous check, and, if
     /// `is_prompt`, a late check.
     fn time(&mut self, row: &BeatRow, is_prompt: bool) -> Option<OffsetDateTime> {
+        let beat = row.beat;
         let time = OffsetDateTime::parse(&row.ts, &Rfc3339).ok();
         match (time, self.last_beat) {
-            (None, _) => self.note("a heartbeat has no valid time"),
+            (None, _) => self.note_first("time", format!("heartbeat {beat} has no valid time")),
             (Some(now), Some(before)) => {
                 let interval = row.interval_s.get();
                 if interval == 0 || interval > LONGEST_INTERVAL {
-                    self.note(format!("heartbeats are {interval} s apart"));
+                    let reason = format!(
+                        "heartbeat {beat} states an interval of {interval} s between heartbeats; \
+                         1 s to {LONGEST_INTERVAL} s are allowed"
+                    );
+                    self.note_first("interval", reason);
                 }
                 let interval = interval.min(LONGEST_INTERVAL);
                 let most = i64::try_from(interval)
@@ -119,10 +135,12 @@ impl Continuity {
                 if passed < 0 {
                     let back = passed.unsigned_abs();
                     self.note(format!(
-                        "the clock was set back: a heartbeat is {back} s earlier than the previous one"
+                        "the clock was set back: heartbeat {beat} is {back} s earlier than the previous heartbeat"
                     ));
                 } else if passed > most && is_prompt {
-                    self.note(format!("no heartbeat for {passed} s"));
+                    self.note(format!(
+                        "no heartbeat for {passed} s before heartbeat {beat}"
+                    ));
                 }
             }
             (Some(_), None) => {}
@@ -138,17 +156,31 @@ impl Continuity {
         self.beats = row.beat.saturating_add(1);
         let seen: BTreeSet<u64> = row.links.iter().copied().collect();
         let is_whole = seen == self.links && seen.len() == row.links.len();
-        if !is_whole || seen.len() < self.programs || self.programs == 0 {
+        if !is_whole {
+            let expected = self.links.len();
+            let attached = seen.intersection(&self.links).count();
+            let others = row.links.len().saturating_sub(attached);
+            self.note_first(
+                "links",
+                format!(
+                    "heartbeat {}: {attached} of {expected} expected kernel links were attached; \
+                     other or repeated links: {others}",
+                    row.beat
+                ),
+            );
+        }
+        if self.links.len() < self.programs || self.programs == 0 {
+            let links = self.links.len();
             self.note(format!(
-                "{} of {} kernel programs were attached at a heartbeat",
-                seen.intersection(&self.links).count(),
+                "boundary.json lists {} kernel programs and {links} links; a run has at least one program, and a \
+                 link for each",
                 self.programs
             ));
         }
         for (count, what) in [
             (
                 row.unconfined,
-                "processes of the command without its filters",
+                "processes of the command without the system call filters",
             ),
             (
                 row.ring_full,
@@ -156,7 +188,7 @@ impl Continuity {
             ),
             (
                 row.relay_denied,
-                "calls by the relay that its own kernel programs denied",
+                "calls of the relay that the kernel programs denied",
             ),
         ] {
             self.none(count, what);
@@ -255,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn unbroken_log_has_nothing_to_say() {
+    fn complete_log_has_no_reasons() {
         assert_eq!(reasons(&sound(), Some(CLOSE)), Vec::<String>::new());
         assert_eq!(reasons(&sound(), None), Vec::<String>::new());
     }
@@ -298,23 +330,29 @@ mod tests {
             (late(4), "no heartbeat for 4 s"),
             (
                 with(1, "ts", json!("2026-11-24T09:00:00Z")),
-                "a heartbeat is 3600 s earlier than the previous one",
+                "heartbeat 1 is 3600 s earlier than the previous heartbeat",
             ),
             (with(1, "ts", json!("yesterday")), "has no valid time"),
             (
                 with(1, "unconfined", json!(2)),
-                "2 processes of the command without its filters",
+                "2 processes of the command without the system call filters",
             ),
             (with(1, "unconfined", json!(null)), "heartbeat 1 is missing"),
-            (with(1, "links", json!([])), "0 of 1 kernel programs"),
-            (with(1, "links", json!([5, 6])), "1 of 1 kernel programs"),
-            (with(1, "links", json!([5, 5])), "1 of 1 kernel programs"),
+            (with(1, "links", json!([])), "heartbeat 1: 0 of 1 expected"),
+            (
+                with(1, "links", json!([5, 6])),
+                "other or repeated links: 1",
+            ),
+            (
+                with(1, "links", json!([5, 5])),
+                "other or repeated links: 1",
+            ),
             (with(3, "ring_full", json!(7)), "7 kernel events lost"),
             (
                 with(3, "malformed", json!(1)),
                 "1 kernel events that could not",
             ),
-            (with(2, "relay_denied", json!(1)), "1 calls by the relay"),
+            (with(2, "relay_denied", json!(1)), "1 calls of the relay"),
             (
                 with(2, "processes", json!(1)),
                 "a process of the command was still running",

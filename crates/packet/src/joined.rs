@@ -74,6 +74,8 @@ pub(super) struct Joined {
     first_of: BTreeMap<Alike, BTreeSet<i128>>,
     repeats: Vec<(Alike, i128)>,
     uids: BTreeSet<u64>,
+    /// Conditions that a row already broke.
+    broken: BTreeSet<&'static str>,
     /// Ports of the attempts to the explicit proxy.
     proxies: BTreeSet<i64>,
     /// Time of the last row that is written as soon as it is made, and the largest step back between two such rows, ns.
@@ -142,6 +144,19 @@ impl Joined {
         }
     }
 
+    /// Requires a condition of each row. Only the first row that breaks `condition` has a reason, so that many such
+    /// rows do not displace other reasons.
+    fn require_each(
+        &mut self,
+        condition: &'static str,
+        holds: bool,
+        reason: impl FnOnce() -> String,
+    ) {
+        if !holds && self.broken.insert(condition) {
+            self.require(false, reason());
+        }
+    }
+
     pub(super) fn see(&mut self, row: &Row) {
         let at = nanos(row.ts()).unwrap_or(0);
         match row {
@@ -190,10 +205,9 @@ impl Joined {
                     .made
                     .get(&(row.cookie, row.connect_ns))
                     .map(|made| made.at);
-                self.require(
-                    made.is_none_or(|made| made <= at),
-                    "a connection ended before it began",
-                );
+                self.require_each("end", made.is_none_or(|made| made <= at), || {
+                    format!("connection {} ended before its start", row.cookie)
+                });
             }
             Row::Relay(row) => {
                 self.written(at);
@@ -207,10 +221,10 @@ impl Joined {
                     numbers.insert(number_of(address));
                 } else {
                     let has_reason = row.reason != ResolverReason::None;
-                    self.require(
-                        has_reason,
-                        "a name was answered without an address or a reason",
-                    );
+                    self.require_each("answer", has_reason, || {
+                        let name = &row.name;
+                        format!("the stub resolver answered a query for {name} without an address or a reason")
+                    });
                 }
             }
             Row::DnsAnswer(_) => {}
@@ -227,7 +241,7 @@ impl Joined {
     fn repeats(&mut self, alike: Alike, first: &str, last: &str) {
         let [first, last] = [first, last].map(|time| nanos(time).unwrap_or(0));
         self.repeats.push((alike, first));
-        self.require(first <= last, "a repeated attempt ended before it began");
+        self.require(first <= last, "a repeated attempt ended before its start");
         widen(&mut self.others, first);
         widen(&mut self.others, last);
     }
@@ -427,21 +441,22 @@ impl Joined {
             let Some(made) = self.made.get(&served.connection).cloned() else {
                 continue;
             };
+            let (cookie, _) = served.connection;
             let dst = made.dst.filter(|_| !made.is_proxy);
-            self.require(
-                served.orig_dst == dst,
-                "a row of the relay has a destination other than that of its connection",
-            );
+            self.require_each("destination", served.orig_dst == dst, || {
+                format!("the relay's row for connection {cookie} has another destination than the kernel's row")
+            });
             // The relay's row may be written before the kernel's record is read.
             let is_caller = served.caller.pid.is_none() || served.caller == made.caller;
             let is_nobody = served.caller.pid.is_some() || served.caller == Caller::default();
-            self.require(
-                is_caller && is_nobody,
-                "a row of the relay has a process other than that of its connection",
-            );
+            self.require_each("process", is_caller && is_nobody, || {
+                format!("the relay's row for connection {cookie} has another process than the kernel's row")
+            });
             let slack = RECORDED_WITHIN.saturating_add(clock_set);
             let is_later = served.start >= made.at.saturating_sub(slack);
-            self.require(is_later, "a row of the relay began before its connection");
+            self.require_each("start", is_later, || {
+                format!("the relay's row for connection {cookie} begins before the connection")
+            });
         }
         self.reasons
     }

@@ -395,7 +395,7 @@ fn detached_programs_lower_the_grade() {
         verdict.stdout.contains("boundary:    kernel_observed")
             && verdict
                 .stdout
-                .contains("kernel programs were attached at a heartbeat"),
+                .contains("expected kernel links were attached"),
         "{verdict}"
     );
 }

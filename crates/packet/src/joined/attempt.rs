@@ -64,7 +64,7 @@ impl Joined {
         };
         self.require(
             fits,
-            format!("an attempt has the verdict {verdict}, which is impossible for it"),
+            format!("an attempt by {hook} has the impossible verdict {verdict}"),
         );
         self.name(row.name.as_deref(), &row.dst);
         let is_proxy = *verdict == KernelVerdict::Proxy;

@@ -13,10 +13,12 @@ impl Joined {
         let opened = nanos(&row.opened).unwrap_or(0);
         self.offsets
             .insert(opened.saturating_sub(i128::from(row.connect_ns)));
-        self.require(
-            opened <= at,
-            "a connection of the mediator ended before it began",
-        );
+        self.require_each("mediator's end", opened <= at, || {
+            format!(
+                "connection {} of the mediator ended before its start",
+                row.cookie
+            )
+        });
         let address = row.dst.parse::<IpAddr>().ok();
         self.require(
             address.is_some(),
