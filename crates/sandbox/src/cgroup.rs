@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use egress_sys::xattr;
 
-use super::mountinfo;
+use super::{kernel_file, mountinfo};
 
 /// One cgroup v2 directory. Dropping the guard kills the processes in the cgroup and removes the directory.
 #[derive(Debug)]
@@ -65,7 +65,7 @@ impl CgroupGuard {
     /// # Errors
     /// Fails if `cgroup.procs` cannot be read.
     pub fn processes(&self) -> io::Result<Vec<u32>> {
-        let list = fs::read_to_string(self.path.join("cgroup.procs"))?;
+        let list = kernel_file::text(self.path.join("cgroup.procs"))?;
         Ok(list.lines().filter_map(|line| line.parse().ok()).collect())
     }
 
@@ -83,7 +83,7 @@ fn kill(path: &Path) -> io::Result<()> {
 }
 
 fn is_populated(path: &Path) -> io::Result<bool> {
-    Ok(fs::read_to_string(path.join("cgroup.events"))?.contains("populated 1"))
+    Ok(kernel_file::text(path.join("cgroup.events"))?.contains("populated 1"))
 }
 
 fn wait_empty(path: &Path) -> io::Result<()> {
@@ -281,7 +281,7 @@ impl RunCgroups {
     pub fn place(run_id: &str) -> io::Result<PathBuf> {
         let mounts = mountinfo::read()?;
         let root = mountinfo::cgroup2_root(&mounts)?;
-        let base = own_cgroup(root, &fs::read_to_string("/proc/self/cgroup")?);
+        let base = own_cgroup(root, &kernel_file::text("/proc/self/cgroup")?);
         Ok(nearest(root, &base).join(name(run_id)))
     }
 

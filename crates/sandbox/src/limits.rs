@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::cgroup::{self, RunCgroups, lists_controller};
+use super::kernel_file;
 use super::mountinfo::{self, Mount};
 use super::shares::{Shares, total_memory};
 
@@ -97,7 +98,7 @@ impl Places {
     /// Fails if the machine's mounts or the caller's cgroups cannot be read.
     pub fn find(run: &Path, id: &str) -> io::Result<Self> {
         let mounts = mountinfo::read()?;
-        let own = fs::read_to_string("/proc/self/cgroup")?;
+        let own = kernel_file::text("/proc/self/cgroup")?;
         let parent = run.parent().unwrap_or(run);
         let place = |controller: &str| {
             if lists_controller(&parent.join("cgroup.subtree_control"), controller) {
@@ -234,7 +235,7 @@ impl HeldLimit {
                 });
             }
         };
-        let text = fs::read_to_string(self.dir.join(events))?;
+        let text = kernel_file::text(self.dir.join(events))?;
         let times = text.lines().find_map(|line| {
             let (name, count) = line.split_once(' ')?;
             (name == word).then(|| count.trim().parse().ok())?

@@ -19,6 +19,7 @@ use egress_sys::sock_diag;
 use serde::Serialize;
 
 use super::cgroup::CgroupGuard;
+use super::kernel_file;
 
 /// A run's share is the table's size divided by this number.
 const DIVISOR: u64 = 4;
@@ -185,7 +186,7 @@ impl Network {
 /// Returns the number of open files on the whole machine (`proc_sys_fs(5)`).
 fn open_files() -> io::Result<u64> {
     const PATH: &str = "/proc/sys/fs/file-nr";
-    let text = fs::read_to_string(PATH)?;
+    let text = kernel_file::text(PATH)?;
     let first = text
         .split_whitespace()
         .next()
@@ -258,7 +259,7 @@ fn number_if_present(path: &str) -> io::Result<Option<u64>> {
 }
 
 fn last_number(path: &str) -> io::Result<u64> {
-    let text = fs::read_to_string(path)?;
+    let text = kernel_file::text(path)?;
     let last = text
         .split_whitespace()
         .last()
@@ -268,7 +269,7 @@ fn last_number(path: &str) -> io::Result<u64> {
 
 /// Returns the machine's memory, in bytes.
 pub(super) fn total_memory() -> io::Result<u64> {
-    let text = fs::read_to_string("/proc/meminfo")?;
+    let text = kernel_file::text("/proc/meminfo")?;
     text.lines()
         .find_map(|line| {
             let kilobytes = line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?;

@@ -113,7 +113,12 @@ fn check_dropped() -> io::Result<()> {
 /// # Errors
 /// Fails if the file cannot be read or lacks a field.
 pub fn status() -> io::Result<Enforced> {
-    parse(&std::fs::read_to_string("/proc/self/status")?)
+    const PATH: &str = "/proc/self/status";
+    let text = std::fs::read_to_string(PATH).map_err(|error| {
+        let text = format!("cannot read {PATH}: {error}");
+        io::Error::new(error.kind(), text)
+    })?;
+    parse(&text)
 }
 
 /// Reads the privileges of another process. Returns `None` if the process no longer exists. If the

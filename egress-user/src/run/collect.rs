@@ -167,10 +167,19 @@ fn look_back(
 ) -> (Vec<CommandFile>, LimitsReached) {
     let names: Vec<&str> = environment::command_files(&context.plan.environment).collect();
     let files = boundary.agent_fds.command_files(&names);
-    let files = notes.loss("read what the command wrote for the runner", files);
-    let full = notes.loss("check the scratch space", boundary.agent_fds.full());
+    let files = notes.loss(
+        "read the files that the command wrote for the runner",
+        files,
+    );
+    let full = notes.loss(
+        "check whether the scratch directories are full",
+        boundary.agent_fds.full(),
+    );
     let reached = LimitsReached {
-        cgroups: notes.loss("read the counters of the limits", boundary.caps.report()),
+        cgroups: notes.loss(
+            "read the limit counters of the cgroups",
+            boundary.caps.report(),
+        ),
         full: full.unwrap_or_default(),
     };
     (files.unwrap_or_default(), reached)

@@ -204,7 +204,7 @@ fn cgroup(cgroups: &RunCgroups) -> Check {
         Err(error) => Check::missing(
             "cgroup",
             format!("cgroup.kill: {error}"),
-            "use Linux 5.14 or later",
+            "use Linux 6.1 or later",
         ),
     }
 }
@@ -228,19 +228,41 @@ fn bpf(cgroups: &RunCgroups) -> Check {
 #[derive(Debug, Serialize, Deserialize)]
 struct Inside {
     /// Host mounts that the file view cannot contain.
-    overlay: Result<Vec<PathBuf>, String>,
+    overlay: Result<Vec<PathBuf>, ViewProblem>,
     ipv6: Result<(), String>,
 }
 
+/// The reason why a child process has no file view.
+#[derive(Debug, Serialize, Deserialize)]
+enum ViewProblem {
+    /// The kernel denied new namespaces.
+    Namespaces(String),
+    /// The file view could not be built in the new namespaces.
+    Overlay(String),
+}
+
+impl ViewProblem {
+    /// Returns the failed check, with a hint that fits the problem.
+    fn into_check(self) -> Check {
+        match self {
+            Self::Namespaces(error) => Check::missing("overlay", error, PRIVILEGED),
+            Self::Overlay(error) => Check::missing("overlay", error, OVERLAY),
+        }
+    }
+}
+
+const OVERLAY: &str = "load overlayfs (modprobe overlay), or put / on a file system that overlayfs supports as a \
+                       lower layer";
+const PRIVILEGED: &str = "run egress as root outside a container, or in a privileged container";
+
 /// Checks the file view, and IPv6 in a network namespace.
 fn inside(dir: &RunDir) -> [Check; 2] {
-    const OVERLAY: &str = "load overlayfs (modprobe overlay), and keep / on a file system that it supports as a lower layer";
     let stage = dir.stage();
     let found = in_child(|| try_inside(&stage));
     let found = match found {
         Ok(found) => found,
         Err(error) => {
-            let check = Check::missing("overlay", error.to_string(), OVERLAY);
+            let check = Check::missing("overlay", error.to_string(), PRIVILEGED);
             return [check, Check::untried("ipv6")];
         }
     };
@@ -255,21 +277,20 @@ fn inside(dir: &RunDir) -> [Check; 2] {
                 format!("not in the file view: {}", paths.join(", ")),
             )
         }
-        Err(error) => Check::missing("overlay", error, OVERLAY),
+        Err(problem) => problem.into_check(),
     };
     let ipv6 = match found.ipv6 {
         Ok(()) => Check::ok("ipv6", "::1 can be bound"),
         Err(error) => Check::warning(
             "ipv6",
             error,
-            "without it, host names have no IPv6 addresses, and IPv6 connections are denied",
+            "without ::1, host names have no IPv6 addresses, and IPv6 connections are denied",
         ),
     };
     [overlay, ipv6]
 }
 
 fn try_inside(stage: &Path) -> Inside {
-    let text = |error: io::Error| error.to_string();
     let separate = || -> io::Result<()> {
         unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)?;
         let none: Option<&str> = None;
@@ -279,7 +300,7 @@ fn try_inside(stage: &Path) -> Inside {
     if let Err(error) = separate() {
         let error = format!("namespaces: {error}");
         return Inside {
-            overlay: Err(error.clone()),
+            overlay: Err(ViewProblem::Namespaces(error.clone())),
             ipv6: Err(error),
         };
     }
@@ -290,8 +311,8 @@ fn try_inside(stage: &Path) -> Inside {
     Inside {
         overlay: view
             .map(|left_out| left_out.into_iter().map(|left| left.path).collect())
-            .map_err(text),
-        ipv6: ipv6.map(drop).map_err(text),
+            .map_err(|error| ViewProblem::Overlay(error.to_string())),
+        ipv6: ipv6.map(drop).map_err(|error| error.to_string()),
     }
 }
 
@@ -315,8 +336,8 @@ fn in_child<T: Serialize + DeserializeOwned>(work: impl FnOnce() -> T) -> io::Re
     let Some(child) = process::fork()? else {
         drop(reader);
         let text = serde_json::to_vec(&work()).map_err(io::Error::from);
-        let told = text.and_then(|text| File::from(writer).write_all(&text));
-        process::exit_now(i32::from(told.is_err()));
+        let written = text.and_then(|text| File::from(writer).write_all(&text));
+        process::exit_now(i32::from(written.is_err()));
     };
     drop(writer);
     let mut text = Vec::new();

@@ -85,9 +85,9 @@ impl Controls {
 
     /// Notifies the process that the kernel programs are attached, because some controls wait for the programs.
     pub(super) fn gates_are_attached(&self) {
-        let told = self.channel.as_ref().map(|one| one.send(&GatesAttached));
+        let sent = self.channel.as_ref().map(|one| one.send(&GatesAttached));
         // If the process has ended, the next message is an error with the reason.
-        drop(told);
+        drop(sent);
     }
 
     /// Lets init run the probes in the closed boundary, and compares their results with the results of the controls.
