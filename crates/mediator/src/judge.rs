@@ -60,18 +60,22 @@ pub(super) async fn addresses(
 }
 
 fn guard(policy: &Policy, routes: &Routes, host: &Host, address: IpAddr) -> Result<(), Refusal> {
-    let name = host.plain();
     // If the kernel returns an error, the address counts as the machine's own.
     let is_own = |address| routes.is_own(address).unwrap_or(true);
     let (layer, word, what) = match policy.guard.check(host, address, is_own) {
         Ok(()) => return Ok(()),
-        Err(Reason::PlatformAddress) => {
-            ("ssrf_metadata", "ssrf_metadata", "cloud metadata endpoint")
-        }
+        Err(Reason::PlatformAddress) => (
+            "ssrf_metadata",
+            "ssrf_metadata",
+            "an address of the cloud platform",
+        ),
         Err(Reason::OwnAddress) => ("ssrf", "ssrf_own_address", "the machine's own address"),
-        Err(_) => ("ssrf", "ssrf_internal_address", "internal IP"),
+        Err(_) => ("ssrf", "ssrf_internal_address", "an internal address"),
     };
-    let text = format!("SSRF blocked: {name} resolves to {what} {address}");
+    let text = match host {
+        Host::Ip(_) => format!("SSRF blocked: {address} is {what}"),
+        Host::Name(name) => format!("SSRF blocked: {name} resolves to {address}, {what}"),
+    };
     Err(Refusal::forbidden(layer, word, text))
 }
 

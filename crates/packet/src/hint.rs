@@ -30,8 +30,8 @@ const ONLY_SOCKETS: &str = "only TLS and HTTP leave the boundary; --allow-unix o
 pub const IF_PRIVATE: &str =
     "if the name resolves to a private network; any other address needs ssrf.ip_allowlist";
 /// The note about a denial of a host that the list contains. Pipelock 2.x does not report the reason.
-const NO_REASON: &str = "Pipelock reports no reason, and the list contains the host; the name may not resolve or may \
-                         lead to a private address, or a scan may have denied the request";
+const NO_REASON: &str = "Pipelock reports no reason, and the allow-list contains the host name; the name may not \
+                         resolve or may lead to a private address, or a scan may have denied the request";
 
 /// The settings of the run that decide which attempts are denied.
 #[derive(Debug, Clone, Copy)]
@@ -174,7 +174,7 @@ impl Hint {
         (!settings.is_empty()).then(|| settings.join(" and "))
     }
 
-    /// Returns the hint as the end of a line about a denial. It is empty if there is no hint.
+    /// Returns the hint as the end of a line about a denial, or an empty text if there is no hint.
     pub fn in_words(&self) -> String {
         match (self.settings(), self.note.as_deref()) {
             (Some(settings), None) => format!("allow it: {settings}"),

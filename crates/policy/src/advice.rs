@@ -78,7 +78,7 @@ pub(super) fn entry(text: &str, error: EntryError) -> String {
     }
     match error {
         EntryError::Wildcard if matches!(text, "*" | "*." | "*.*" | "**") => format!(
-            "is {found}, which would allow every host; list the hosts, or write \"*.example.org\" for a name and all below it"
+            "is {found}, which would allow every destination; list the host names, or write \"*.example.org\" for a name and all below it"
         ),
         EntryError::Wildcard => {
             let parent = text.rsplit('*').next().unwrap_or_default();

@@ -151,7 +151,7 @@ pub(super) fn hosts(entries: &[MappingEntry]) -> Vec<Notice> {
         };
         note(
             is_wide,
-            "contains a wildcard over a whole top-level domain or registry, such as *.com, so anybody can register a name that it covers",
+            "contains a wildcard over a whole top-level domain or registry, such as *.com, so an attacker can register a name that the wildcard covers",
         );
         note(
             |host| is_localhost(&host.to_ascii_lowercase()),

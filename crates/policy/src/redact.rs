@@ -20,8 +20,8 @@ const MAX_PATH: usize = 2 << 10;
 const DIGEST: usize = 16;
 /// The key for a run's digests.
 ///
-/// The key is random, and egress does not write it to the packet. Without the key, nobody can confirm a guess of a
-/// short query.
+/// The key is random, and egress does not write it to the packet. Without the key, a guess of a
+/// short query cannot be confirmed.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key(String);
 

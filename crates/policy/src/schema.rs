@@ -19,20 +19,20 @@ macro_rules! sections {
 }
 
 sections! {
-    /// A policy of egress, in Pipelock's language
+    /// An egress policy, in Pipelock's policy language
     PolicyFile {
         /// Version of the policy language.
         #[schemars(extend("const" = 1))]
         version: u64,
-        /// What happens to a host that is not in `api_allowlist`.
+        /// What happens to a destination that is not in `api_allowlist`.
         mode: Mode,
         /// Whether the policy is enforced. The built-in mediator accepts only `true`.
         enforce: bool,
-        /// Hosts that the command may reach.
+        /// Destinations that the command may reach.
         api_allowlist: Vec<HostEntry>,
         /// Host names that may resolve to addresses of private networks.
         trusted_domains: Vec<HostEntry>,
-        /// Addresses to which allowed host names may resolve.
+        /// Addresses that the mediator may connect to although they are not public.
         ssrf: Ssrf,
         /// Actor in the receipts. The run sets this key.
         default_agent_identity: String,
@@ -50,9 +50,9 @@ sections! {
         logging: Logging,
     }
 
-    /// Addresses to which allowed host names may resolve.
+    /// Addresses that the mediator may connect to although they are not public.
     Ssrf {
-        /// Ranges of addresses that are not public and to which host names may resolve, such as `10.20.0.0/16`.
+        /// Ranges of non-public addresses, such as `10.20.0.0/16`, that the mediator may connect to on every port.
         ip_allowlist: Vec<Range>,
     }
 
@@ -137,16 +137,16 @@ sections! {
     }
 }
 
-/// What happens to a host that is not in `api_allowlist`.
+/// What happens to a destination that is not in `api_allowlist`.
 #[derive(Debug, Default, JsonSchema)]
 #[schemars(rename_all = "lowercase")]
 pub enum Mode {
-    /// The host is denied. The built-in mediator has no other mode.
+    /// The destination is denied. The built-in mediator has no other mode.
     #[default]
     Strict,
-    /// Pipelock allows the host and scans the traffic.
+    /// Pipelock allows the destination and scans the traffic.
     Balanced,
-    /// Pipelock allows the host, and only records what it would deny.
+    /// Pipelock allows the destination, and only records what it would deny.
     Audit,
 }
 

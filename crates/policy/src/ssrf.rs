@@ -1,5 +1,5 @@
-//! Checks resolved addresses, so that a public name does not lead to the machine itself, to its cloud platform, or into
-//! a network that is not public.
+//! Checks addresses before a connection, whether a host name resolves to them or the request contains them, so that a
+//! destination does not lead to the machine itself, to its cloud platform, or into a network that is not public.
 use std::net::{IpAddr, Ipv6Addr};
 
 use egress_common::abi::{address as bits, halves};
@@ -57,8 +57,7 @@ impl Cidr {
     }
 }
 
-/// Which resolved addresses may be dialed. The kernel programs on the mediator's cgroup apply the
-/// same rule.
+/// Which addresses may be dialed. The kernel programs on the mediator's cgroup apply the same rule.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SsrfGuard {
     /// Ranges that are allowed although they are not public.
@@ -68,8 +67,8 @@ pub struct SsrfGuard {
 }
 
 impl SsrfGuard {
-    /// Checks one resolved address of `host`, and every IPv4 address embedded in it. `is_own` returns whether an
-    /// address belongs to the machine itself.
+    /// Checks one address that `host` is or resolves to, and every IPv4 address embedded in it. `is_own` returns
+    /// whether an address belongs to the machine itself.
     ///
     /// # Errors
     /// Returns the reason why the address must not be dialed.

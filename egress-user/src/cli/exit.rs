@@ -5,9 +5,11 @@
 /// `verify`: valid, and the end is proven or `--allow-prefix` is given. `run`: the command exited with 0.
 pub const SUCCESS: u8 = 0;
 /// `verify`: invalid, nothing to verify, a grade that is too low, or no pinned key and no `--allow-unpinned`. `doctor`:
-/// something is missing or was left behind. `policy suggest`: the flow log is broken, or the list would be too long.
+/// something is missing or was left behind. `policy suggest`: the flow log is broken, or the allow-list would be too
+/// long.
 pub const INVALID: u8 = 1;
-/// `verify`, `policy suggest`: a file cannot be read. `keygen`: the key cannot be written.
+/// `verify`, `policy suggest`: a file cannot be read. `keygen`: the key cannot be written. `policy`, `completions`,
+/// `man`: the output cannot be written.
 pub const CANNOT_READ: u8 = 2;
 /// `verify`: every check passes, but the end of the evidence is not proven, so receipts may be missing there.
 pub const END_UNPROVEN: u8 = 3;

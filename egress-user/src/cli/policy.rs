@@ -1,5 +1,5 @@
-//! `egress policy`: makes, checks, and describes policies. `suggest` prints the allow-list that a run needed, from its
-//! packet.
+//! `egress policy`: makes, checks, and describes policies. `suggest` prints a policy that allows what a run did, from
+//! the packet of the run.
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -49,13 +49,13 @@ Example:
 Exit status:
   0   the policy is on standard output
   1   the flow log is broken, or the allow-list would be too long
-  2   the flow log cannot be read
+  2   the flow log cannot be read, or standard output cannot be written
   64  an argument is wrong";
 
 /// Subcommands of `egress policy`.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
-    /// Print the allow-list that a run needed, from its packet
+    /// Print a policy that allows what a run did, from the packet of the run
     Suggest(SuggestArgs),
     /// Check a policy without a run, and print what it allows
     Check(CheckArgs),

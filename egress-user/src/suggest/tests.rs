@@ -141,7 +141,7 @@ fn attempts_that_no_list_allows_are_comments_and_not_rows() {
         "#   udp to 198.51.100.54 port 53, agent (1): the boundary has its own",
         "#   icmp, agent (1): only TCP leaves",
         "#   unix to /var/run/docker.sock, docker (1): if the host has this socket, its service may give the command control",
-        "#   unix to /run/db.sock, psql (1): allow it: --allow-unix /run/db.sock, if the host has it",
+        "#   unix to /run/db.sock, psql (1): allow it: --allow-unix /run/db.sock, if the host has this socket",
         "#   tcp to 127.0.0.1 port 1, agent (1): not decided by the allow-list: \"new\\u{a}reason\"",
     ] {
         assert!(text.contains(line), "{line}: {text}");
@@ -257,7 +257,7 @@ fn a_real_pipelock_names_no_list_so_the_list_is_asked() {
     assert_eq!(found.allow_ports, BTreeSet::from([8443]));
     let text = found.as_yaml();
     for line in [
-        "#   connect to listed.test port 443, curl (1): Pipelock reports no reason, and the list contains the host; the name",
+        "#   connect to listed.test port 443, curl (1): Pipelock reports no reason, and the allow-list contains",
         "#   postgresql to db.test port 5432, curl (1): only TLS and HTTP leave the boundary; --allow-unix",
         "\ntrusted_domains:\n  - \"mirror.test\" # if the name resolves",
         "#   tls to pipe.test port 443, curl (1): the name does not resolve, or resolves to a private",

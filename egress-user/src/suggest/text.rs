@@ -89,12 +89,12 @@ impl Suggestion {
     }
 }
 
-/// The first line of every list.
+/// The first line of every suggested policy.
 const HEADER: &str = "\
 # Allows everything that this run did, even what it should not have done. Read it before you use it.
 ";
 
-/// Describes in words why an attempt is not on the list.
+/// Describes in words why the suggested policy does not allow an attempt.
 fn why(left_out: &LeftOut) -> String {
     match left_out.attempt.reason.as_str() {
         ADDRESS => String::from("has no known name; add the address itself to allow it"),

@@ -27,7 +27,7 @@ fn a_policy_is_checked_without_privileges() {
     assert!(checked.success(), "{checked}");
     assert_eq!(checked.stderr, "", "{checked}");
     for line in [
-        "mode      strict: only the hosts below can be reached\n",
+        "mode      strict: only the destinations below can be reached\n",
         "hosts     *.test (test and every name below it)\n          h2.test\n          h10.test\n",
         "ports     80, 443, and those of egress run --allow-port\n",
         "ranges    10.20.0.0/16\n",

@@ -52,7 +52,10 @@ pub(super) fn advice(path: &str) -> (Option<String>, Cow<'static, str>) {
         .filter(|_| path.bytes().all(is_plain))
         .and_then(|path| path.into_os_string().into_string().ok());
     let Some(path) = without_links else {
-        return (None, Cow::Borrowed("it does not exist inside the boundary"));
+        return (
+            None,
+            Cow::Borrowed("the socket does not exist inside the boundary"),
+        );
     };
     if let Some((probe, socket)) = probe_of(&path) {
         let note = format!(
@@ -61,7 +64,7 @@ pub(super) fn advice(path: &str) -> (Option<String>, Cow<'static, str>) {
         );
         return (None, Cow::Owned(note));
     }
-    (Some(path), Cow::Borrowed("if the host has it"))
+    (Some(path), Cow::Borrowed("if the host has this socket"))
 }
 
 /// Returns an absolute path without `..` and without the link `/var/run`, because `--allow-unix` rejects a path that

@@ -185,28 +185,28 @@ fn no_hint_is_impossible() {
             0,
             "unix",
             "not_in_the_boundary",
-            "allow it: --allow-unix /run/x.sock, if the host has it",
+            "allow it: --allow-unix /run/x.sock, if the host has this socket",
         ),
         (
             "/var/run/postgresql/.s.PGSQL.5432",
             0,
             "unix",
             "not_in_the_boundary",
-            "allow it: --allow-unix /run/postgresql/.s.PGSQL.5432, if the host has it",
+            "allow it: --allow-unix /run/postgresql/.s.PGSQL.5432, if the host has this socket",
         ),
         (
             "@abstract",
             0,
             "unix",
             "not_in_the_boundary",
-            "it does not exist inside the boundary",
+            "the socket does not exist inside the boundary",
         ),
         (
             "/run/x;rm -rf",
             0,
             "unix",
             "not_in_the_boundary",
-            "it does not exist inside the boundary",
+            "the socket does not exist inside the boundary",
         ),
     ] {
         let denied = denied(destination, port, protocol, reason);

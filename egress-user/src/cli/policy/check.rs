@@ -113,9 +113,9 @@ fn as_text(args: &CheckArgs, checked: &Checked) -> String {
         text.extend([&format!("{name:<9} "), value, "\n"]);
     };
     let mode = if checked.is_enforced {
-        "only the hosts below can be reached"
+        "only the destinations below can be reached"
     } else {
-        "every host can be reached, unless Pipelock's own scans deny it"
+        "every destination can be reached, unless Pipelock's own scans deny it"
     };
     row("mode", &format!("{}: {mode}", visible(&checked.mode)));
     let rows = |name, hosts: &[String], row: &mut dyn FnMut(&str, &str)| {
