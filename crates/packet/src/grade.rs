@@ -102,11 +102,12 @@ impl Caps {
         for (pinned, reason) in [
             (
                 pins.boundary,
-                "the signer of the boundary is not pinned with --boundary-key, so anybody may have signed the measurements",
+                "the signer of the boundary is not pinned with --boundary-key, so an unknown key may have signed the \
+                 measurements",
             ),
             (
                 pins.receipts,
-                "the signer of the receipts is not pinned with --key, so anybody may have signed them",
+                "the signer of the receipts is not pinned with --key, so an unknown key may have signed the receipts",
             ),
         ] {
             if !pinned {

@@ -65,7 +65,9 @@ fn status(shown: &Shown<'_>) -> String {
     let verdict = match (shown.packet.verifier.verdict, &shown.report.end) {
         (PacketVerdict::Valid, End::Proven) => "Valid",
         (PacketVerdict::Valid, End::Unproven(_)) => "Valid up to an unproven end",
-        (PacketVerdict::SelfConsistentOnly, _) => "Consistent, signed by a key that nobody can pin",
+        (PacketVerdict::SelfConsistentOnly, _) => {
+            "Consistent, signed by a key that exists only for this run"
+        }
         (PacketVerdict::Invalid, _) => "Invalid",
         (PacketVerdict::Error, _) => "No receipts to verify",
         (PacketVerdict::NotRun, _) => "Not verified",

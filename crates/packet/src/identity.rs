@@ -2,8 +2,8 @@
 //! caller bound to the run.
 //!
 //! The SHA-256 of the file is in the attestation and in the posture capsule. The mediator signs the hash of the capsule
-//! before the command starts. The caller supplies the values, so a verifier must know the expected values in order to
-//! judge them.
+//! before the command starts. The caller supplies the values, so a verifier can judge them only if it receives the
+//! expected values.
 use std::collections::BTreeMap;
 
 use pipelock_receipts::json::read_document;
@@ -309,7 +309,7 @@ pub fn nonce(text: &str) -> Result<String, String> {
     let bytes = hex::decode(text).map_err(|error| error.to_string())?;
     if bytes.len() < SHORTEST_NONCE {
         return Err(format!(
-            "it has fewer than {} hex digits",
+            "the value has fewer than {} hex digits",
             SHORTEST_NONCE.saturating_mul(2)
         ));
     }

@@ -83,11 +83,11 @@ fn of_family(reason: &str) -> Option<&'static str> {
     ];
     let layer = reason.split(':').next().unwrap_or_default();
     Some(match layer {
-        "allowlist" => "The allow-list does not contain the host",
+        "allowlist" => "The allow-list does not contain the destination",
         "ssrf_metadata" => "The address belongs to a service of the cloud platform",
         "ssrf" => "The name does not resolve, or resolves to a private address",
         "dlp" => "The request contains data that the policy does not let out",
-        "blocklist" => "The policy denies the host",
+        "blocklist" => "The policy denies the destination",
         "rate_limit" | "ratelimit" => "The limit of requests was reached",
         "response_scan" => "The answer contains text that the policy denies",
         _ if MALFORMED.contains(&reason) => "The request is malformed or ambiguous",
@@ -124,7 +124,7 @@ pub fn of_change(reason: &ChangeReason) -> &str {
 
 pub(super) fn of_rule(rule: &ChangeRule) -> &str {
     match rule {
-        ChangeRule::ChangedMeanwhile => "a host process changed it during the run",
+        ChangeRule::ChangedMeanwhile => "a host process changed the same path during the run",
         ChangeRule::Configuration => "configuration that can run code later",
         ChangeRule::Device => "device node",
         ChangeRule::Fifo => "named pipe",
@@ -133,13 +133,17 @@ pub(super) fn of_rule(rule: &ChangeRule) -> &str {
             "this git index cannot be parsed, or lists a path in a git directory or outside the workspace"
         }
         ChangeRule::Github => "GitHub runs files in .github",
-        ChangeRule::HeldBack => "a directory above or below it was not applied",
-        ChangeRule::LooksLikeGitDirectory => "it would turn its directory into a git repository",
-        ChangeRule::NewGitDirectory => {
-            "new git directory that would hide a repository, or new file that names one"
+        ChangeRule::HeldBack => {
+            "the change to a directory above or below this path was not applied"
         }
-        ChangeRule::NotPermitted => "the owner of the workspace is not permitted to do this",
-        ChangeRule::OtherFileSystem => "another file system is mounted there",
+        ChangeRule::LooksLikeGitDirectory => "the directory would become a git repository",
+        ChangeRule::NewGitDirectory => {
+            "new git directory that would hide a repository, or new file that names a git directory"
+        }
+        ChangeRule::NotPermitted => {
+            "the owner of the workspace is not permitted to make this change"
+        }
+        ChangeRule::OtherFileSystem => "another file system is mounted at this path",
         ChangeRule::PointsOutside => "the link points outside the workspace",
         ChangeRule::Protected => "protected",
         ChangeRule::Socket => "socket",

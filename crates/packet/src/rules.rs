@@ -57,7 +57,7 @@ pub static POLICY: Rule = Rule::error(
     "packet.policy",
     79,
     "the policy is not the one that the packet or the receipts name",
-    "the file was changed after the run, or the policy was reloaded during it",
+    "the file was changed after the run, or the policy was reloaded during the run",
 );
 pub static INLINE: Rule = Rule::error(
     "packet.receipts",
@@ -105,7 +105,7 @@ pub static ATTESTATION_SIGNER: Rule = Rule::error(
     "attestation.signer",
     89,
     "the key that signed the attestation is not the key that the receipts bind",
-    "somebody without the boundary key signed these files again",
+    "these files were signed again without the boundary key",
 );
 pub static BOUNDARY_FORM: Rule =
     Rule::error("boundary.form", 96, "boundary.json does not match the schema", "");
@@ -163,7 +163,7 @@ pub static FUTURE: Rule = Rule::warning(
     "packet.future",
     19,
     "the time of the packet is in the future",
-    "compare the clocks of this machine and of the one that made the packet",
+    "compare the clock of this machine with the clock of the machine that made the packet",
 );
 pub static AUDIT: Rule = Rule::error(
     "packet.audit_mode",
@@ -235,7 +235,7 @@ pub static FLOWS_STOPPED: Rule = Rule::error(
     "flows.stopped",
     114,
     "the rest of the flow log was not read",
-    "the findings so far are enough to reject it",
+    "the findings so far are enough to reject the file",
 );
 }
 

@@ -92,7 +92,7 @@ impl<'a> Shown<'a> {
         if key.pinned {
             key.key.as_str()
         } else {
-            "a key of this run, which nobody can pin"
+            "a key of this run, which cannot be pinned"
         }
     }
 

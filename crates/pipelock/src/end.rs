@@ -214,7 +214,7 @@ impl Pipelock {
                     }
                     (Ok(None) | Err(_), _) => {
                         failed = true;
-                        incomplete.push(format!("{text}, but it still runs"));
+                        incomplete.push(format!("{text}, but Pipelock still runs"));
                     }
                 }
             }

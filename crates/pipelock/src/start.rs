@@ -272,7 +272,7 @@ impl Pipelock {
                         spawn(&self.files, setup, &["run", "--config"], &self.files.log)?;
                     return Ok(());
                 }
-                Err(said) => words = said,
+                Err(printed) => words = printed,
             }
         }
         Err(PipelockError::Refused { words })
@@ -310,8 +310,8 @@ impl Pipelock {
             Some(bound) if *bound == self.capsule.posture => Ok(Binding::Bound),
             Some(bound) => Err(PipelockError::NotBound {
                 found: match bound.capsule_sha256.as_str() {
-                    "" => String::from("it does not name a capsule"),
-                    other => format!("it names {other}"),
+                    "" => String::from("the session_open does not name a capsule"),
+                    other => format!("the session_open names capsule {other}"),
                 },
             }),
             None if self.attempt.binds_posture() => Err(PipelockError::NotBound {

@@ -40,7 +40,11 @@ pub enum KeyError {
         source: io::Error,
     },
     /// Other users can read or write the private key.
-    #[error("other users can access private key {} (mode {mode:04o}); run chmod 600 on it", path.display())]
+    #[error(
+        "other users can access private key {} (mode {mode:04o}); run chmod 600 {}",
+        path.display(),
+        path.display()
+    )]
     Mode {
         /// Path of the file.
         path: PathBuf,

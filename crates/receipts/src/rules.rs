@@ -75,7 +75,7 @@ pub static STOPPED: Rule = Rule::error(
     "evidence.stopped",
     69,
     "the rest of the evidence was not read",
-    "the findings so far are enough to reject it",
+    "the findings so far are enough to reject the file",
 );
 pub static LINE_JSON: Rule = Rule::error("line.json", 21, "the line is not strict JSON", "");
 pub static BARE_RECEIPT: Rule = Rule::error(
@@ -328,7 +328,7 @@ pub static CAPSULE_UNBOUND: Rule = Rule::warning(
     "capsule.unbound",
     10,
     "no receipt binds the posture capsule",
-    "Pipelock before 3.1 cannot bind it; a later version was started without it",
+    "Pipelock before 3.1 cannot bind the posture capsule; a later version was started without the capsule",
 );
 pub static OPEN_INTENT: Rule = Rule::warning(
     "action.open",

@@ -1,7 +1,7 @@
 //! Checks times in evidence as text, without reading a clock.
 
-/// Whether `text` is RFC 3339 as Go reads and writes it: with capital `T` and `Z`, at most nine fraction digits after a
-/// dot, no leap second, and not Go's zero time.
+/// Whether `text` is a time of RFC 3339 with capital `T` and `Z`, at most nine digits after a dot, and no leap second.
+/// `0001-01-01T00:00:00Z`, which Go writes for an unset time, is not accepted.
 pub fn is_rfc3339(text: &str) -> bool {
     parts(text).is_some() && text != "0001-01-01T00:00:00Z"
 }

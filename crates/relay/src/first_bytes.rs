@@ -133,7 +133,7 @@ pub(super) async fn refuse(relay: &Relay, stream: TcpStream, spoken: Spoken, rea
 
 /// Returns the text that a denied HTTP client receives.
 pub(super) fn line(reason: &str) -> String {
-    format!("egress: refused by the relay: {reason}\n")
+    format!("egress: denied by the relay: {reason}\n")
 }
 
 fn page(status: u16, reason: &str) -> String {

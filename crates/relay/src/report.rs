@@ -431,7 +431,7 @@ mod tests {
         tokio::task::yield_now().await;
         assert!(
             !third.is_finished(),
-            "a third flow opened while nobody read"
+            "a third flow opened although no report was read"
         );
         let pump = tokio::spawn(pump.run());
         let mut reasons = Vec::new();

@@ -1,5 +1,4 @@
-//! The directory beside the workspace that receives the command's changes. It is named
-//! `.egress-<run>` and called a store.
+//! The store: the directory `.egress-<run>` beside the workspace that receives the command's changes.
 //!
 //! For an overlay, the store must be on the same mount as the workspace, because changes are
 //! applied by renaming. A workspace that is a mount point has no such place beside it, so the store
@@ -86,9 +85,9 @@ pub struct Store {
     about: About,
     /// Whether the store outlives this value.
     kept: Cell<bool>,
-    /// The lock of the store. A copy on a file system without `trusted` attributes has neither mark
-    /// nor lock and is never adopted. If the run is killed, the copy stays until somebody removes
-    /// it. All other values of `--workspace` require these attributes.
+    /// The lock of the store. A copy on a file system without `trusted` attributes has neither mark nor lock and is
+    /// never adopted. If the run is killed, the copy stays until a user removes it. All other values of `--workspace`
+    /// require these attributes.
     lock: Option<Flock<OwnedFd>>,
 }
 

@@ -370,11 +370,11 @@ fn attach_all(
     Ok(all)
 }
 
-/// Returns the descriptors of the maps by name. Leaves out map types that no program uses; if a program used such a
-/// map, it would not load.
+/// Returns the descriptors of the maps by name. Leaves out map types that no program uses. A program that used such a
+/// map would not load.
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "aya knows dozens of map types; the object has these"
+    reason = "aya has dozens of map types, and the object contains only these"
 )]
 fn map_fds(ebpf: &Ebpf) -> Result<HashMap<String, OwnedFd>, io::Error> {
     ebpf.maps()
@@ -398,7 +398,7 @@ fn map_fds(ebpf: &Ebpf) -> Result<HashMap<String, OwnedFd>, io::Error> {
 /// handle.
 #[expect(
     clippy::wildcard_enum_match_arm,
-    reason = "aya knows dozens of program types; the object has these four"
+    reason = "aya has dozens of program types, and the object contains only these four"
 )]
 pub fn attach(
     name: &str,

@@ -64,8 +64,8 @@ fn reason(why: &NotExecuted, is_hidden: bool) -> (String, &'static str) {
                     "it was not found, and the command does not have permission to enter {}",
                     closed.join(", ")
                 ),
-                "if it is there, let all users enter that directory (chmod o+x), or install the program elsewhere, \
-                 such as in /usr/local/bin",
+                "if the program is in such a directory, let all users enter that directory (chmod o+x), or install the \
+                 program elsewhere, such as in /usr/local/bin",
             )
         }
         NotExecuted::NoInterpreter { path, interpreter } => {
@@ -110,7 +110,7 @@ fn reason(why: &NotExecuted, is_hidden: bool) -> (String, &'static str) {
         ),
         NotExecuted::Refused { path, errno } if *errno == libc::EACCES => (
             format!("{} is not executable for all users", visible(path)),
-            "make it executable for all users (chmod 755), or name its interpreter before the file: bash FILE",
+            "make the file executable for all users (chmod 755), or name its interpreter before the file: bash FILE",
         ),
         NotExecuted::Refused { path, errno } => {
             let path = if path.is_empty() {

@@ -149,8 +149,8 @@ pub fn run_result(run: &Emitted, as_json: bool, detail: Detail) {
     eprintln!("egress: boundary  {}{why}", run.graded.grade);
     if !run.packet.verifier.trusted && run.mode == Mode::Enforce {
         eprintln!(
-            "egress: keys      none was given, so a key of this run signed the receipts, and a reviewer cannot tell who \
-             signed them; create one with `egress keygen` and pass it with --signer-private-key"
+            "egress: keys      none was given, so a key of this run signed the receipts, and a reviewer cannot \
+             identify the signer; create one with `egress keygen` and pass it with --signer-private-key"
         );
     }
     eprintln!(

@@ -19,7 +19,7 @@ pub struct Verified {
 
 impl Collected {
     /// Checks the evidence. Only a key that the caller supplied is trusted. A key that was generated for this run does
-    /// not prove to anybody who signed the evidence.
+    /// not prove who signed the evidence.
     pub fn verify(self) -> Verified {
         let run = self.into_facts();
         let signer = &run.context.plan.signer;

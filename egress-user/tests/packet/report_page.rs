@@ -132,7 +132,7 @@ fn page_begins_with_the_verdict_and_has_every_section_in_order() {
     }
     for text in [
         // Denied, with its code in words.
-        "The allow-list does not contain the host.",
+        "The allow-list does not contain the destination.",
         "<code>connect allowlist:<wbr>not_<wbr>in_<wbr>allowlist</code>",
         // Held back: the workflow comes first.
         "<tbody role=\"rowgroup\">\n<tr role=\"row\"><th role=\"rowheader\" scope=\"row\"><code>.github/workflows/x.yml</code>",
@@ -262,7 +262,7 @@ fn first_sentence_follows_verdict_and_grade() {
     run.graded.grade = Grade::Unpinned;
     assert_eq!(
         first(&run),
-        "# ⚠️ Consistent, signed by a key that nobody can pin, boundary unpinned: nothing denied."
+        "# ⚠️ Consistent, signed by a key that exists only for this run, boundary unpinned: nothing denied."
     );
     run.packet.verifier.verdict = PacketVerdict::Invalid;
     assert!(first(&run).starts_with("# ❌ Invalid, "));
@@ -344,7 +344,7 @@ fn many_denials_end_in_one_block() {
     let block =
         "\nTo allow them all:\n\n```yaml\napi_allowlist:\n  - \"h2.test\"\n  - \"h10.test\"\n```\n";
     assert!(summary.contains(block), "{summary}");
-    let row = "| ` h2.test:443 ` | ` curl ` | 1 | The allow-list does not contain the host. \
+    let row = "| ` h2.test:443 ` | ` curl ` | 1 | The allow-list does not contain the destination. \
                ` connect allowlist:not_in_allowlist ` | ` api_allowlist: [\"h2.test\"] ` |";
     assert!(summary.contains(row), "{summary}");
 }
@@ -451,7 +451,7 @@ fn drawing_and_processes_state_how_many_destinations_they_leave_out() {
     for number in 0..32 {
         run.deny(&format!("h{number}.test"), "curl");
     }
-    // The answer that every `PageRun` has is another destination without a program.
+    // Removes the answered request that every `PageRun` has, because its destination would be counted as well.
     run.document.answered.clear();
     let drawn = section(&run, drawing);
     assert!(drawn.contains("Not drawn: 20 destinations.</p>"), "{drawn}");

@@ -235,7 +235,10 @@ fn what_is_judged_is_what_is_hashed() {
         // On a busy machine, the writer may need some time.
         while rounds < 100 || judged_forged == 0 || swapped_between_two_reads == 0 {
             rounds += 1;
-            assert!(start.elapsed() < Duration::from_mins(2), "nobody writes");
+            assert!(
+                start.elapsed() < Duration::from_mins(2),
+                "the writer never wrote"
+            );
             // The control: a program that reads the file twice gets two different contents.
             let first = fs::read(&path).unwrap();
             thread::sleep(Duration::from_millis(1));

@@ -100,7 +100,7 @@ fn step_without_keys_succeeds_and_states_what_a_key_adds() {
     let runner = Runner::new();
     let log = runner.step(&[]);
     log.assert_success();
-    let notice = "a reviewer cannot tell who signed it";
+    let notice = "a reviewer cannot identify the signer";
     assert!(log.text().contains(notice), "{}", log.output());
     assert!(
         log.text()

@@ -1,4 +1,4 @@
-//! Files that somebody adds to a packet after the run, such as those of a file manager.
+//! Files that a program adds to a packet after the run, such as those of a file manager.
 use std::fs;
 
 use egress_tests::World;
@@ -35,7 +35,7 @@ fn added_files_are_named_as_the_only_difference() {
     let verified = verify(&["--require-grade", "kernel_enforced"]);
     assert_eq!(verified.status, Some(1), "{verified}");
     let hint = "hint: everything that was signed is unchanged; the only difference is that the following file was \
-        added: .DS_Store (made by the Finder of macOS). Remove it and verify again\n";
+        added: .DS_Store (made by the macOS Finder). Remove it and verify again\n";
     assert!(verified.stdout.ends_with(hint), "{verified}");
     let printed: Value = serde_json::from_str(&verify(&["--json"]).stdout).unwrap();
     assert_eq!(printed["findings"][0]["rule"], "attestation.extra");
@@ -48,7 +48,7 @@ fn added_files_are_named_as_the_only_difference() {
     assert!(
         verified
             .stdout
-            .contains("files were added: .DS_Store (made by the Finder of macOS), note-0, note-1, note-2, note-3, and 3 more."),
+            .contains("files were added: .DS_Store (made by the macOS Finder), note-0, note-1, note-2, note-3, and 3 more."),
         "{verified}"
     );
 

@@ -117,7 +117,7 @@ fn pages_show_a_reviewer_what_was_denied_held_back_and_sent() {
     let whole = report.replace("<wbr>", "");
     for text in [
         ".github/workflows/x.yml",
-        "The allow-list does not contain the host.",
+        "The allow-list does not contain the destination.",
         "The boundary resolves names itself, so other name servers are denied.",
         "the link points outside the workspace",
         "http://allowed.test/some/path?[query ",

@@ -285,7 +285,7 @@ impl Html {
     }
 }
 
-/// Returns the length of the port at the end of a destination, with its colon. It is 0 if there is no port.
+/// Returns the length of the port at the end of a destination, with its colon, or 0 if there is no port.
 fn port_length(text: &str) -> usize {
     let Some((before, port)) = text.rsplit_once(':') else {
         return 0;

@@ -48,9 +48,9 @@ pub fn render(shown: &Shown<'_>) -> String {
     folded(&mut out, shown);
     out.raw("</main>\n<footer>\n");
     out.paragraph(if shown.is_audit() {
-        "This page is for reading. It proves nothing, because anybody can write such a page."
+        "This page is for reading. It proves nothing, because any program can write such a page."
     } else {
-        "This page is for reading. It proves nothing, because anybody can write such a page. The section “Check it” shows how to check the packet."
+        "This page is for reading. It proves nothing, because any program can write such a page. The section “Check it” shows how to check the packet."
     });
     out.raw("</footer>\n</body>\n</html>\n");
     out.into_text()

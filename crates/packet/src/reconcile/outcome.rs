@@ -8,8 +8,8 @@ const NOT_REACHED: [(&str, &[u16]); 3] = [
     ("upstream_dial_failed", &[502, 1011]),
     ("ssrf_dns_rebind", &[403, 1008]),
 ];
-/// Reason of an outcome with a connection to the origin and without an answer. The status of such an outcome is 400 if
-/// the built-in mediator cannot send the handshake of a WebSocket.
+/// Reason of an outcome with a connection to the origin and without a valid answer. The status of such an outcome is
+/// 400 if the built-in mediator cannot send the handshake of a WebSocket.
 const NOT_ANSWERED: (&str, &[u16]) = ("fetch_failed", &[400, 502]);
 /// Reason of an outcome in which a Pipelock may leave out both the status and the bytes.
 const INCOMPLETE: &str = "incomplete";
@@ -59,7 +59,7 @@ impl OutcomeReceipt {
     }
 
     /// Returns three flags. The first states that no mediator writes an outcome like this one. The second states that a
-    /// possible outcome leaves out a number, and the third that its status is 0; only some mediators write such
+    /// possible outcome leaves out a number, and the third that its status is 0. Only some mediators write such
     /// outcomes. A Pipelock states both numbers of a complete action, and the status of every action that did not end
     /// before its answer. The built-in mediator always states both numbers, and the status 0 before an answer.
     pub(super) fn faults(&self) -> [bool; 3] {

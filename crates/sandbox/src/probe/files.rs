@@ -190,7 +190,7 @@ fn read(owned: Option<&Owned>, absent: &str) -> Tried {
     if owned.is(&meta) || holds_something {
         reached(format!("{} was opened", owned.path.display()))
     } else {
-        refused("an empty file or directory is in its place")
+        refused("a different, empty file or directory is at this path")
     }
 }
 
@@ -226,7 +226,7 @@ fn write(owned: Option<&Owned>, absent: &str) -> Tried {
     if owned.is(&meta) {
         reached(format!("{} was opened for writing", path.display()))
     } else {
-        refused("a file or directory of the boundary is in its place")
+        refused("a file or directory of the boundary is at this path")
     }
 }
 

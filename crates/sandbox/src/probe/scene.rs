@@ -106,7 +106,7 @@ pub struct Targets {
 pub struct Scene {
     /// The side on which the probes run.
     pub side: Side,
-    /// Processes that must be out of reach.
+    /// Processes that the command must not reach.
     pub targets: Targets,
     /// Name of an abstract socket of the host.
     pub abstract_name: String,

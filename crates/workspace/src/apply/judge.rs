@@ -106,7 +106,7 @@ pub fn depth(path: &RelPath) -> Result<(), Reason> {
 /// Judges the kind of an entry.
 ///
 /// # Errors
-/// Returns the reason for devices, named pipes and sockets. These are never applied.
+/// Returns the reason for devices, named pipes, and sockets, because no such entry is ever applied.
 pub fn kind(kind: Kind) -> Result<(), Reason> {
     match kind {
         Kind::Device => Err(Reason::Device),

@@ -103,8 +103,8 @@ impl Inputs {
         };
         ensure!(
             inputs.public_key.is_none() || inputs.private_key.is_some(),
-            "input signer-public-key needs signer-private-key-path; leave it out to sign with a key that is \
-             created for this run only"
+            "input signer-public-key needs signer-private-key-path; leave signer-public-key out to sign with a \
+             key that is created for this run only"
         );
         ensure!(
             inputs.timestamp_ca.is_empty() || inputs.timestamp_url.is_some(),

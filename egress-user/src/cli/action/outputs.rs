@@ -46,7 +46,7 @@ impl Files {
     /// Appends one output.
     ///
     /// # Errors
-    /// When the file cannot be written.
+    /// Fails if the file cannot be written.
     pub(super) fn output(&self, name: &str, value: &str) -> anyhow::Result<()> {
         match &self.output {
             Some(path) => append(path, &output(name, value, &delimiter()?)),

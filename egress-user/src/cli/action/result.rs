@@ -20,8 +20,8 @@ const SHOWN: usize = 5;
 
 /// Advice for a step without a key.
 const KEYLESS: &str = "no signing key was given, so a key of this run signed the packet. The record is consistent, but a \
-    reviewer cannot tell who signed it. To prove that, create two keys with `egress keygen`, store them as secrets, and \
-    set signer-private-key-path and boundary-key-path";
+    reviewer cannot identify the signer. To prove who signed, create two keys with `egress keygen`, store them as \
+    secrets, and set signer-private-key-path and boundary-key-path";
 
 /// The result of the step.
 #[derive(Debug)]
@@ -114,8 +114,8 @@ impl StepResult {
         }
     }
 
-    /// Whether the evidence is valid. Without a key from the caller, nobody can pin the signer, so consistent evidence
-    /// is the best possible result of the step.
+    /// Whether the evidence is valid. Without a key from the caller, the signer cannot be pinned, so consistent
+    /// evidence is the best possible result of the step.
     fn is_valid(&self, inputs: &Inputs) -> bool {
         let is_keyless = inputs.private_key.is_none();
         self.tampered.is_none()
@@ -125,7 +125,7 @@ impl StepResult {
                 || is_keyless && self.verdict() == EvidenceVerdict::SelfConsistentOnly.as_str())
     }
 
-    /// Returns the notice for a step whose signer nobody can pin.
+    /// Returns the notice for a step whose signer cannot be pinned.
     pub(super) fn keyless(&self, inputs: &Inputs) -> Option<&'static str> {
         let is_keyless = inputs.private_key.is_none() && inputs.mode == Mode::Enforce;
         (is_keyless && self.packet().is_some()).then_some(KEYLESS)

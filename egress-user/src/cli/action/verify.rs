@@ -39,8 +39,8 @@ pub(super) fn run(
     let boundary_keys = lines(&get("boundary-keys"));
     ensure!(
         !boundary_keys.is_empty() || ACCEPTS_ANY_SIGNER.contains(&required),
-        "input boundary-keys is empty, so anybody may have signed the measurements; set it to the public key that \
-         you expect, or set require-grade to unpinned to accept any signer"
+        "input boundary-keys is empty, so an unknown key may have signed the measurements; set it to the public key \
+         that you expect, or set require-grade to unpinned to accept any signer"
     );
     let allow_prefix = one_of(get, "allow-unproven-end", &["true", "false"])? == "true";
     let args = VerifyArgs {

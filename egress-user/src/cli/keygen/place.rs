@@ -25,7 +25,7 @@ pub(super) enum PlaceError {
         source: io::Error,
     },
     /// The place is in a git work tree.
-    #[error("{} is in the git work tree {}: commands that work there could find the private key, and git could commit it",
+    #[error("{} is in the git work tree {}, where a command could read the private key, and git could commit the key",
             path.display(), tree.display())]
     WorkTree {
         /// The place of the key.

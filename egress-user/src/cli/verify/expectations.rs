@@ -37,7 +37,7 @@ fn check_identity(outcome: &mut VerifyOutcome, args: &VerifyArgs) {
         unmet.push((
             &rules::IDENTITY_UNSIGNED,
             String::from("the digest of the file under a pinned key"),
-            String::from("a file that anybody may have written"),
+            String::from("a file that no pinned key signed"),
         ));
     }
     let values = wanted.into_iter().map(|(key, expected)| {

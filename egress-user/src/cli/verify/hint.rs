@@ -18,9 +18,9 @@ const MOST_NAMES: usize = 5;
 
 /// Files that a file manager adds to a directory when it shows the directory, and the name of that file manager.
 const DROPPED: [(&str, &str); 3] = [
-    (".DS_Store", "the Finder of macOS"),
-    ("Thumbs.db", "the Explorer of Windows"),
-    ("desktop.ini", "the Explorer of Windows"),
+    (".DS_Store", "the macOS Finder"),
+    ("Thumbs.db", "Windows Explorer"),
+    ("desktop.ini", "Windows Explorer"),
 ];
 
 /// Returns the hint for this exit status, or an empty string.

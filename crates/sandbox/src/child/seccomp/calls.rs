@@ -93,7 +93,8 @@ const MACHINE: &str =
 const FANOTIFY: &str = "reports how other programs use files";
 const QUOTAS: &str = "file system quotas belong to the machine";
 const HANDLES: &str = "handles open files without passing through their directories";
-const LANDLOCK: &str = "only removes rights from the caller; programs use it to sandbox themselves";
+const LANDLOCK: &str =
+    "only removes rights from the caller; programs sandbox themselves with Landlock";
 const FUTEX: &str = "waits and wakes on the caller's own memory";
 const STATMOUNT: &str = "returns the properties of the mount with a given ID; programs fall back to `/proc/self/mountinfo`";
 const LISTMOUNT: &str = "lists the IDs of mounts; programs fall back to `/proc/self/mountinfo`";
@@ -139,7 +140,7 @@ pub(super) const CALLS: &[Call] = &[
         "io_setup",
         libc::SYS_io_setup,
         Missing,
-        "all users share its table (`fs.aio-max-nr`), without a limit for one user; databases and nginx work without it",
+        "all users share one table (`fs.aio-max-nr`), which has no limit for one user; databases and nginx work without io_setup",
     ),
     call(
         "kcmp",
@@ -155,7 +156,7 @@ pub(super) const CALLS: &[Call] = &[
         "modify_ldt",
         154,
         Missing,
-        "creates segments for 16-bit and 32-bit code; the filters kill such code at its first system call; some kernels are built without it",
+        "creates segments for 16-bit and 32-bit code, which the filters kill at its first system call; some kernels do not have modify_ldt",
     ),
     call("mount", libc::SYS_mount, Refused, MOUNTS),
     call(
@@ -287,7 +288,7 @@ pub(super) const CALLS: &[Call] = &[
         "cachestat",
         451,
         Missing,
-        "shows which files other users read; on older kernels, it works with any file that the caller can open",
+        "shows which files other users read; on older kernels, cachestat works with any file that the caller can open",
     ),
     call(
         "fchmodat2",
@@ -299,7 +300,7 @@ pub(super) const CALLS: &[Call] = &[
         "map_shadow_stack",
         453,
         Allowed,
-        "maps a shadow stack, which only protects the caller; the C library needs it for makecontext(3)",
+        "maps a shadow stack, which only protects the caller; makecontext(3) of the C library needs the call",
     ),
     call("futex_wake", 454, Allowed, FUTEX),
     call("futex_wait", 455, Allowed, FUTEX),
@@ -316,7 +317,7 @@ pub(super) const CALLS: &[Call] = &[
         "lsm_set_self_attr",
         460,
         Missing,
-        "changes the label by which security modules decide about the caller; only logins and container engines need it",
+        "changes the label by which security modules judge the caller; only logins and container engines need the call",
     ),
     call(
         "lsm_list_modules",

@@ -64,7 +64,7 @@ pub(super) struct UpperDir<'a> {
     pub(super) path: &'a RelPath,
     pub(super) lower: Option<&'a LowerHalf>,
     pub(super) zone: Zone,
-    /// Whether the command may make this directory the work tree of a new repository. It may not if the host has the
+    /// Whether the command may make this directory the work tree of a new repository. False if the host has the
     /// directory in a repository, because the new repository would hide the host's.
     pub(super) may_have_repository: bool,
     /// The reason if no entry in the directory may be applied.

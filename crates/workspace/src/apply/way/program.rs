@@ -1,7 +1,7 @@
 //! Decides whether a link outside of the workspace leads to a program of the system, as the links
 //! of a Python virtual environment do.
 //!
-//! Nobody but root can change the path to such a program or the program itself. A later step that does not run as root
+//! Only root can change the path to such a program or the program itself. A later step that does not run as root
 //! therefore cannot change the program through the link.
 //!
 //! Claims: program-links
