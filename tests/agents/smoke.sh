@@ -1,5 +1,5 @@
-# Attempts that the boundary must deny, and one request to an allowed host. The test counts the packets on the wire. For
-# attempts that send no network packet, the test checks the output.
+# Attempts that the boundary must deny, and one request to an allowed destination. The tests check where the network
+# packets went, and for attempts that send no network packet, the output of this script.
 attempt() {
   local name=$1
   shift

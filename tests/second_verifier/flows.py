@@ -1,4 +1,4 @@
-"""`flows.jsonl`: the hash chain, the rows, and unbroken enforcement (format/flows.md)."""
+"""`flows.jsonl`: the hash chain, the rows, and continuous enforcement (format/flows.md)."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def _unknown(value: Any, where: str) -> None:
 
 
 def broken_conditions(log: FlowLog, links: set[int], programs: int, closed_at: int | None) -> list[str]:
-    """Return the conditions of unbroken enforcement that do not hold.
+    """Return the conditions of continuous enforcement that do not hold.
 
     `links` and `programs` are the expected links and the number of programs of `boundary.json`; `closed_at` is
     the time of the last receipt if the receipts are closed.

@@ -23,7 +23,6 @@
 pub mod aftermath;
 pub mod agents;
 pub mod attack;
-mod birth;
 pub mod carried;
 mod census;
 pub mod changes;
@@ -35,6 +34,7 @@ mod denial;
 pub mod evidence;
 #[cfg(feature = "schemas")]
 pub mod formats;
+mod hold_at_exec;
 pub mod honest;
 mod internet;
 mod judged;
@@ -58,10 +58,10 @@ mod wire;
 pub mod workflow;
 mod world;
 
-pub use birth::Nursery;
 pub use census::Census;
 pub use command::{Output, Running};
 pub use denial::Trace;
+pub use hold_at_exec::HoldAtExec;
 pub use internet::journal::{Arrival, Query, Request};
 pub use internet::response::pattern_sha256;
 pub use judged::Judged;

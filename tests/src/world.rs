@@ -45,12 +45,12 @@ pub struct World {
 pub struct Builder {
     families: Families,
     resolv_conf: Option<String>,
-    state: State,
+    state: WorldState,
 }
 
 /// The location of the state directory of a world's runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
+enum WorldState {
     /// The state directory of the whole machine.
     Shared,
     /// A directory of the world.
@@ -82,7 +82,7 @@ impl World {
         Builder {
             families: Families::Both,
             resolv_conf: None,
-            state: State::Shared,
+            state: WorldState::Shared,
         }
     }
 
@@ -237,14 +237,14 @@ impl Builder {
     /// Gives the world its own state directory, so that no other world removes the runs in it.
     #[must_use]
     pub fn own_state(mut self) -> Self {
-        self.state = State::Own;
+        self.state = WorldState::Own;
         self
     }
 
     /// Gives the world its own state directory on a file system of this size, in the syntax of mount(8).
     #[must_use]
     pub fn small_state(mut self, size: &str) -> Self {
-        self.state = State::Limited(format!("size={size}"));
+        self.state = WorldState::Limited(format!("size={size}"));
         self
     }
 
@@ -319,7 +319,7 @@ impl Builder {
     }
 }
 
-impl State {
+impl WorldState {
     /// Mounts `dir` as the state directory. User ids are still leased for the whole machine.
     fn place(&self, dir: &Path) -> io::Result<()> {
         let none: Option<&str> = None;

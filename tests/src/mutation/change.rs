@@ -32,7 +32,7 @@ pub(super) enum DiskOperator {
     Fifo,
     /// A directory.
     Directory,
-    /// The file with a hole of many GiB at its end.
+    /// The file with a hole of 600 MiB at its end.
     Sparse,
 }
 

@@ -1,7 +1,7 @@
 //! Other programs on the machine cannot use the mediator's listener, although both are on the same loopback interface.
 #![expect(
     clippy::unwrap_used,
-    reason = "a test whose run cannot be looked at has failed"
+    reason = "a test that cannot read the result of its run has failed"
 )]
 
 use std::path::PathBuf;

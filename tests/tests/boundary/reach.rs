@@ -3,7 +3,7 @@
 //! In these tests, programs in the mediator's cgroup act as a mediator that denies nothing.
 #![expect(
     clippy::unwrap_used,
-    reason = "a test whose run cannot be looked at has failed"
+    reason = "a test that cannot read the result of its run has failed"
 )]
 
 mod name_servers;

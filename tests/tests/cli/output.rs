@@ -85,7 +85,7 @@ fn every_command_prints_its_failure_as_json() {
         );
         assert_eq!(output.stderr, "", "{args:?}");
     }
-    // An argument after `--` is not an option of egress.
+    // An argument after `--` is not an egress option.
     let output = world.tool(["verify", "--", "--json"]);
     assert!(output.stderr.starts_with("error: "), "{output}");
 }

@@ -1,7 +1,7 @@
 //! Actions of an operator, and the effects of an overloaded machine, on an active run.
 #![expect(
     clippy::unwrap_used,
-    reason = "a test whose run cannot be looked at has failed"
+    reason = "a test that cannot read the result of its run has failed"
 )]
 
 use std::fs;

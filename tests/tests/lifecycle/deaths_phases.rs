@@ -1,8 +1,8 @@
-//! Each process of a run is killed before the command runs, and after the command has ended. A process that has not
-//! started yet, or has already ended, must not cause an error.
+//! A process of a run is killed before the command runs, or after the command has ended. The run then fails, and no
+//! process of the run survives.
 #![expect(
     clippy::unwrap_used,
-    reason = "a test whose run cannot be looked at has failed"
+    reason = "a test that cannot read the result of its run has failed"
 )]
 
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use std::time::Duration;
 use egress_tests::aftermath::{
     SOON, assert_gone, assert_silent, at_work, members, own_namespaces, runs, verdict,
 };
-use egress_tests::{Nursery, Output, Process, Running, Snapshot, World, binary, wait_until};
+use egress_tests::{HoldAtExec, Output, Process, Running, Snapshot, World, binary, wait_until};
 use nix::sys::signal::Signal;
 
 /// Creates a file in the workspace and sends a request.
@@ -36,9 +36,9 @@ struct Still {
 fn stopped_at_start(world: &World, stage: &'static str) -> Still {
     world.wait_for_quiet();
     let before = world.wire().snapshot();
-    let nursery = Nursery::new(&binary(), world.dir().join("egress"));
-    let run = world.egress().binary(nursery.program());
-    let held = nursery.hold(stage, SOON);
+    let hold = HoldAtExec::new(&binary(), world.dir().join("egress"));
+    let run = world.egress().binary(hold.program());
+    let held = hold.hold(stage, SOON);
     let (running, packet, workdir) = run.allow(&["allowed.test"]).script(AGENT).start();
     let stopped = held.join().unwrap();
     let found = runs(world);

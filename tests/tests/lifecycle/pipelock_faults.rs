@@ -1,7 +1,7 @@
 //! Faults of a Pipelock, produced by a stand-in for Pipelock.
 #![expect(
     clippy::unwrap_used,
-    reason = "a test whose run cannot be looked at has failed"
+    reason = "a test that cannot read the result of its run has failed"
 )]
 
 use std::fs;

@@ -1,7 +1,7 @@
 //! Tests the argument, the cgroup, the namespaces, the open files, and the keys of each process of a run.
 #![expect(
     clippy::unwrap_used,
-    reason = "a test whose run cannot be looked at has failed"
+    reason = "a test that cannot read the result of its run has failed"
 )]
 
 use std::collections::BTreeSet;
@@ -92,7 +92,7 @@ fn each_process_has_its_argument_place_files_and_key() {
     );
     assert_eq!(first.namespaces(), init.namespaces());
 
-    // Nobody else has the flow log or the evidence open.
+    // No other process has the flow log or the evidence open.
     let all = [supervisor, init, first, relay, mediator];
     let holds = |suffix: &str| all.map(|process| open_files(process, suffix).len());
     assert_eq!(holds("/flows.jsonl"), [1, 0, 0, 0, 0]);

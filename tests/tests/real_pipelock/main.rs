@@ -6,7 +6,7 @@
 #![expect(
     clippy::panic,
     clippy::unwrap_used,
-    reason = "a test whose run cannot be looked at has failed"
+    reason = "a test that cannot read the result of its run has failed"
 )]
 
 mod action;

@@ -83,7 +83,7 @@ struct Bench {
     world: World,
     binary: PathBuf,
     key: PathBuf,
-    knows_the_gate: bool,
+    supports_gate: bool,
 }
 
 impl Bench {
@@ -94,7 +94,7 @@ impl Bench {
             world,
             binary,
             key,
-            knows_the_gate: true,
+            supports_gate: true,
         };
         let config = bench.config("check")?;
         let words = [
@@ -103,7 +103,7 @@ impl Bench {
             "--config".as_ref(),
             &config,
         ];
-        bench.knows_the_gate = bench.world.runner(words).success();
+        bench.supports_gate = bench.world.runner(words).success();
         Ok(bench)
     }
 
@@ -123,7 +123,7 @@ impl Bench {
     fn config(&self, name: &str) -> Result<PathBuf> {
         let dir = self.world.dir().join(name);
         fs::create_dir(&dir).map_err(text)?;
-        let gate = if self.knows_the_gate {
+        let gate = if self.supports_gate {
             ", require_receipts: true"
         } else {
             ""

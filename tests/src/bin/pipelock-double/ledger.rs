@@ -24,11 +24,11 @@ const ROTATE: u64 = 4;
 pub(crate) struct Ledger {
     fault: Fault,
     dir: PathBuf,
-    state: Mutex<State>,
+    state: Mutex<LedgerState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct LedgerState {
     recorder: Option<Recorder>,
     lines: u64,
     first: u64,
@@ -64,7 +64,7 @@ impl Ledger {
         let ledger = Self {
             fault: config.fault,
             dir: config.text("/flight_recorder/dir")?.into(),
-            state: Mutex::new(State {
+            state: Mutex::new(LedgerState {
                 recorder: (config.fault != Fault::Old).then_some(recorder),
                 lines: 0,
                 first: 0,
@@ -77,7 +77,7 @@ impl Ledger {
         Ok(ledger)
     }
 
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+    fn state(&self) -> std::sync::MutexGuard<'_, LedgerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -96,7 +96,7 @@ impl Ledger {
 
     fn record(
         &self,
-        state: &mut State,
+        state: &mut LedgerState,
         target: &str,
         action_id: &str,
         phase: Phase,
@@ -146,7 +146,7 @@ impl Ledger {
         self.append(&mut state, &lines)
     }
 
-    fn append(&self, state: &mut State, lines: &[u8]) -> Result<(), String> {
+    fn append(&self, state: &mut LedgerState, lines: &[u8]) -> Result<(), String> {
         for line in lines.split_inclusive(|byte| *byte == b'\n') {
             if self.fault == Fault::Rotates && state.lines >= ROTATE {
                 state.first += state.lines;

@@ -16,12 +16,12 @@ use crate::command::program as command;
 use crate::processes::{Process, wait_until};
 
 /// A copy of a program whose executions can be stopped.
-pub struct Nursery {
+pub struct HoldAtExec {
     program: PathBuf,
     watch: Fanotify,
 }
 
-impl Nursery {
+impl HoldAtExec {
     /// Copies `program` to `copy`, so that executions of the original are not stopped.
     ///
     /// # Panics
