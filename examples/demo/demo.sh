@@ -2,8 +2,8 @@
 # Runs an example agent behind the boundary, verifies its packet, and shows that `egress verify` rejects a changed copy.
 # Usage, as root: demo.sh EGRESS DIRECTORY
 #
-# Nothing leaves the machine: the demo creates two network namespaces. One is the runner, and the other one contains the
-# servers of internet.py. Both end with this script.
+# No packet leaves the machine, because the demo runs in two network namespaces. One is the runner, and the other
+# contains the servers of internet.py. Both end with this script.
 set -euo pipefail
 
 if [ $# -ne 2 ]; then
@@ -56,7 +56,7 @@ api_allowlist:
   - allowed.test
 POLICY
 for key in signer boundary; do
-  # The directory may be in a git work tree, where `egress keygen` usually refuses to write a private key.
+  # The directory may be in a git work tree, where `egress keygen` writes a private key only with --in-workspace.
   "$egress" keygen --force --in-workspace --out "$directory/$key.key" >"$directory/keygen.log"
 done
 

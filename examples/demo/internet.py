@@ -33,7 +33,7 @@ class Names(socketserver.BaseRequestHandler):
 
 
 class Page(http.server.BaseHTTPRequestHandler):
-    """Answers each GET with the name of the host."""
+    """Answers each GET with the requested host name."""
 
     def do_GET(self):
         body = f"hello from {self.headers['Host']}\n".encode()

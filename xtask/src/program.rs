@@ -204,7 +204,7 @@ mod tests {
         assert_eq!(of(&[&fresh, end]).unwrap(), Vec::<String>::new());
         let compiled = message("b", ",\"fresh\":false");
         assert_eq!(of(&[&fresh, &compiled, end]).unwrap(), ["b"]);
-        // Messages of another form prove nothing.
+        // Messages of another form do not show that nothing was compiled.
         for wrong in [end, &message("c", ""), "compiled\n", ""] {
             assert!(of(&[wrong]).is_err(), "{wrong}");
         }

@@ -225,7 +225,7 @@ fn library_sources() -> Result<()> {
         {
             return Ok(());
         }
-        println!("setup: rustup cannot install them on this machine");
+        println!("setup: rustup cannot install the library sources on this machine");
     }
     apt(&["rustc-web", "cargo-web", "rust-web-src"])?;
     if Compiler::find().is_none() {
@@ -458,7 +458,7 @@ fn apt_any(lists: &[&[&str]]) -> Result<()> {
     }
     run(&mut install(last)).with_context(|| {
         let user = env::var("USER").unwrap_or_else(|_| "this user".to_owned());
-        format!("{user} cannot install {names}; this needs root")
+        format!("{user} cannot install {names}, because apt-get needs root")
     })
 }
 

@@ -70,7 +70,8 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
     match &corpora {
         Some(shared) => println!("test: evidence with known verdicts in {}", shared.display()),
         None => println!(
-            "test: LEFT OUT: evidence with known verdicts; {CORPORA_VARIABLE} does not name a directory with it"
+            "test: LEFT OUT: evidence with known verdicts, because {CORPORA_VARIABLE} does not name a \
+             directory with such evidence"
         ),
     }
     let test = || {
@@ -153,7 +154,7 @@ pub(crate) fn run(layout: &Layout, args: &Args) -> Result<()> {
 
 /// Leaves out the tests that need a dynamic binary.
 fn without_clock(test: &mut Command) {
-    println!("test: LEFT OUT: tests that set the clock; they need a dynamic binary");
+    println!("test: LEFT OUT: tests that set the clock, which need a dynamic binary");
     let skipped = BY_DYNAMIC_LINKER.into_iter();
     test.arg("--")
         .args(skipped.flat_map(|name| ["--skip", name]));

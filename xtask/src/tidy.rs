@@ -156,7 +156,7 @@ fn impure(file: &Path, text: &str) -> Vec<String> {
     }
     let lines = code(text).filter(|line| !line.trim_start().starts_with("//"));
     let used = lines.flat_map(|line| IMPURE.iter().filter(|name| line.contains(**name)));
-    used.map(|name| format!("{}: {name} in a crate that is pure", file.display()))
+    used.map(|name| format!("{}: a pure crate must not use {name}", file.display()))
         .collect()
 }
 
@@ -176,7 +176,7 @@ mod tests {
         let found = impure("crates/packet/src/flows.rs".as_ref(), text);
         assert_eq!(
             found,
-            ["crates/packet/src/flows.rs: Instant in a crate that is pure"]
+            ["crates/packet/src/flows.rs: a pure crate must not use Instant"]
         );
         for file in [
             READS_KEYS,
