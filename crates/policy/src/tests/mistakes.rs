@@ -165,7 +165,7 @@ fn a_mistake_in_a_list_of_hosts_has_its_own_text() {
         ),
         (
             "api_allowlist: ['*']",
-            "is \"*\", which would allow every host",
+            "is \"*\", which would allow every destination",
         ),
         (
             "api_allowlist: ['api-*.example.org']",
