@@ -63,7 +63,9 @@ fn a_policy_is_checked_without_privileges() {
     let accepted = check(&["--mediator", "pipelock"]);
     assert!(accepted.success(), "{accepted}");
     assert!(
-        accepted.stdout.contains("mode      balanced: every destination"),
+        accepted
+            .stdout
+            .contains("mode      balanced: every destination"),
         "{accepted}"
     );
     let json = check(&["--json"]);
