@@ -12,7 +12,7 @@ use pipelock_receipts::findings::visible;
 use super::denied::Denied;
 use super::format::boundary::BoundaryDocument;
 use super::format::rows::RelayRow;
-use super::format::{MediatorVerdict, Row, Tried};
+use super::format::{KernelReason, MediatorVerdict, Row, Tried};
 use super::joined::nanos;
 use super::listing::{LISTED, allowed_in_order, in_order, place};
 use super::model::Packet;
@@ -31,8 +31,6 @@ const PROCESSES: usize = 64;
 const REQUESTS: usize = 1_000;
 /// Maximum number of name servers.
 const NAME_SERVERS: usize = 16;
-/// `reason` of a query to a name server.
-const DNS: &str = "dns_to_other_resolver";
 const MAX_CHARACTERS: usize = 300;
 
 /// Attempts, their bytes, and their times.
@@ -336,10 +334,9 @@ impl Activity {
         let Some(tried) = attempts else {
             return;
         };
+        let is_dns = tried.reason == KernelReason::Dns.as_str();
         let is_denied = match tried.verdict {
-            "would_deny" if tried.reason == DNS && self.name_servers.contains(tried.place) => {
-                return;
-            }
+            "would_deny" if is_dns && self.name_servers.contains(tried.place) => return,
             "denied" | "would_deny" | "unreachable" => true,
             "would_redirect" => false,
             _ => return,

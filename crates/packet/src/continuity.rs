@@ -9,8 +9,8 @@ use time::format_description::well_known::Rfc3339;
 use super::format::boundary::BoundaryDocument;
 use super::format::rows::BeatRow;
 use super::format::{BeatEvent, Row};
+use super::noted::Noted;
 
-const KEPT: usize = 10;
 /// The longest interval between heartbeats that a log may state, s. With a longer interval, a log would not show
 /// continuous enforcement.
 const LONGEST_INTERVAL: u64 = 60;
@@ -26,9 +26,7 @@ pub(super) struct Continuity {
     last_beat: Option<OffsetDateTime>,
     gone: Option<OffsetDateTime>,
     ended: bool,
-    reasons: Vec<String>,
-    /// Conditions that a heartbeat already broke. Each condition has one reason, which names the first such heartbeat.
-    broken: BTreeSet<&'static str>,
+    noted: Noted,
 }
 
 impl Continuity {
@@ -45,36 +43,22 @@ impl Continuity {
             last_beat: None,
             gone: None,
             ended: false,
-            reasons: Vec::new(),
-            broken: BTreeSet::new(),
-        }
-    }
-
-    fn note(&mut self, reason: impl Into<String>) {
-        let reason = reason.into();
-        if self.reasons.len() < KEPT && !self.reasons.contains(&reason) {
-            self.reasons.push(reason);
-        }
-    }
-
-    /// Notes `reason`, unless an earlier heartbeat broke the same condition.
-    fn note_first(&mut self, condition: &'static str, reason: impl Into<String>) {
-        if self.broken.insert(condition) {
-            self.note(reason);
+            noted: Noted::default(),
         }
     }
 
     pub(super) fn see(&mut self, row: &Row) {
         if self.ended {
-            self.note("rows follow the end of the flow log");
+            self.noted.add("rows follow the end of the flow log");
         }
         match row {
             Row::Supervisor(row) if row.event == BeatEvent::Heartbeat => {
                 self.beat(row);
                 self.time(row, true);
                 if self.gone.is_some() {
-                    let reason = format!("heartbeat {} follows the end of the command", row.beat);
-                    self.note_first("order", reason);
+                    self.noted.add_first("order", || {
+                        format!("heartbeat {} follows the end of the command", row.beat)
+                    });
                 }
             }
             Row::Supervisor(row) if row.event == BeatEvent::AgentGone => {
@@ -91,7 +75,8 @@ impl Continuity {
                 self.ended = true;
             }
             Row::Kernel(_) | Row::Unix(_) | Row::DnsAnswer(_) if self.beats == 0 => {
-                self.note("there are attempts before the first heartbeat");
+                self.noted
+                    .add("there are attempts before the first heartbeat");
             }
             Row::Kernel(_)
             | Row::Unix(_)
@@ -117,15 +102,18 @@ impl Continuity {
         let beat = row.beat;
         let time = OffsetDateTime::parse(&row.ts, &Rfc3339).ok();
         match (time, self.last_beat) {
-            (None, _) => self.note_first("time", format!("heartbeat {beat} has no valid time")),
+            (None, _) => self
+                .noted
+                .add_first("time", || format!("heartbeat {beat} has no valid time")),
             (Some(now), Some(before)) => {
                 let interval = row.interval_s.get();
                 if interval == 0 || interval > LONGEST_INTERVAL {
-                    let reason = format!(
-                        "heartbeat {beat} states an interval of {interval} s between heartbeats; \
-                         1 s to {LONGEST_INTERVAL} s are allowed"
-                    );
-                    self.note_first("interval", reason);
+                    self.noted.add_first("interval", || {
+                        format!(
+                            "heartbeat {beat} states an interval of {interval} s between heartbeats; \
+                             1 s to {LONGEST_INTERVAL} s are allowed"
+                        )
+                    });
                 }
                 let interval = interval.min(LONGEST_INTERVAL);
                 let most = i64::try_from(interval)
@@ -134,11 +122,11 @@ impl Continuity {
                 let passed = now.unix_timestamp().saturating_sub(before.unix_timestamp());
                 if passed < 0 {
                     let back = passed.unsigned_abs();
-                    self.note(format!(
+                    self.noted.add(format!(
                         "the clock was set back: heartbeat {beat} is {back} s earlier than the previous heartbeat"
                     ));
                 } else if passed > most && is_prompt {
-                    self.note(format!(
+                    self.noted.add(format!(
                         "no heartbeat for {passed} s before heartbeat {beat}"
                     ));
                 }
@@ -151,27 +139,27 @@ impl Continuity {
 
     fn beat(&mut self, row: &BeatRow) {
         if row.beat != self.beats {
-            self.note(format!("heartbeat {} is missing", self.beats));
+            self.noted
+                .add(format!("heartbeat {} is missing", self.beats));
         }
         self.beats = row.beat.saturating_add(1);
         let seen: BTreeSet<u64> = row.links.iter().copied().collect();
         let is_whole = seen == self.links && seen.len() == row.links.len();
         if !is_whole {
-            let expected = self.links.len();
-            let attached = seen.intersection(&self.links).count();
-            let others = row.links.len().saturating_sub(attached);
-            self.note_first(
-                "links",
+            self.noted.add_first("links", || {
+                let expected = self.links.len();
+                let attached = seen.intersection(&self.links).count();
+                let others = row.links.len().saturating_sub(attached);
                 format!(
                     "heartbeat {}: {attached} of {expected} expected kernel links were attached; \
                      other or repeated links: {others}",
                     row.beat
-                ),
-            );
+                )
+            });
         }
         if self.links.len() < self.programs || self.programs == 0 {
             let links = self.links.len();
-            self.note(format!(
+            self.noted.add(format!(
                 "boundary.json lists {} kernel programs and {links} links; a run has at least one program, and a \
                  link for each",
                 self.programs
@@ -197,13 +185,14 @@ impl Continuity {
 
     fn none(&mut self, count: u64, what: &str) {
         if count > 0 {
-            self.note(format!("{count} {what}"));
+            self.noted.add(format!("{count} {what}"));
         }
     }
 
     fn nobody(&mut self, row: &BeatRow) {
         if row.processes > 0 {
-            self.note("a process of the command was still running after the command ended");
+            self.noted
+                .add("a process of the command was still running after the command ended");
         }
     }
 
@@ -211,21 +200,27 @@ impl Continuity {
     /// receipts were closed, or `None` if they were not closed.
     pub(super) fn finish(mut self, close: Option<&str>) -> Vec<String> {
         if self.beats == 0 {
-            self.note("the flow log has no heartbeats");
+            self.noted.add("the flow log has no heartbeats");
         }
         let closed = close.map(|close| OffsetDateTime::parse(close, &Rfc3339));
         match (self.gone, closed) {
-            (None, _) => self.note("the flow log does not show the end of the command"),
-            (Some(_), Some(Err(_))) => self.note("the close of the receipts has no valid time"),
+            (None, _) => self
+                .noted
+                .add("the flow log does not show the end of the command"),
+            (Some(_), Some(Err(_))) => self
+                .noted
+                .add("the close of the receipts has no valid time"),
             (Some(gone), Some(Ok(close))) if gone > close => {
-                self.note("the receipts were closed before the end of the command");
+                self.noted
+                    .add("the receipts were closed before the end of the command");
             }
             (Some(_), _) => {}
         }
         if !self.ended {
-            self.note("the flow log has no last row, so its end was cut off");
+            self.noted
+                .add("the flow log has no last row, so its end was cut off");
         }
-        self.reasons
+        self.noted.into_reasons()
     }
 }
 

@@ -22,7 +22,7 @@ mod tests;
 const SHORTEST_ROW: u64 = 128;
 
 /// Reason with which the relay denies a port.
-const PORT_NOT_ALLOWED: &str = "port_not_allowed";
+pub(super) const PORT_NOT_ALLOWED: &str = "port_not_allowed";
 
 /// Port, protocol, reason, and process of equal denied attempts.
 type DeniedAlike = (u16, String, String, String);

@@ -174,7 +174,7 @@ impl Hint {
         (!settings.is_empty()).then(|| settings.join(" and "))
     }
 
-    /// Returns the hint as the end of a line about a denial, or an empty text if there is no hint.
+    /// Returns the hint as the end of a line about a denial. Without a hint, the text is empty.
     pub fn in_words(&self) -> String {
         match (self.settings(), self.note.as_deref()) {
             (Some(settings), None) => format!("allow it: {settings}"),

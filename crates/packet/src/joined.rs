@@ -14,6 +14,7 @@ use super::clock::ClockSteps;
 use super::format::boundary::BoundaryDocument;
 use super::format::rows::RelayRow;
 use super::format::{BeatEvent, MediatorProtocol, RelayVerdict, ResolverReason, Row, Transport};
+use super::noted::Noted;
 
 mod alike;
 mod attempt;
@@ -31,7 +32,6 @@ const RECORDED_WITHIN: i128 = 15_000_000_000;
 const AT_ONCE: i128 = 1_000_000_000;
 /// The port of name servers.
 const DNS: u16 = 53;
-const KEPT: usize = 10;
 
 /// A connection, as the kernel recorded its connect call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,8 +74,6 @@ pub(super) struct Joined {
     first_of: BTreeMap<Alike, BTreeSet<i128>>,
     repeats: Vec<(Alike, i128)>,
     uids: BTreeSet<u64>,
-    /// Conditions that a row already broke.
-    broken: BTreeSet<&'static str>,
     /// Ports of the attempts to the explicit proxy.
     proxies: BTreeSet<i64>,
     /// Time of the last row that is written as soon as it is made, and the largest step back between two such rows, ns.
@@ -101,7 +99,7 @@ pub(super) struct Joined {
     other_denied_ports: BTreeSet<u16>,
     /// Connections that ended because the relay denied them.
     denied: BTreeSet<(u64, u64)>,
-    reasons: Vec<String>,
+    noted: Noted,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -138,22 +136,20 @@ fn number_of(address: IpAddr) -> u64 {
 
 impl Joined {
     fn require(&mut self, holds: bool, reason: impl Into<String>) {
-        let reason = reason.into();
-        if !holds && self.reasons.len() < KEPT && !self.reasons.contains(&reason) {
-            self.reasons.push(reason);
+        if !holds {
+            self.noted.add(reason);
         }
     }
 
-    /// Requires a condition of each row. Only the first row that breaks `condition` has a reason, so that many such
-    /// rows do not displace other reasons.
+    /// Requires a condition of each row. Only the first row that breaks `condition` has a reason.
     fn require_each(
         &mut self,
         condition: &'static str,
         holds: bool,
         reason: impl FnOnce() -> String,
     ) {
-        if !holds && self.broken.insert(condition) {
-            self.require(false, reason());
+        if !holds {
+            self.noted.add_first(condition, reason);
         }
     }
 
@@ -289,7 +285,7 @@ impl Joined {
             ),
         );
         // The status of plain HTTP through a tunnel comes from the origin.
-        let is_plain = matches!(&*row.protocol, "http" | "websocket");
+        let is_plain = row.is_plain_http();
         let status = match (asked, &row.verdict) {
             (Some(Transport::Connect), RelayVerdict::Forwarded) if !is_plain => {
                 row.status == Some(200)
@@ -458,7 +454,7 @@ impl Joined {
                 format!("the relay's row for connection {cookie} begins before the connection")
             });
         }
-        self.reasons
+        self.noted.into_reasons()
     }
 }
 

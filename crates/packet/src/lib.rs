@@ -31,6 +31,7 @@ mod joined;
 mod listing;
 pub mod model;
 mod names;
+mod noted;
 mod policy_file;
 pub mod posture;
 pub mod reasons;

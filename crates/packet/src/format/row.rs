@@ -210,6 +210,11 @@ impl RelayRow {
         (self.cookie != 0).then_some((self.cookie, self.connect_ns))
     }
 
+    /// Returns whether the relay could read the request, which was HTTP without TLS.
+    pub(crate) fn is_plain_http(&self) -> bool {
+        matches!(&*self.protocol, "http" | "websocket")
+    }
+
     /// Returns the transport of the request to the mediator.
     pub fn asked(&self) -> Option<&str> {
         self.transport.as_ref().map(Transport::as_str)

@@ -1,4 +1,5 @@
 //! Checks what the relay can have sent for a request, and the reason for which it denied one.
+use super::super::counted::PORT_NOT_ALLOWED;
 use super::super::format::boundary::BoundaryDocument;
 use super::super::format::rows::RelayRow;
 use super::super::format::{RelayVerdict, Transport};
@@ -11,8 +12,6 @@ const LONGEST_HEAD: u64 = 256 << 10;
 const SHORTEST_HEAD: u64 = 16;
 /// Start of the text in place of a secret.
 const REDACTED: &str = "[redacted-";
-/// Reason with which the relay denies a port.
-const PORT_NOT_ALLOWED: &str = "port_not_allowed";
 /// Reasons that the relay has before it determines the destination.
 const WITHOUT_DESTINATION: [&str; 5] = [
     "loopback",
@@ -29,12 +28,11 @@ const NO_PROXY_REQUEST: &str = "not_a_proxy_request";
 impl Joined {
     /// Checks one row of the relay.
     pub(super) fn request(&mut self, row: &RelayRow) {
-        let is_plain = matches!(&*row.protocol, "http" | "websocket");
         match row.transport {
             Some(Transport::Forward) => {
                 self.plain_by_tunnel.insert(false);
             }
-            Some(Transport::Connect) if is_plain => {
+            Some(Transport::Connect) if row.is_plain_http() => {
                 self.plain_by_tunnel.insert(true);
             }
             Some(Transport::Unknown(_)) => return,
@@ -140,9 +138,8 @@ impl Joined {
 /// Whether the relay can have sent a head of this length. The relay does not count the head with which it opens a
 /// tunnel.
 fn has_possible_head(row: &RelayRow) -> bool {
-    let is_plain = matches!(&*row.protocol, "http" | "websocket");
     let is_tunnel = row.transport == Some(Transport::Connect);
-    if is_tunnel && !is_plain {
+    if is_tunnel && !row.is_plain_http() {
         return row.head_bytes == 0;
     }
     if row.head_bytes == 0 {
