@@ -6,9 +6,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use egress_sys::xattr;
+use egress_sys::{kernel_file, xattr};
 
-use super::{kernel_file, mountinfo};
+use super::mountinfo;
 
 /// One cgroup v2 directory. Dropping the guard kills the processes in the cgroup and removes the directory.
 #[derive(Debug)]

@@ -5,7 +5,6 @@ pub mod child;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzz;
-mod kernel_file;
 pub mod layers;
 pub mod limits;
 pub mod mountinfo;

@@ -13,10 +13,10 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use egress_sys::kernel_file;
 use serde::Serialize;
 
 use super::cgroup::{self, RunCgroups, lists_controller};
-use super::kernel_file;
 use super::mountinfo::{self, Mount};
 use super::shares::{Shares, total_memory};
 

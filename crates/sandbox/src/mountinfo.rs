@@ -60,7 +60,7 @@ impl Mount {
 /// # Errors
 /// Fails if the file cannot be read or one of its lines cannot be parsed.
 pub fn read() -> io::Result<Vec<Mount>> {
-    let text = super::kernel_file::bytes("/proc/self/mountinfo")?;
+    let text = egress_sys::kernel_file::bytes("/proc/self/mountinfo")?;
     text.split(|byte| *byte == b'\n')
         .filter(|line| !line.is_empty())
         .map(|line| {

@@ -14,12 +14,12 @@ use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use egress_sys::kernel_file;
 use egress_sys::netlink::Netlink;
 use egress_sys::sock_diag;
 use serde::Serialize;
 
 use super::cgroup::CgroupGuard;
-use super::kernel_file;
 
 /// A run's share is the table's size divided by this number.
 const DIVISOR: u64 = 4;

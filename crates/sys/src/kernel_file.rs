@@ -7,7 +7,7 @@ use std::path::Path;
 ///
 /// # Errors
 /// Returns an error with `path` and the kind of the original error if the file cannot be read.
-pub(super) fn text(path: impl AsRef<Path>) -> io::Result<String> {
+pub fn text(path: impl AsRef<Path>) -> io::Result<String> {
     named(path.as_ref(), fs::read_to_string(&path))
 }
 
@@ -15,7 +15,7 @@ pub(super) fn text(path: impl AsRef<Path>) -> io::Result<String> {
 ///
 /// # Errors
 /// Returns an error with `path` and the kind of the original error if the file cannot be read.
-pub(super) fn bytes(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+pub fn bytes(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     named(path.as_ref(), fs::read(&path))
 }
 

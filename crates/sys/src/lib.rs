@@ -21,6 +21,7 @@ pub mod fuzz;
 pub mod handle;
 pub mod handover;
 pub mod identity;
+pub mod kernel_file;
 pub mod mount;
 pub mod netdev;
 pub mod netlink;

@@ -13,6 +13,7 @@ use rustix::thread::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::kernel_file;
 use crate::process::alone;
 
 /// The privileges of a process, as the kernel reports them.
@@ -113,12 +114,7 @@ fn check_dropped() -> io::Result<()> {
 /// # Errors
 /// Fails if the file cannot be read or lacks a field.
 pub fn status() -> io::Result<Enforced> {
-    const PATH: &str = "/proc/self/status";
-    let text = std::fs::read_to_string(PATH).map_err(|error| {
-        let text = format!("cannot read {PATH}: {error}");
-        io::Error::new(error.kind(), text)
-    })?;
-    parse(&text)
+    parse(&kernel_file::text("/proc/self/status")?)
 }
 
 /// Reads the privileges of another process. Returns `None` if the process no longer exists. If the
