@@ -85,21 +85,12 @@ pub fn policy(more: &[&str]) -> String {
 
 /// Adds the command of a round to a run.
 pub fn command<'w>(run: Run<'w>, round: &Round) -> Run<'w> {
-    let script = format!(
-        "EXPLICIT=$HTTP_PROXY\n{NO_PROXY}export EXPLICIT\n{}",
-        words(round)
-    );
-    asking(run).script(&script)
+    asking(run, &words(round))
 }
 
 /// Adds the command of a round with a pause at its end, in which origins that wait for the command give up.
 pub fn command_then_pause<'w>(run: Run<'w>, round: &Round, pause: Duration) -> Run<'w> {
-    let script = format!(
-        "EXPLICIT=$HTTP_PROXY\n{NO_PROXY}export EXPLICIT\n{}sleep {}\n",
-        words(round),
-        pause.as_secs(),
-    );
-    asking(run).script(&script)
+    asking(run, &format!("{}sleep {}\n", words(round), pause.as_secs()))
 }
 
 /// Adds the command of a round in two halves with a pause between them.
@@ -113,15 +104,16 @@ pub fn command_with_pause<'w>(run: Run<'w>, round: &Round, pause: Duration) -> R
         ..half
     };
     let script = format!(
-        "EXPLICIT=$HTTP_PROXY\n{NO_PROXY}export EXPLICIT\n{}sleep {}\n{}",
+        "{}sleep {}\n{}",
         words(&half),
         pause.as_secs(),
-        words(&other),
+        words(&other)
     );
-    asking(run).script(&script)
+    asking(run, &script)
 }
 
-fn asking(run: Run<'_>) -> Run<'_> {
+/// Adds the files of the program, and a script that runs `words` without the variables for proxies.
+fn asking<'w>(run: Run<'w>, words: &str) -> Run<'w> {
     let run = run.limit(Duration::from_mins(3));
     let run = [raw::PORT, raw::PORT + 1]
         .into_iter()
@@ -131,6 +123,9 @@ fn asking(run: Run<'_>) -> Run<'_> {
     PROGRAM
         .into_iter()
         .fold(run, |run, (name, text)| run.file(name, text))
+        .script(&format!(
+            "EXPLICIT=$HTTP_PROXY\n{NO_PROXY}export EXPLICIT\n{words}"
+        ))
 }
 
 fn words(round: &Round) -> String {

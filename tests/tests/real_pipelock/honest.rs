@@ -53,36 +53,35 @@ fn round(
     faults(&world, &run, &judged, &BTreeMap::new(), best, usual)
 }
 
-#[test]
-fn honest_runs_have_the_grade_of_the_version() {
+/// Asserts that rounds with the usual policy and `more` have the best grade of the version. `prepare` adds the command.
+fn assert_honest(more: &str, prepare: impl for<'w> Fn(Run<'w>, &Round) -> Run<'w>) {
     let (best, usual, policy) = usual();
+    let policy = format!("{policy}{more}");
     let mut all = BTreeMap::new();
     for seed in 0..rounds(1) {
         let faults = round(best, usual, |world| {
             let run = without_policy(world).config(&policy);
-            command(run, &Round { seed, ..ROUND })
+            prepare(run, &Round { seed, ..ROUND })
         });
         all.insert(seed, faults);
     }
     assert_faultless(&all);
 }
 
+#[test]
+fn honest_runs_have_the_grade_of_the_version() {
+    assert_honest("", command);
+}
+
 /// Each request has its own tunnel, so Pipelock judges only the host. Pipelock waits for an origin that does not close
 /// until the tunnel is idle for too long.
 #[test]
 fn honest_runs_with_tunnels_have_the_grade_of_the_version() {
-    let (best, usual, policy) = usual();
-    let policy = format!("{policy}forward_proxy: {{enabled: true, idle_timeout_seconds: 5}}\n");
-    let mut all = BTreeMap::new();
-    for seed in 0..rounds(1) {
-        let faults = round(best, usual, |world| {
-            let run = without_policy(world).config(&policy);
-            let run = run.arg("--plain-http").arg("tunnel");
-            command_then_pause(run, &Round { seed, ..ROUND }, Duration::from_secs(12))
-        });
-        all.insert(seed, faults);
-    }
-    assert_faultless(&all);
+    let idle = "forward_proxy: {enabled: true, idle_timeout_seconds: 5}\n";
+    assert_honest(idle, |run, round| {
+        let run = run.arg("--plain-http").arg("tunnel");
+        command_then_pause(run, round, Duration::from_secs(12))
+    });
 }
 
 /// A preloaded library changes the supervisor's clock. Pipelock is statically linked, so the times in its receipts are

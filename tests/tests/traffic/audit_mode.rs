@@ -92,7 +92,7 @@ fn everything_passes_and_is_recorded() {
     let denied = run.boundary("/denied").to_string();
     assert!(denied.contains("198.51.100.77"), "{denied}");
     assert!(!denied.contains("dns"), "{denied}");
-    // The connections are listed, and so are they on both pages. The queries are not.
+    // The document and both pages list the connections, but not the queries.
     let connections = run.boundary("/allowed");
     let connections: Vec<_> = connections.as_array().unwrap().iter().collect();
     let places = [
