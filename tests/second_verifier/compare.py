@@ -9,12 +9,14 @@ from typing import Any
 from actions import (
     ENDINGS, FATES, LET_THROUGH, MAX_SUM, Actions, Group, Requests, milliseconds, read_actions, read_requests,
 )
+from beats import interval_changes, most_apart
 from boundary import Boundary
 from evidence import Evidence
 from flows import FlowLog
 from receipt_forms import has_form, is_of_writer, is_session
 from receipts import Receipt
 from targets import HIDDEN, Target, is_address, is_listed, may_be_same
+from times import most_back
 from wires import compare_command, compare_mediator
 
 RECORDED_WITHIN = 15_000
@@ -120,7 +122,7 @@ class _Comparer:
                 self._words(receipt)
             else:
                 self.differ["other_form"] += not is_session(receipt, self.writer == "builtin")
-        self._open_ends()
+        self._entries()
         self._frames()
         self._policy()
         self._twins()
@@ -398,9 +400,16 @@ class _Comparer:
         self.differ["other_form"] += not has_form(receipt)
         self.differ["other_form"] += not is_of_writer(receipt, self.writer)
 
-    def _open_ends(self) -> None:
-        """Check that a closed session of the built-in mediator has signed how every action ended."""
-        if self.writer == "builtin" and self.evidence.is_closed:
+    def _entries(self) -> None:
+        """Check the entries around the receipts, and the heartbeats and ends of the built-in mediator."""
+        self.differ["other_form"] += self.evidence.other_summaries
+        if self.writer != "builtin":
+            return
+        self.differ["other_form"] += self.evidence.unlike_builtin
+        self.differ["other_form"] += interval_changes(self.evidence.opens, self.policy)
+        apart = most_apart(self.evidence.receipts)
+        self.differ["heartbeats"] = apart // 1000 if apart > RECORDED_WITHIN + self.clock_set else 0
+        if self.evidence.is_closed:
             groups = (*self.actions.groups.values(), *self.actions.hidden.values())
             self.differ["other_form"] += sum(group.left["open"] for group in groups)
 
@@ -461,8 +470,8 @@ class _Comparer:
         if apart > RECORDED_WITHIN + self.clock_set:
             self.differ["entry_time"] = max(apart // 1000, 1)
         slack = UNNOTICED if self.writer == "builtin" else RECORDED_WITHIN
-        back = _most_back(receipts)
-        if back > slack + max(self.clock_set, _most_back(rows)):
+        back = most_back(receipts)
+        if back > slack + max(self.clock_set, most_back(rows)):
             self.differ["time_went_back"] = max(back // 1000, 1)
         if rows:
             first, last = min(rows), max(rows)
@@ -482,13 +491,3 @@ def enforced_list(policy: dict[str, Any] | None) -> list[Any] | None:
         return None
     entries = policy.get("api_allowlist")
     return entries if isinstance(entries, list) else []
-
-
-def _most_back(times: list[int]) -> int:
-    """Return the largest distance by which a time is earlier than the latest one before it."""
-    most, latest = 0, None
-    for time in times:
-        if latest is not None:
-            most = max(most, latest - time)
-        latest = time if latest is None else max(latest, time)
-    return most

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import crypto
+import entry_forms
 import schema
 import strictjson
 from errors import Findings, FormError
@@ -59,6 +60,8 @@ class Evidence:
     entry_apart: int = 0
     written: list[int] = field(default_factory=list)
     rewritten: int = 0
+    other_summaries: int = 0
+    unlike_builtin: int = 0
 
 
 def read_lines(file: BinaryIO) -> list[bytes] | Any:
@@ -88,6 +91,7 @@ class EvidenceReader:
         self.last_hash = "genesis"
         self.identity: tuple[str, str, str] | None = None
         self.is_version_3: bool | None = None
+        self.times: tuple[str, str] | None = None
         self.root_after: int | None = None
         self.ends_with_checkpoint = False
 
@@ -153,6 +157,10 @@ class EvidenceReader:
             return
         sources = strictjson.member_sources(source)
         if self._check_form(entry, sources):
+            self.result.other_summaries += not entry_forms.has_summary(entry)
+            self.times = (self.times or (entry["ts"], ""))
+            self.result.unlike_builtin += not entry_forms.is_builtin(entry, *self.times)
+            self.times = (self.times[0], entry["ts"])
             self._check_chain(entry, sources.get("detail", "null"))
             self._check_detail(entry, sources.get("detail", "null"))
             self.last_hash = entry["hash"]

@@ -99,5 +99,8 @@ def is_session(receipt: Receipt, is_builtin: bool) -> bool:
         }
         if any(receipt.record.get(name) is not None for name in ("layer", "method", "pattern", "severity")):
             return False
+        beat = receipt.record["session_control"].get("heartbeat")
+        if beat and beat["heartbeat_time"] != receipt.record["timestamp"]:
+            return False
     fits = all(receipt.text(name) == text for name, text in expected.items())
     return fits and (not is_builtin or bool(receipt.text("policy_hash")))

@@ -53,3 +53,13 @@ def time_or_none(text: object) -> int | None:
         return parse_time(text) if isinstance(text, str) else None
     except FormError:
         return None
+
+
+def most_back(times: list[int]) -> int:
+    """Return the largest distance by which a time is earlier than the latest one before it."""
+    most, latest = 0, None
+    for time in times:
+        if latest is not None:
+            most = max(most, latest - time)
+        latest = time if latest is None else max(latest, time)
+    return most

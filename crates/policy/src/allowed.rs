@@ -1,9 +1,13 @@
 //! Reads which hosts a packet's policy allows, for tools that check a packet without a mediator.
+use std::time::Duration;
+
 use super::allow::AllowList;
 #[cfg(feature = "yaml")]
 use super::document::{self, MappingEntry, Value};
 use super::host::Host;
 use super::opened::Opened;
+#[cfg(feature = "yaml")]
+use super::parse::parse;
 #[cfg(feature = "yaml")]
 use super::pipelock;
 
@@ -15,6 +19,7 @@ pub struct Allowed {
     list: Option<AllowList>,
     intercepts: Option<bool>,
     opened: Option<Opened>,
+    heartbeat: Option<Duration>,
 }
 
 impl Allowed {
@@ -25,6 +30,7 @@ impl Allowed {
         list: None,
         intercepts: None,
         opened: None,
+        heartbeat: None,
     };
 
     /// Returns a policy in mode `strict` that denies every host that is not on `list`.
@@ -44,6 +50,12 @@ impl Allowed {
     /// Whether `flight_recorder.redact` is true.
     pub fn redacts(&self) -> bool {
         self.redacts
+    }
+
+    /// Returns the time between two heartbeats of the built-in mediator. Returns `None` if the policy is unknown, or is
+    /// not one for the built-in mediator.
+    pub fn heartbeat(&self) -> Option<Duration> {
+        self.heartbeat
     }
 
     /// Whether the policy names an authority with which a Pipelock intercepts TLS. Returns `None` if the policy is
@@ -96,6 +108,7 @@ impl Allowed {
         let interception = pipelock::interception(text).map_err(|error| error.to_string())?;
         let intercepts = Some(interception.is_some());
         let opened = Some(Opened::of(&entries));
+        let heartbeat = parse(text).ok().map(|policy| policy.recorder.heartbeat);
         let is_strict = mode == Some("strict");
         let mode = mode.map(str::to_owned);
         let is_enforced = of("enforce").is_none_or(|node| node.value != Value::Bool(false));
@@ -106,6 +119,7 @@ impl Allowed {
                 list: None,
                 intercepts,
                 opened,
+                heartbeat,
             });
         }
         let mut list = AllowList::default();
@@ -124,6 +138,7 @@ impl Allowed {
             list: Some(list),
             intercepts,
             opened,
+            heartbeat,
         })
     }
 
@@ -179,5 +194,18 @@ mod tests {
             assert_eq!(Allowed::read(text).unwrap().redacts(), redacts, "{text}");
         }
         assert!(Allowed::read("[]").is_err());
+    }
+
+    #[test]
+    fn the_heartbeat_is_that_of_the_built_in_mediator() {
+        let stated = "flight_recorder: {completeness: {heartbeat_interval: 1m30s}}\n";
+        for (text, seconds) in [
+            ("mode: strict\n", Some(60)),
+            (stated, Some(90)),
+            ("no_such_key: 1\n", None),
+        ] {
+            let expected = seconds.map(Duration::from_secs);
+            assert_eq!(Allowed::read(text).unwrap().heartbeat(), expected, "{text}");
+        }
     }
 }

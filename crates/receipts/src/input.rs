@@ -61,6 +61,25 @@ impl<'a> Seen<'a> {
         kind.strip_prefix("session_").unwrap_or(kind)
     }
 
+    /// Returns the object of a session record that states its facts, such as `heartbeat`.
+    fn session_facts(&self) -> Option<&'a Node<'a>> {
+        let control = self.record.member("session_control")?;
+        ["open", "heartbeat", "close"]
+            .iter()
+            .find_map(|name| control.member(name))
+    }
+
+    /// Returns the interval between heartbeats that an open states, s.
+    pub fn heartbeat_seconds(&self) -> Option<u64> {
+        self.session_facts()?.member_unsigned("heartbeat_seconds")
+    }
+
+    /// Returns the time that a heartbeat states, or "" for any other receipt.
+    pub fn heartbeat_time(&self) -> &'a str {
+        let facts = self.session_facts();
+        facts.map_or("", |facts| facts.member_text("heartbeat_time"))
+    }
+
     /// Returns the rule that decided, or "" if there is none. The rule is `pattern` in version 1
     /// and `rule_id` in version 2.
     pub fn rule(&self) -> &'a str {

@@ -16,6 +16,7 @@ mod end;
 mod entry;
 mod evidence;
 pub mod findings;
+pub mod form;
 mod input;
 mod jcs;
 pub mod json;

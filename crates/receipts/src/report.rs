@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::findings::Finding;
+use super::form::EntryForms;
 use super::json::Node;
 use super::session::SessionFacts;
 
@@ -230,6 +231,8 @@ pub struct EvidenceReport {
     pub last_time: String,
     /// Earliest and latest time of an entry, and of the span that a transcript root states.
     pub written: Option<(OffsetDateTime, OffsetDateTime)>,
+    /// Numbers of entries whose form is not that of a writer.
+    pub forms: EntryForms,
     /// Counts for the packet.
     pub counts: Counts,
 }

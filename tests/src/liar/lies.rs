@@ -2,10 +2,12 @@
 use super::lie::Expected::{self, Named, Senseless, Unknowable};
 use super::lie::{Lie, TRUTH};
 use super::testimony::Testimony;
-use super::{combined, endings, parts, sizes, tales};
+use super::{combined, endings, entries, parts, sizes, tales};
 
 const OWN_WORDS: Expected =
     Unknowable("only the mediator writes this text, and no other record depends on it");
+const ONLY_A_PIPELOCK: Expected =
+    Unknowable("a Pipelock writes this in ordinary runs, and no other record depends on it");
 const NO_PORT: Expected = Senseless;
 const NO_OUTCOMES: Expected = Senseless;
 const REFUSED_LIKE_AN_ORIGIN: Expected = Unknowable(
@@ -307,6 +309,21 @@ pub static LIES: &[Lie] = &[
     of_twins("twins_of_another_year", parts::twins_of_another_year),
     of_twins("twins_of_another_policy", parts::twins_of_another_policy),
     of_twins("twins_of_another_action", parts::twins_of_another_action),
+    of(
+        "decision_added",
+        entries::decision_added,
+        [Named, ONLY_A_PIPELOCK, ONLY_A_PIPELOCK],
+    ),
+    of(
+        "severities_added",
+        entries::severities_added,
+        [Named, ONLY_A_PIPELOCK, ONLY_A_PIPELOCK],
+    ),
+    of(
+        "heartbeat_invented",
+        entries::heartbeat_invented,
+        [Named, Senseless, Senseless],
+    ),
     of("another_reason", tales::another_reason, [OWN_WORDS; 3]),
     of("another_number", tales::another_number, [OWN_WORDS; 3]),
 ];

@@ -14,6 +14,7 @@ use ed25519_dalek::SigningKey;
 
 mod combined;
 mod endings;
+mod entries;
 mod hosts;
 mod lie;
 mod lies;

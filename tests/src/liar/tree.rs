@@ -13,10 +13,11 @@ pub(crate) enum Tree {
 
 /// The members that a lie may add to an action record. Each is inserted after the first member of its list that the
 /// record has (evidence protocol, section 2.2).
-const BEHIND: [(&str, &[&str]); 3] = [
+const BEHIND: [(&str, &[&str]); 4] = [
     ("decision_phase", &["verdict"]),
     ("layer", &["method", "transport"]),
     ("pattern", &["layer", "method", "transport"]),
+    ("severity", &["pattern", "layer", "method", "transport"]),
 ];
 
 impl Tree {

@@ -1,4 +1,5 @@
 //! The facts about a run that change how its records are compared.
+use pipelock_receipts::form::EntryForms;
 use pipelock_receipts::report::EvidenceReport;
 use time::OffsetDateTime;
 
@@ -36,6 +37,8 @@ pub struct Circumstances {
     pub is_closed: bool,
     /// First and last time that an entry of the evidence states.
     pub written: Option<(OffsetDateTime, OffsetDateTime)>,
+    /// Numbers of entries of the evidence whose form is not that of a writer.
+    pub forms: EntryForms,
     /// Time from the start of the run to the command, ms. The mediator opens its session in this time.
     pub preparation: i64,
 }
@@ -58,6 +61,7 @@ impl Circumstances {
                 redacts: true,
                 is_closed,
                 written,
+                forms: report.forms,
                 ..Self::default()
             };
         };
@@ -74,6 +78,7 @@ impl Circumstances {
             has_witness: programs.any(|program| program.name == WITNESS),
             is_closed,
             written,
+            forms: report.forms,
             preparation: preparation(boundary_document),
         }
     }

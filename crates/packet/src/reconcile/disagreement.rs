@@ -28,8 +28,7 @@ pub enum Disagreement {
     OtherLayer,
     /// The mediator signed that a host is not on the allow-list, but the allow-list contains the host.
     DeniedThoughListed,
-    /// A receipt has a verdict, target, action type, or side effects that the mediator never signs for a request of
-    /// this kind.
+    /// A receipt, or another entry of the evidence, has a form that its mediator never writes.
     OtherForm,
     /// The mediator signed more bytes for a target than the relay carried.
     MoreBytes,
@@ -39,6 +38,8 @@ pub enum Disagreement {
     OutsideRun,
     /// Times in the receipts go back further than the clock was set.
     TimeWentBack,
+    /// The heartbeats of the built-in mediator do not have the interval that its session states.
+    Heartbeats,
     /// One action id is used for different requests.
     ReusedId,
     /// An action that had already ended has a further receipt.
@@ -77,7 +78,7 @@ pub enum Disagreement {
 
 impl Disagreement {
     /// All kinds of disagreements.
-    pub const ALL: [Self; 33] = [
+    pub const ALL: [Self; 34] = [
         Self::ThroughButDenied,
         Self::DeniedButAllowed,
         Self::DenialUnsigned,
@@ -94,6 +95,7 @@ impl Disagreement {
         Self::OtherTime,
         Self::OutsideRun,
         Self::TimeWentBack,
+        Self::Heartbeats,
         Self::ReusedId,
         Self::Repeated,
         Self::UnknownVerdict,
@@ -132,6 +134,7 @@ impl Disagreement {
             Self::OtherTime => "other_time",
             Self::OutsideRun => "outside_run",
             Self::TimeWentBack => "time_went_back",
+            Self::Heartbeats => "heartbeats",
             Self::ReusedId => "reused_id",
             Self::Repeated => "repeated",
             Self::UnknownVerdict => "unknown_verdict",
@@ -178,7 +181,9 @@ impl Disagreement {
             Self::DeniedThoughListed => {
                 "requests are signed as not on the allow-list although the policy lists their host"
             }
-            Self::OtherForm => "receipts have a form that their mediator never signs",
+            Self::OtherForm => {
+                "receipts, or other entries of the evidence, have a form that their mediator never writes"
+            }
             Self::MoreBytes => "targets have receipts for more bytes than the relay carried",
             Self::OtherTime => {
                 "targets have receipts from a time at which the relay did not request them"
@@ -187,6 +192,9 @@ impl Disagreement {
                 "s lie between the run and the entry of the evidence that is farthest from it"
             }
             Self::TimeWentBack => "s is the largest step back in the times of the receipts",
+            Self::Heartbeats => {
+                "s is the largest time between a heartbeat of the mediator and the time at which it was due"
+            }
             Self::ReusedId => "receipts use the action id of a different request",
             Self::Repeated => "receipts follow for actions that had already ended",
             Self::UnknownVerdict => "receipts have a verdict or an outcome that no mediator uses",

@@ -93,10 +93,16 @@ pub(super) fn is_builtin_session(seen: &Seen<'_>) -> bool {
     ]
     .iter()
     .all(|(name, text)| seen.text(name) == *text)
+        && has_own_time(seen)
         && !seen.text("policy_hash").is_empty()
         && ["layer", "method", "pattern", "severity"]
             .iter()
             .all(|name| !seen.has(name))
+}
+
+/// Whether a heartbeat states the time of its receipt.
+fn has_own_time(seen: &Seen<'_>) -> bool {
+    seen.session_kind() != "heartbeat" || seen.heartbeat_time() == seen.text("timestamp")
 }
 
 fn class(receipt: &Receipt<'_>) -> ActionType {
@@ -242,6 +248,17 @@ mod tests {
             ("policy_hash", json!("")),
         ] {
             assert_eq!(with(member, value), [true, false], "{member}");
+        }
+        for (time, is_own) in [
+            ("2026-11-24T10:00:00Z", true),
+            ("2026-11-24T10:00:01Z", false),
+        ] {
+            let mut beat = open.clone();
+            beat["target"] = json!("pipelock://session/heartbeat");
+            beat["timestamp"] = json!("2026-11-24T10:00:00Z");
+            beat["session_control"] =
+                json!({"kind": "heartbeat", "heartbeat": {"heartbeat_time": time}});
+            assert_eq!(judged(&beat), [true, is_own], "{time}");
         }
     }
 }

@@ -5,6 +5,7 @@
 //! have. A record without its counterpart is a loss, and a difference is a [`Disagreement`]. `docs/reconciliation.md`
 //! describes the differences that each comparison finds, and differences that no comparison can find.
 mod answers;
+mod beats;
 mod circumstances;
 mod disagreement;
 mod form;
@@ -180,8 +181,13 @@ impl Reconciler {
             receipts.denied_though_listed(allowed),
         );
         result.disagree(Disagreement::OtherForm, receipts.misclassified);
+        result.disagree(Disagreement::OtherForm, around.forms.other_summary);
         if around.writer == Writer::Builtin {
             result.disagree(Disagreement::OtherForm, receipts.unlike_builtin);
+            result.disagree(Disagreement::OtherForm, around.forms.unlike_recorder);
+            let unlike = receipts.beats.unlike(allowed.heartbeat());
+            result.disagree(Disagreement::OtherForm, unlike);
+            result.disagree(Disagreement::Heartbeats, receipts.beats.apart(tolerance));
             // A mediator that closed its session has signed the end of every action.
             let open = by_ending(&receipts).remove(&Ending::Open).unwrap_or(0);
             result.disagree(

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use egress_policy::allowed::Allowed;
 use pipelock_receipts::check::Seen;
 
+use super::beats::Beats;
 use super::form;
 use super::outcome::{COMPLETE, OutcomeReceipt};
 use super::receipt::{CLOSE_LAYER, FRAME_LAYERS, Receipt, digest};
@@ -199,6 +200,7 @@ pub struct Receipts {
     /// The largest time between a receipt and the entry that contains it, in ms.
     pub(super) entry_apart: i64,
     pub(super) twins: Twins,
+    pub(super) beats: Beats,
 }
 
 impl Receipts {
@@ -210,6 +212,9 @@ impl Receipts {
             self.entry_apart = self.entry_apart.max(apart);
         }
         if seen.is_session {
+            if !seen.is_twin {
+                self.beats.see(seen);
+            }
             if !seen.is_twin && !form::is_session(seen) {
                 self.misclassified = self.misclassified.saturating_add(1);
             } else if !seen.is_twin && !form::is_builtin_session(seen) {

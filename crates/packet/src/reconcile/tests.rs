@@ -8,6 +8,7 @@ mod pipelock;
 use egress_policy::AllowList;
 use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::{EvidenceFile, check_evidence_visiting};
+use pipelock_receipts::form::EntryForms;
 use pipelock_receipts::json::{MAX_DEPTH, parse};
 use serde_json::{Value, json};
 
@@ -22,6 +23,10 @@ const BUILTIN: Circumstances = Circumstances {
     has_witness: true,
     is_closed: true,
     written: None,
+    forms: EntryForms {
+        other_summary: 0,
+        unlike_recorder: 0,
+    },
     preparation: 0,
 };
 const PIPELOCK: Circumstances = Circumstances {

@@ -5,6 +5,7 @@ use super::super::end::Tail;
 use super::super::entry::{EntryKind, Problem, RecorderEntry};
 use super::super::evidence::EvidenceReceipt;
 use super::super::findings::Place;
+use super::super::form::FormCheck;
 use super::super::input::{Seen, Visit};
 use super::super::json::Node;
 use super::super::outer::Outer;
@@ -24,6 +25,7 @@ pub(super) struct Checker<'t> {
     pub(super) evidence: EvidenceChain,
     pub(super) counts: Counts,
     pub(super) entries: u64,
+    pub(super) forms: FormCheck,
     pub(super) checkpoints: u64,
     pub(super) first_time: String,
     pub(super) last_time: String,
@@ -43,6 +45,7 @@ impl<'t> Checker<'t> {
             evidence: EvidenceChain::default(),
             counts: Counts::default(),
             entries: 0,
+            forms: FormCheck::default(),
             checkpoints: 0,
             first_time: String::new(),
             last_time: String::new(),
@@ -63,6 +66,7 @@ impl<'t> Checker<'t> {
     pub(super) fn entry(&mut self, entry: &RecorderEntry<'_>, mut place: Place, visit: Visit<'_>) {
         self.entries = self.entries.saturating_add(1);
         self.widen(entry.text("ts"));
+        self.forms.see(entry);
         self.outer.check(entry, &place, &mut self.context.findings);
         let detail = entry.detail();
         self.tail.other();
@@ -371,6 +375,7 @@ impl<'t> Checker<'t> {
             first_time: self.first_time,
             last_time: self.last_time,
             written: self.written,
+            forms: self.forms.forms,
             counts,
         }
     }

@@ -1,7 +1,7 @@
 //! Statements that only the mediator can change.
 use super::entry::{
-    ALL, BUILTIN, DURABILITY, ENTRY, ENVELOPE, Harmless, OWN_WORD, RECORD, ROOT_TIMES, SECONDS,
-    SESSIONS, WITHIN_SECONDS, WRITTEN_ANEW, mediator,
+    ALL, BUILTIN, DURABILITY, ENTRY, ENVELOPE, Harmless, OWN_WORD, PIPELOCK, PIPELOCKS, RECORD,
+    ROOT_TIMES, SECONDS, SESSIONS, WITHIN_SECONDS, WRITTEN_ANEW, mediator,
 };
 
 pub(super) static TABLE: &[Harmless] = &[
@@ -12,10 +12,11 @@ pub(super) static TABLE: &[Harmless] = &[
         "swapped",
         "Receipts for two simultaneous requests may be signed in either order.",
     ),
-    mediator(ALL, ENTRY, "/*/ts", "*", ENVELOPE),
-    mediator(SESSIONS, ENTRY, "/*/event_kind", "*", ENVELOPE),
-    mediator(ALL, ENTRY, "/*/transport", "*", ENVELOPE),
-    mediator(ALL, ENTRY, "/*/summary", "removed", ENVELOPE),
+    mediator(PIPELOCKS, ENTRY, "/*/ts", "*", ENVELOPE),
+    mediator(PIPELOCK, ENTRY, "/*/event_kind", "*", ENVELOPE),
+    mediator(PIPELOCKS, ENTRY, "/*/transport", "*", ENVELOPE),
+    mediator(BUILTIN, ENTRY, "/*/transport", "removed", WRITTEN_ANEW),
+    mediator(ALL, ENTRY, "/*/summary", "removed", WRITTEN_ANEW),
     mediator(ALL, ENTRY, "/*/seq", "removed", WRITTEN_ANEW),
     mediator(ALL, ENTRY, "/*/prev_hash", "removed", WRITTEN_ANEW),
     mediator(ALL, ENTRY, "/checkpoint/detail", "empty", WRITTEN_ANEW),
@@ -37,28 +38,28 @@ pub(super) static TABLE: &[Harmless] = &[
     mediator(ALL, ENTRY, "/*/seq", "swapped", WRITTEN_ANEW),
     mediator(ALL, ENTRY, "/*/v", "swapped", WRITTEN_ANEW),
     mediator(
-        SESSIONS,
+        PIPELOCK,
         ENTRY,
         "/transcript_root/detail/start_time",
         "*",
         ROOT_TIMES,
     ),
     mediator(
-        SESSIONS,
+        PIPELOCK,
         ENTRY,
         "/transcript_root/detail/end_time",
         "*",
         ROOT_TIMES,
     ),
     mediator(
-        SESSIONS,
+        PIPELOCK,
         ENTRY,
         "/*/v",
         "minus_one",
         "Version 1 of the envelope has the same members.",
     ),
     mediator(
-        ALL,
+        PIPELOCKS,
         ENTRY,
         "/*",
         "unknown_member",
@@ -86,14 +87,14 @@ pub(super) static TABLE: &[Harmless] = &[
         "No other receipt has this id.",
     ),
     mediator(
-        SESSIONS,
+        PIPELOCK,
         RECORD,
         "/receipt_session.*/session_control/close/durability_blocks",
         "*",
         DURABILITY,
     ),
     mediator(
-        SESSIONS,
+        PIPELOCK,
         RECORD,
         "/receipt_session.*/session_control/close/fsync_errors_gated",
         "*",

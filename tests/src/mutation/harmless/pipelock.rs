@@ -164,7 +164,7 @@ pub(super) static TABLE: &[Harmless] = &[
     mediator(PIPELOCK, TWIN_ENTRY, "/*/ts", "*", ENVELOPE),
     mediator(PIPELOCK, TWIN_ENTRY, "/*/event_kind", "*", ENVELOPE),
     mediator(PIPELOCK, TWIN_ENTRY, "/*/transport", "removed", ENVELOPE),
-    mediator(PIPELOCK, TWIN_ENTRY, "/*/summary", "removed", ENVELOPE),
+    mediator(PIPELOCK, TWIN_ENTRY, "/*/summary", "removed", WRITTEN_ANEW),
     mediator(PIPELOCK, TWIN_ENTRY, "/*/seq", "removed", WRITTEN_ANEW),
     mediator(
         PIPELOCK,

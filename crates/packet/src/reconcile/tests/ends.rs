@@ -351,3 +351,26 @@ fn the_builtin_mediator_does_not_sign_the_end_of_a_websocket_alone() {
         assert_eq!(is_named, found, "{layer}");
     }
 }
+
+#[test]
+fn entries_have_the_form_of_their_writer() {
+    let found =
+        |forms, around: Circumstances| named(&Run::honest(), Circumstances { forms, ..around });
+    let (odd, unusual) = (
+        EntryForms {
+            other_summary: 1,
+            unlike_recorder: 0,
+        },
+        EntryForms {
+            other_summary: 0,
+            unlike_recorder: 1,
+        },
+    );
+    assert!(found(EntryForms::default(), BUILTIN).is_empty());
+    assert_eq!(found(odd, BUILTIN), ["other_form"]);
+    assert_eq!(found(unusual, BUILTIN), ["other_form"]);
+    assert!(found(odd, PIPELOCK).contains(&"other_form"));
+    // A Pipelock also writes other entries.
+    let usual = found(EntryForms::default(), PIPELOCK);
+    assert_eq!(found(unusual, PIPELOCK), usual);
+}
