@@ -142,6 +142,11 @@ impl Received {
         hosts.map(|(_, received)| received).sum()
     }
 
+    /// Returns the bytes by host name.
+    pub fn by_host(&self) -> &BTreeMap<String, u64> {
+        &self.0
+    }
+
     /// Returns each record that states fewer bytes than the origin received, and each record that states that a
     /// received upload was denied.
     ///

@@ -203,7 +203,10 @@ fn new_bytes(world: &World, before: &BTreeMap<String, u64>) -> BTreeMap<String, 
 
 /// Returns a fault for each server whose received bytes are missing in the flow log, in the residual channels, or in
 /// the kernel's counts.
-fn unrecorded(received: &BTreeMap<String, u64>, run: &RunOutput) -> Vec<String> {
+///
+/// # Panics
+/// Panics if the packet lacks a document.
+pub fn unrecorded(received: &BTreeMap<String, u64>, run: &RunOutput) -> Vec<String> {
     let mut faults = Vec::new();
     let flows = run.lines("flows.jsonl");
     let number = |row: &Value, name: &str| row.get(name).and_then(Value::as_u64).unwrap_or(0);

@@ -1,6 +1,11 @@
 //! However an upload ends, each of the three recorders states at least as many bytes as the origin received.
+use std::fs;
+use std::path::Path;
+
 use egress_tests::carried::{NAMES, Origin, Upload};
+use egress_tests::honest::unrecorded;
 use egress_tests::{Judged, World};
+use serde_json::{Value, json};
 
 const MIB: u64 = 1 << 20;
 
@@ -48,4 +53,87 @@ fn no_origin_received_more_than_the_relay_the_residual_and_the_kernel_state() {
     assert!(faults.is_empty(), "{faults:#?}\n{run}");
     let judged = Judged::new(&run.packet, &key, &boundary);
     assert_eq!(judged.grade(), "kernel_enforced", "{judged}");
+}
+
+/// Sets `member` of each row with this source in the flow log, and returns the old text.
+fn set_rows(packet: &Path, source: &str, member: &str, value: &Value) -> String {
+    let path = packet.join("flows.jsonl");
+    let old = fs::read_to_string(&path).expect("read the flow log");
+    let mut new = String::new();
+    for line in old.lines() {
+        let mut row: Value = serde_json::from_str(line).expect("a row");
+        if row["source"] == source {
+            row[member] = value.clone();
+        }
+        new.push_str(&row.to_string());
+        new.push('\n');
+    }
+    assert_ne!(new, old, "{source} {member}");
+    fs::write(&path, new).expect("write the flow log");
+    old
+}
+
+#[test]
+fn records_that_state_less_than_the_origin_received_are_found() {
+    let world = World::new();
+    let origin = Origin::start(&world);
+    let uploads: Vec<Upload> = Upload::each("late", 2 * MIB, &["plain"]).collect();
+    let run = origin
+        .command(world.egress().allow(&[NAMES]), &uploads)
+        .run();
+    let received = origin.received();
+    let found = || {
+        let honest = unrecorded(received.by_host(), &run);
+        [received.faults(&run).join("\n"), honest.join("\n")]
+    };
+    assert_eq!(found(), ["", ""], "{run}");
+    for (source, member, value, expected) in [
+        (
+            "relay",
+            "bytes_up",
+            json!(0),
+            ["the relay's rows state 0", "the flow log has 0"],
+        ),
+        (
+            "relay",
+            "verdict",
+            json!("blocked"),
+            ["bytes received: {", ""],
+        ),
+        (
+            "kernel_close",
+            "bytes_sent",
+            json!(0),
+            ["the kernel's rows state 0", "the kernel saw 0 leave"],
+        ),
+        (
+            "kernel_mediator",
+            "bytes_sent",
+            json!(0),
+            ["the mediator send 0", ""],
+        ),
+    ] {
+        let old = set_rows(&run.packet, source, member, &value);
+        let found = found();
+        for (found, expected) in found.iter().zip(expected) {
+            assert!(found.contains(expected), "{source} {member}: {found}");
+            assert_eq!(
+                found.is_empty(),
+                expected.is_empty(),
+                "{source} {member}: {found}"
+            );
+        }
+        fs::write(run.packet.join("flows.jsonl"), old).expect("write the flow log");
+    }
+    let path = run.packet.join("boundary.json");
+    let text = fs::read_to_string(&path).expect("read boundary.json");
+    let mut document: Value = serde_json::from_str(&text).expect("JSON");
+    document["residual_channels"]["allowed_hosts"] = json!({});
+    fs::write(&path, document.to_string()).expect("write boundary.json");
+    for (found, expected) in found()
+        .iter()
+        .zip(["the residual measure state", "the residual measure has 0"])
+    {
+        assert!(found.contains(expected), "{found}");
+    }
 }
