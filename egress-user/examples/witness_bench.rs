@@ -32,6 +32,8 @@ use nix::sched::{CloneFlags, unshare};
 
 /// Number of rounds for each cgroup. The first round is discarded.
 const ROUNDS: u64 = 42;
+/// The largest permitted ratio between a connection that is recorded and one that is not.
+const MOST: f64 = 1.06;
 /// Number of connections in a round.
 const CONNECTIONS: u64 = 1_000;
 /// Interval at which the supervisor of a run reads the records.
@@ -89,6 +91,7 @@ fn bench() -> Result<()> {
     unshare(CloneFlags::CLONE_NEWNET)?;
     egress_sys::netdev::loopback_up()?;
 
+    let mut slow = Vec::new();
     println!("medians of {} rounds of {CONNECTIONS}", ROUNDS - 1);
     for side in SIDES {
         let mut with = Attached::new(&object, &side, true)?;
@@ -119,8 +122,18 @@ fn bench() -> Result<()> {
             with * 1000.0,
             without * 1000.0,
             with / without,
-            "<= 1.06",
+            format!("<= {MOST}"),
         );
+        if with / without > MOST {
+            slow.push(side.name);
+        }
+    }
+    if !slow.is_empty() {
+        let text = format!(
+            "{} costs more than {MOST} times as much",
+            slow.join(" and ")
+        );
+        return Err(text.into());
     }
     Ok(())
 }

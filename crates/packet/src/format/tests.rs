@@ -66,6 +66,10 @@ fn every_document_that_can_be_read_can_be_written() {
 }
 
 #[test]
+#[cfg_attr(
+    feature = "schema",
+    ignore = "a build that makes schemas has no serializer for these kinds"
+)]
 fn every_unknown_kind_of_mediator_is_a_deviation() {
     let found = |kind: &str| {
         let text = format!(r#"{{"kind":"{kind}","posture":"bound"}}"#);
