@@ -258,11 +258,17 @@ def _denials(actions: Actions, host: str, reason: str) -> int:
     )
 
 
+def _has_room(boundary: Boundary, name: str, differ: Differ) -> None:
+    if boundary.document.get(name + "_left_out", 0) and len(boundary.document.get(name, [])) < _MOST_LISTED:
+        differ(f"{name}_left_out is over 0, and {name} has room")
+
+
 def _allowed(boundary: Boundary, counted: Counter[tuple[str, int]], differ: Differ) -> None:
     order = sorted(counted.items(), key=lambda item: (-item[1], item[0][0].encode("utf-8"), item[0][1]))
     rows = [(row["host"], row["port"], row["count"]) for row in boundary.document.get("allowed", [])]
     if len(rows) + boundary.document.get("allowed_left_out", 0) != len(order):
         differ("allowed has another number of destinations than the rows")
+    _has_room(boundary, "allowed", differ)
     if any((*place, count) != row for (place, count), row in zip(order, rows)):
         differ("allowed does not match the sums of the rows")
 
@@ -276,6 +282,7 @@ def _answered(boundary: Boundary, unclear: list[tuple[Attempt, int]], differ: Di
     rows = [(_stated(row), row["count"]) for row in boundary.document.get("answered", [])]
     if len(rows) + boundary.document.get("answered_left_out", 0) != len(unclear):
         differ("answered has another number of destinations than the rows")
+    _has_room(boundary, "answered", differ)
     if any(one != row for one, row in zip(unclear, rows)):
         differ("answered does not match the sums of the rows")
 
@@ -300,6 +307,5 @@ def _denied(boundary: Boundary, counted: dict[Kind, tuple[int, set[str]]], diffe
     for kind, (count, _) in counted.items():
         if stated[kind] > count or (stated[kind] < count and not left_out):
             differ("denied does not match the sums of the rows")
-    if left_out and len(rows) < _MOST_LISTED:
-        differ("denied_left_out is over 0, and denied has room")
+    _has_room(boundary, "denied", differ)
     return any(row["attempt"]["destination"] == _OTHERS for row in rows)

@@ -302,6 +302,7 @@ impl Counted {
         self.allowed(boundary_document, &mut differs);
         self.denied(boundary_document, &mut differs);
         self.unclear(boundary_document, &mut differs);
+        has_room(boundary_document, &mut differs);
     }
 
     fn channels(
@@ -437,12 +438,6 @@ impl Counted {
                 differs(format!("{counted} {what}"), format!("{stated} {what}"));
             }
         }
-        if boundary_document.denied_left_out > 0 && boundary_document.denied.len() < LISTED {
-            differs(
-                String::from("0 left out"),
-                format!("{} left out", boundary_document.denied_left_out),
-            );
-        }
     }
 }
 
@@ -461,4 +456,32 @@ fn places(name: Option<&str>, place: &str) -> BTreeSet<String> {
         (is_unspecified || !place.is_empty()).then_some(if is_unspecified { "" } else { place });
     let name = name.filter(|name| !name.is_empty());
     name.into_iter().chain(place).map(str::to_owned).collect()
+}
+
+/// Checks that a list from which elements were left out is full.
+fn has_room(boundary_document: &BoundaryDocument, mut differs: impl FnMut(String, String)) {
+    for (name, listed, left_out) in [
+        (
+            "allowed",
+            boundary_document.allowed.len(),
+            boundary_document.allowed_left_out,
+        ),
+        (
+            "denied",
+            boundary_document.denied.len(),
+            boundary_document.denied_left_out,
+        ),
+        (
+            "answered",
+            boundary_document.answered.len(),
+            boundary_document.answered_left_out,
+        ),
+    ] {
+        if left_out > 0 && listed < LISTED {
+            differs(
+                format!("0 of {name} left out"),
+                format!("{left_out} of {name} left out"),
+            );
+        }
+    }
 }

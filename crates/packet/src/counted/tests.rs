@@ -53,3 +53,17 @@ fn port_that_the_relay_denied_is_not_allowed() {
     assert_eq!(about_ports(&[22, 80, 443]), Vec::<String>::new());
     assert_eq!(about_ports(&[25, 80, 443]), ["allowed_ports [25,80,443]"]);
 }
+
+#[test]
+fn list_that_leaves_out_rows_is_full() {
+    let document = BoundaryDocument {
+        allowed_left_out: 1,
+        ..BoundaryDocument::default()
+    };
+    let (mut findings, mut caps) = (Findings::default(), Caps::default());
+    Counted::default().check(&document, 0, &mut findings, &mut caps);
+    let found = findings.into_ranked().0;
+    let is_named = |text: &str| found.iter().any(|finding| finding.found == text);
+    assert!(is_named("1 of allowed left out"), "{found:?}");
+    assert!(!is_named("1 of denied left out"), "{found:?}");
+}
