@@ -12,6 +12,7 @@ from targets import Target
 _IN_BUFFERS = 16 * 1024 * 1024
 _HEAD = 128 * 1024
 _CHUNK_FRAMING = 5
+_ALERT = 7
 _DNS_PORT = 53
 _NEEDED = ("complete", "cut", "not_answered")
 _CONNECTED = (*_NEEDED, "cut_silent", "open")
@@ -105,21 +106,26 @@ def compare_command(log: FlowLog, has_witness: bool, numbers: Counter[str], diff
         rows = served.get(connection)
         if rows is None:
             continue
-        up, framing = _sums(rows)
-        if up > close.get("bytes_sent", 0):
+        up, down, framing = _sums(rows)
+        if up > close.get("bytes_sent", 0) or down > close.get("bytes_received", 0) + _IN_BUFFERS:
             differ["relay_more_than_kernel"] += 1
         if close.get("bytes_acked", 0) > up + framing + _IN_BUFFERS + _HEAD * (len(rows) + 1):
             differ["relay_less_than_kernel"] += 1
+        elif all(map(_is_only_tunnel, rows)):
+            own = sum(0 if row.get("verdict") == "forwarded" else _ALERT for row in rows)
+            if close.get("bytes_received", 0) > down + own + 1:
+                differ["relay_less_than_kernel"] += 1
     if not has_witness:
         return
     forwarded = sum(1 for row in nameless if row.get("verdict") == "forwarded")
     differ["no_kernel_row"] = _minus(unknown + forwarded, more["redirected"] + more["proxy"])
     open_rows = [rows for connection, rows in served.items() if connection not in closes]
     totals = log.of("kernel_close_total")
-    count, sent, acked = (sum(row.get(n, 0) for row in totals) for n in ("count", "bytes_sent", "bytes_acked"))
+    names = ("count", "bytes_sent", "bytes_acked", "bytes_received")
+    count, sent, acked, received = (sum(row.get(name, 0) for row in totals) for name in names)
     differ["no_close"] = _minus(len(open_rows), count)
-    up, framing = (sum(part) for part in zip((0, 0), *map(_sums, open_rows)))
-    if not differ["no_close"] and up > sent:
+    up, down, framing = (sum(part) for part in zip((0, 0, 0), *map(_sums, open_rows)))
+    if not differ["no_close"] and (up > sent or down > received + _IN_BUFFERS * count):
         differ["relay_more_than_kernel"] += len(open_rows)
     if acked > up + framing + _IN_BUFFERS * count:
         differ["relay_less_than_kernel"] += count
@@ -129,7 +135,13 @@ def _connection(row: dict[str, Any]) -> tuple[int, int]:
     return row.get("cookie", 0), row.get("connect_ns", 0)
 
 
-def _sums(rows: list[dict[str, Any]]) -> tuple[int, int]:
-    up = sum(row.get("bytes_up", 0) for row in rows)
+def _is_only_tunnel(row: dict[str, Any]) -> bool:
+    """Check whether the relay sent nothing but the bytes of a tunnel and at most an alert."""
+    is_sealed = row.get("transport") == "connect" and row.get("protocol", "") not in ("http", "websocket")
+    return is_sealed and row.get("orig_dst") is not None
+
+
+def _sums(rows: list[dict[str, Any]]) -> tuple[int, int, int]:
+    up, down = (sum(row.get(name, 0) for row in rows) for name in ("bytes_up", "bytes_down"))
     bodies = sum(row.get("bytes_up", 0) for row in rows if row.get("transport") != "connect")
-    return up, _CHUNK_FRAMING * bodies
+    return up, down, _CHUNK_FRAMING * bodies

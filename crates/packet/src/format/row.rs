@@ -215,6 +215,11 @@ impl RelayRow {
         matches!(&*self.protocol, "http" | "websocket")
     }
 
+    /// Returns whether the row is about a tunnel in which the relay could not read requests.
+    pub(crate) fn is_sealed_tunnel(&self) -> bool {
+        self.transport == Some(Transport::Connect) && !self.is_plain_http()
+    }
+
     /// Returns the transport of the request to the mediator.
     pub fn asked(&self) -> Option<&str> {
         self.transport.as_ref().map(Transport::as_str)

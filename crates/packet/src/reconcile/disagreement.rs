@@ -64,9 +64,9 @@ pub enum Disagreement {
     DeniedWithBytes,
     /// The mediator signed more bytes than all its connections carried.
     MoreThanKernel,
-    /// The relay reports more bytes than left the command's socket.
+    /// The relay reports more bytes than left or reached the command's socket.
     RelayMoreThanKernel,
-    /// The relay reports fewer bytes than the kernel acknowledged for the command's socket.
+    /// The relay reports fewer bytes than the kernel acknowledged for the command's socket, or than reached this socket.
     RelayLessThanKernel,
     /// A connection has no record of its bytes.
     NoClose,
@@ -218,10 +218,10 @@ impl Disagreement {
                 "bytes are signed beyond what the mediator's connections carried"
             }
             Self::RelayMoreThanKernel => {
-                "connections have more bytes in the relay's rows than left the command's socket"
+                "connections have more bytes in the relay's rows than left or reached the command's socket"
             }
             Self::RelayLessThanKernel => {
-                "connections have fewer bytes in the relay's rows than left the command's socket"
+                "connections have fewer bytes in the relay's rows than left or reached the command's socket"
             }
             Self::NoClose => "connections of the command have no record of their bytes",
             Self::NoKernelRow => {

@@ -16,6 +16,10 @@ pub(super) const IN_BUFFERS: u64 = 16 << 20;
 const HEAD: u64 = 128 << 10;
 /// Bytes around a chunk of one byte: its size and two line ends.
 const CHUNK_FRAMING: u64 = 5;
+/// Length of the TLS alert with which the relay ends a tunnel.
+const ALERT: u64 = 7;
+/// The end of a stream, which the kernel counts like a byte.
+const END_OF_STREAM: u64 = 1;
 /// The port of name servers. The mediator also connects to this port without a request.
 pub(super) const DNS: u16 = 53;
 
@@ -27,8 +31,12 @@ struct Connection {
     proxy: bool,
     /// Number of the relay's rows.
     served: u64,
-    /// Bytes from the command in the relay's rows.
+    /// Bytes from the command and to the command in the relay's rows.
     up: u64,
+    down: u64,
+    /// Maximum number of bytes to the command that the relay wrote itself. This number is known only for tunnels of
+    /// redirected connections.
+    own: u64,
     /// Bytes that the framing of the bodies may have taken: five for each byte of a body, as in chunks of one byte.
     framing: u64,
 }
@@ -39,11 +47,12 @@ pub(super) struct Opened {
     pub(super) bytes: u64,
 }
 
-/// The kernel's count of the bytes from the command.
+/// The kernel's counts of the bytes from the command and to the command.
 #[derive(Debug, Clone, Copy, Default)]
 struct Bytes {
     sent: u64,
     acked: u64,
+    received: u64,
 }
 
 /// The kernel's records, collected row by row.
@@ -96,6 +105,7 @@ impl Kernel {
         let bytes = Bytes {
             sent: row.bytes_sent,
             acked: row.bytes_acked,
+            received: row.bytes_received,
         };
         self.closes.insert(name, bytes);
     }
@@ -105,6 +115,7 @@ impl Kernel {
         let all = &mut self.bytes_more;
         all.sent = all.sent.saturating_add(row.bytes_sent);
         all.acked = all.acked.saturating_add(row.bytes_acked);
+        all.received = all.received.saturating_add(row.bytes_received);
     }
 
     pub(super) fn mediator(&mut self, row: &MediatorRow) {
@@ -138,6 +149,8 @@ impl Kernel {
         let connection = self.connection(connection);
         connection.served = connection.served.saturating_add(1);
         connection.up = connection.up.saturating_add(row.bytes_up);
+        connection.down = connection.down.saturating_add(row.bytes_down);
+        connection.own = connection.own.saturating_add(written_by_relay(row));
         if row.transport != Some(Transport::Connect) {
             let framing = row.bytes_up.saturating_mul(CHUNK_FRAMING);
             connection.framing = connection.framing.saturating_add(framing);
@@ -165,6 +178,7 @@ impl Kernel {
         let mut unknown = 0_u64;
         let mut without_close = 0_u64;
         let mut up_without_close = 0_u64;
+        let mut down_without_close = 0_u64;
         let mut framing = 0_u64;
         for (name, connection) in &self.connections {
             let is_known = connection.redirected || connection.proxy;
@@ -178,11 +192,13 @@ impl Kernel {
                 if connection.served > 0 {
                     without_close = without_close.saturating_add(1);
                     up_without_close = up_without_close.saturating_add(connection.up);
+                    down_without_close = down_without_close.saturating_add(connection.down);
                     framing = framing.saturating_add(connection.framing);
                 }
                 continue;
             };
-            if connection.up > close.sent {
+            let most_down = close.received.saturating_add(IN_BUFFERS);
+            if connection.up > close.sent || connection.down > most_down {
                 result.disagree(Disagreement::RelayMoreThanKernel, 1);
             }
             let heads = HEAD.saturating_mul(connection.served.saturating_add(1));
@@ -191,7 +207,11 @@ impl Kernel {
                 .saturating_add(connection.framing)
                 .saturating_add(IN_BUFFERS)
                 .saturating_add(heads);
-            if close.acked > most {
+            let least_down = close
+                .received
+                .saturating_sub(connection.own)
+                .saturating_sub(END_OF_STREAM);
+            if close.acked > most || (connection.served > 0 && least_down > connection.down) {
                 result.disagree(Disagreement::RelayLessThanKernel, 1);
             }
         }
@@ -210,7 +230,11 @@ impl Kernel {
         let (closed_more, bytes_more) = (self.closed_more, self.bytes_more);
         let uncounted = without_close.saturating_sub(closed_more);
         result.disagree(Disagreement::NoClose, uncounted);
-        if uncounted == 0 && up_without_close > bytes_more.sent {
+        let most_down = bytes_more
+            .received
+            .saturating_add(IN_BUFFERS.saturating_mul(closed_more));
+        let is_more = up_without_close > bytes_more.sent || down_without_close > most_down;
+        if uncounted == 0 && is_more {
             result.disagree(Disagreement::RelayMoreThanKernel, without_close);
         }
         let slack = IN_BUFFERS
@@ -219,5 +243,17 @@ impl Kernel {
         if bytes_more.acked > up_without_close.saturating_add(slack) {
             result.disagree(Disagreement::RelayLessThanKernel, closed_more);
         }
+    }
+}
+
+/// Returns the maximum number of bytes that the relay itself wrote to the command for this row.
+fn written_by_relay(row: &RelayRow) -> u64 {
+    if !row.is_sealed_tunnel() || row.orig_dst.is_none() {
+        return u64::MAX;
+    }
+    if row.verdict == RelayVerdict::Forwarded {
+        0
+    } else {
+        ALERT
     }
 }

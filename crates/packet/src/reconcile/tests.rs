@@ -111,13 +111,14 @@ impl Run {
         });
         merge(&mut row, members);
         let sent = row["bytes_up"].as_u64().unwrap().saturating_add(300);
+        let received = row["bytes_down"].as_u64().unwrap().saturating_add(500);
         self.rows.push(json!({
             "source": "kernel", "verdict": "redirected", "cookie": id, "connect_ns": 1, "count": 1,
         }));
         self.rows.push(row);
         self.rows.push(json!({
             "source": "kernel_close", "cookie": id, "connect_ns": 1, "bytes_sent": sent, "bytes_acked": sent,
-            "bytes_received": 500,
+            "bytes_received": received,
         }));
     }
 
@@ -328,9 +329,12 @@ fn what_one_side_alone_has_is_a_loss() {
 /// Claims: kernel-bounds*, compare-requests
 #[test]
 fn the_kernel_and_the_relay_are_compared_by_connection() {
-    let cases: [Lie; 6] = [
+    let cases: [Lie; 7] = [
         ("relay_more_than_kernel", |run| {
             run.row("kernel_close", 5)["bytes_sent"] = json!(1000);
+        }),
+        ("relay_more_than_kernel", |run| {
+            run.row("relay", 1)["bytes_down"] = json!(30_000_000);
         }),
         ("relay_less_than_kernel", |run| {
             run.row("kernel_close", 5)["bytes_acked"] = json!(30_000_000);
@@ -362,6 +366,23 @@ fn the_kernel_and_the_relay_are_compared_by_connection() {
     run.row("kernel_close", 5)["bytes_acked"] = json!(12_000_000 + (16 << 20));
     run.row("kernel_close", 5)["bytes_sent"] = json!(12_000_000 + (16 << 20));
     assert_eq!(named(&run, BUILTIN), Vec::<&str>::new());
+    // A redirected TLS connection receives the bytes of its tunnel, and an alert if the tunnel did not end normally.
+    for (verdict, received, fits) in [
+        ("forwarded", 50_001, true),
+        ("forwarded", 50_002, false),
+        ("unfinished", 50_008, true),
+        ("unfinished", 50_009, false),
+    ] {
+        let mut run = Run::honest();
+        let row = run.row("relay", 2);
+        row["verdict"] = json!(verdict);
+        row["protocol"] = json!("tls");
+        row["orig_dst"] = json!("198.18.0.7:443");
+        run.row("kernel_close", 2)["bytes_received"] = json!(received);
+        let found = named(&run, BUILTIN);
+        let is_named = found.contains(&"relay_less_than_kernel");
+        assert_eq!(!is_named, fits, "{verdict} {received}: {found:?}");
+    }
     let mut run = Run::honest();
     run.rows
         .retain(|row| row["source"] != "relay" || row["cookie"] != 5);
