@@ -6,6 +6,7 @@ import ipaddress
 import re
 from typing import Any
 
+import endings
 from boundary import Boundary
 from flows import FlowLog, is_unix
 from places import Opened, is_ipv6
@@ -103,6 +104,7 @@ class _Check:
         self._ends()
         self._names()
         self._repeats()
+        self.early = self._early()
         for row in log.of("relay"):
             self._request(row)
         self._others()
@@ -183,17 +185,27 @@ class _Check:
             self._require(11, _connection(row) not in self.made)
             self.made[_connection(row)] = row
 
+    def _early(self) -> set[int]:
+        """Return the identities of the rows before the first `agent_gone` row."""
+        early = set()
+        for row in self.log.rows:
+            if row["source"] == "supervisor" and row.get("event") == "agent_gone":
+                return early
+            early.add(id(row))
+        return set()
+
     def _names(self) -> None:
-        given: dict[str, set[int]] = {}
+        given: dict[str, int | None] = {}
         for row in self.log.of("resolver"):
             address = _address(row.get("address"))
-            if address is not None:
-                given.setdefault(row.get("name", ""), set()).add(_number(address))
-            self._require(21, address is not None or row.get("reason", "") != "")
+            number = None if address is None else _number(address)
+            self._require(21, (number is None) == (row.get("reason", "") != ""))
+            self._require(36, row.get("name", "") not in given)
+            given[row.get("name", "")] = number
         for row in (*self.attempts, *self.log.of("kernel_repeats")):
             address = None if is_unix(row) else _address(row.get("dst"))
             if address is not None and row.get("name") is not None:
-                self._require(10, _number(address) in given.get(row["name"], ()))
+                self._require(10, _number(address) == given.get(row["name"]))
 
     def _repeats(self) -> None:
         first = {
@@ -220,6 +232,8 @@ class _Check:
             self._require(17, protocol in _PROTOCOLS.get(transport, (protocol,)))
             self._require(18, _leads_where_it_says(row))
         self._sent(row, verdict, transport, protocol)
+        for number in endings.broken(row, self.boundary.section("mediator").get("kind"), id(row) in self.early):
+            self._require(number, False)
         caller = (row.get("pid"), row.get("process", ""), row.get("exe") or "")
         nobody = (None, "", "")
         if row.get("cookie", 0) == 0:

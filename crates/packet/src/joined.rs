@@ -12,12 +12,13 @@ use time::format_description::well_known::Rfc3339;
 use super::as_stated;
 use super::clock::ClockSteps;
 use super::format::boundary::BoundaryDocument;
-use super::format::rows::RelayRow;
+use super::format::rows::{RelayRow, ResolverRow};
 use super::format::{BeatEvent, MediatorProtocol, RelayVerdict, ResolverReason, Row, Transport};
 use super::noted::Noted;
 
 mod alike;
 mod attempt;
+mod ending;
 mod mediator;
 mod request;
 #[cfg(test)]
@@ -61,6 +62,19 @@ struct Served {
     start: i128,
 }
 
+/// The end of a request that only some runs can have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum RareEnd {
+    /// An answer that looked like a denial.
+    Answered,
+    /// A denial of a request other than a tunnel, which the relay recognized by its mark.
+    MarkedDenial,
+    /// A denial without the name of a layer.
+    WithoutLayer,
+    /// The relay cut a request with an answer because it stopped, before the end of the command was recorded.
+    StoppedEarly,
+}
+
 /// The state of the comparison. The comparison reads the rows one by one.
 #[derive(Debug, Default)]
 pub(super) struct Joined {
@@ -69,7 +83,7 @@ pub(super) struct Joined {
     made: BTreeMap<(u64, u64), Made>,
     served: Vec<Served>,
     programs: BTreeSet<Program>,
-    names: BTreeMap<String, BTreeSet<u64>>,
+    names: BTreeMap<String, Option<u64>>,
     named: Vec<(String, IpAddr)>,
     first_of: BTreeMap<Alike, BTreeSet<i128>>,
     repeats: Vec<(Alike, i128)>,
@@ -97,6 +111,8 @@ pub(super) struct Joined {
     plain_by_tunnel: BTreeSet<bool>,
     /// Ports of requests that the relay denied for another reason than their port.
     other_denied_ports: BTreeSet<u16>,
+    /// Kinds of ends that only some runs can have.
+    ends: BTreeSet<RareEnd>,
     /// Connections that ended because the relay denied them.
     denied: BTreeSet<(u64, u64)>,
     noted: Noted,
@@ -211,17 +227,7 @@ impl Joined {
             }
             Row::Resolver(row) => {
                 self.written(at);
-                let address = row.address.as_deref().map(str::parse::<IpAddr>);
-                if let Some(Ok(address)) = address {
-                    let numbers = self.names.entry(row.name.clone()).or_default();
-                    numbers.insert(number_of(address));
-                } else {
-                    let has_reason = row.reason != ResolverReason::None;
-                    self.require_each("answer", has_reason, || {
-                        let name = &row.name;
-                        format!("the stub resolver answered a query for {name} without an address or a reason")
-                    });
-                }
+                self.resolved(row);
             }
             Row::DnsAnswer(_) => {}
         }
@@ -251,6 +257,26 @@ impl Joined {
             fits,
             "a datagram of the mediator has acknowledged or received bytes",
         );
+    }
+
+    /// Checks a name of the stub resolver, which reports each name once.
+    fn resolved(&mut self, row: &ResolverRow) {
+        let address = row.address.as_deref().map(str::parse::<IpAddr>);
+        let number = address.and_then(Result::ok).map(number_of);
+        let has_reason = row.reason != ResolverReason::None;
+        let name = &row.name;
+        self.require_each("answer", number.is_none() == has_reason, || {
+            let parts = if has_reason {
+                "both an address and a reason"
+            } else {
+                "neither an address nor a reason"
+            };
+            format!("the row of the stub resolver about {name} has {parts}")
+        });
+        let is_new = self.names.insert(name.clone(), number).is_none();
+        self.require_each("once", is_new, || {
+            format!("the stub resolver has two rows about {name}")
+        });
     }
 
     /// Notes the time of a row that is written as soon as it is made.
@@ -313,13 +339,8 @@ impl Joined {
                 row.protocol
             ),
         );
-        if asked.is_some() {
-            self.require(
-                target_matches_row(row),
-                "a row of the relay has a target that does not name its host and port",
-            );
-        }
         self.request(row);
+        self.ending(row);
         let lasted = i128::from(row.duration_us).saturating_mul(1_000);
         let caller = Caller {
             pid: row.pid.map(u64::from),
@@ -380,6 +401,8 @@ impl Joined {
         let clock_set = self.clock.set();
         self.denied_to_the_mediator(boundary_document, allowed);
         self.as_configured(boundary_document);
+        self.denials(boundary_document);
+        self.stopped();
         let fits = if boundary_document.ipv6 {
             !self.lacks_ipv6
         } else {
@@ -416,8 +439,7 @@ impl Joined {
             "attempts were made by a user other than the command's",
         );
         for (name, address) in std::mem::take(&mut self.named) {
-            let numbers = self.names.get(&name);
-            let is_given = numbers.is_some_and(|numbers| numbers.contains(&number_of(address)));
+            let is_given = self.names.get(&name) == Some(&Some(number_of(address)));
             self.require(
                 is_given,
                 format!("the stub resolver did not assign the address of an attempt to {name}"),
@@ -456,36 +478,4 @@ impl Joined {
         }
         self.noted.into_reasons()
     }
-}
-
-/// Whether the target of a request names the host and port of its row.
-fn target_matches_row(row: &RelayRow) -> bool {
-    let (Some(target), Some(host), Some(port)) = (&row.target, &row.host, row.port) else {
-        return false;
-    };
-    let Some((method, url)) = target.split_once(' ') else {
-        return false;
-    };
-    let authority = if method == "CONNECT" {
-        url
-    } else {
-        let Some((_, rest)) = url.split_once("://") else {
-            return false;
-        };
-        rest.split(['/', '?', '#']).next().unwrap_or_default()
-    };
-    let is_method = method
-        .bytes()
-        .all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_lowercase());
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    let with_port = |host: &str| {
-        authority
-            .strip_prefix(host)
-            .is_some_and(|rest| match rest.strip_prefix(':') {
-                Some(digits) => digits.parse() == Ok(port),
-                None => rest.is_empty() && method != "CONNECT",
-            })
-    };
-    is_method
-        && (with_port(bare) || with_port(&format!("[{bare}]")) || authority.contains("[redacted-"))
 }

@@ -28,6 +28,10 @@ const NO_PROXY_REQUEST: &str = "not_a_proxy_request";
 impl Joined {
     /// Checks one row of the relay.
     pub(super) fn request(&mut self, row: &RelayRow) {
+        self.require(
+            row.transport.is_none() || target_matches_row(row),
+            "a row of the relay has a target that does not name its host and port",
+        );
         match row.transport {
             Some(Transport::Forward) => {
                 self.plain_by_tunnel.insert(false);
@@ -181,4 +185,36 @@ fn is_denied_for(reason: &str, protocol: &str) -> bool {
         ),
         _ => matches!(protocol, "http" | "h2c"),
     }
+}
+
+/// Whether the target of a request names the host and port of its row.
+fn target_matches_row(row: &RelayRow) -> bool {
+    let (Some(target), Some(host), Some(port)) = (&row.target, &row.host, row.port) else {
+        return false;
+    };
+    let Some((method, url)) = target.split_once(' ') else {
+        return false;
+    };
+    let authority = if method == "CONNECT" {
+        url
+    } else {
+        let Some((_, rest)) = url.split_once("://") else {
+            return false;
+        };
+        rest.split(['/', '?', '#']).next().unwrap_or_default()
+    };
+    let is_method = method
+        .bytes()
+        .all(|byte| byte.is_ascii_graphic() && !byte.is_ascii_lowercase());
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let with_port = |host: &str| {
+        authority
+            .strip_prefix(host)
+            .is_some_and(|rest| match rest.strip_prefix(':') {
+                Some(digits) => digits.parse() == Ok(port),
+                None => rest.is_empty() && method != "CONNECT",
+            })
+    };
+    is_method
+        && (with_port(bare) || with_port(&format!("[{bare}]")) || authority.contains("[redacted-"))
 }

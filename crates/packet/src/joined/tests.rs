@@ -245,6 +245,22 @@ fn connection_that_the_kernel_programs_deny_is_named() {
 }
 
 #[test]
+fn name_has_one_row_with_an_address_or_a_reason() {
+    let row = |reason: &str, address: Value| json!({"source": "resolver", "ts": time(1), "name": "a.test", "reason": reason, "address": address});
+    let address = || json!("198.18.0.7");
+    for (rows, fits) in [
+        (vec![row("", address())], true),
+        (vec![row("exhausted", json!(null))], true),
+        (vec![row("", json!(null))], false),
+        (vec![row("exhausted", address())], false),
+        (vec![row("", address()), row("", address())], false),
+    ] {
+        let rows = [vec![beat(0)], rows, vec![beat(5)]].concat();
+        assert_eq!(reasons(&rows, None).is_empty(), fits, "{rows:?}");
+    }
+}
+
+#[test]
 fn use_of_a_socket_that_the_caller_did_not_open_is_named() {
     let row = json!({
         "source": "kernel", "ts": time(2), "hook": "connect_unix", "verdict": "allowed_unix", "protocol": "unix",
@@ -275,6 +291,7 @@ fn requests_that_the_relay_cannot_have_sent_or_denied_are_named() {
     let tunnel = json!({
         "source": "relay", "ts": time(2), "host": "a.test", "port": 443, "protocol": "tls", "transport": "connect",
         "target": "CONNECT a.test:443", "head_bytes": 0, "verdict": "forwarded", "reason": "", "status": 200,
+        "bytes_up": 43, "bytes_down": 1,
     });
     let refused = json!({
         "source": "relay", "ts": time(2), "host": "a.test", "port": 80, "protocol": "http", "head_bytes": 0,
