@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 
 use super::json::Json;
 use super::packet::{FLOWS, Files, sha256};
+use super::sums;
 
 /// Returns `boundary.json` with all values that depend on the rows. `honest` holds the rows before the change.
 pub(super) fn boundary(mut document: Json, files: &Files, honest: &[Json]) -> Json {
@@ -40,6 +41,7 @@ pub(super) fn boundary(mut document: Json, files: &Files, honest: &[Json]) -> Js
         flows.set("names", Json::number(names));
         document.set("flows", flows);
     }
+    sums::follow(&mut document, honest, &rows);
     document
 }
 

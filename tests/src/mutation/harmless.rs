@@ -3,6 +3,7 @@ mod boundary;
 mod entry;
 mod mediator;
 mod pipelock;
+mod relay;
 
 pub use entry::By;
 pub(super) use entry::Harmless;
@@ -10,5 +11,5 @@ pub(super) use entry::Harmless;
 /// Returns the whole table.
 pub(super) fn table() -> impl Iterator<Item = &'static Harmless> {
     let tables = boundary::TABLE.iter().chain(mediator::TABLE);
-    tables.chain(pipelock::TABLE)
+    tables.chain(pipelock::TABLE).chain(relay::TABLE)
 }

@@ -20,6 +20,7 @@ mod archive;
 mod attacker;
 mod change;
 mod choice;
+mod elements;
 mod follow;
 mod harmless;
 mod identity;
@@ -30,7 +31,9 @@ mod packet;
 mod parts;
 mod sample;
 pub mod scene;
+mod schema;
 mod sites;
+mod sums;
 mod units;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -75,6 +78,8 @@ struct Results {
     unseen: Vec<String>,
     /// Indexes of the entries of the table that explained a change.
     used: BTreeSet<usize>,
+    /// Indexes of the entries of the table that could explain a change.
+    fitting: BTreeSet<usize>,
     /// The result of each change, if the caller selected changes by name.
     told: Vec<String>,
 }
@@ -215,22 +220,23 @@ impl Results {
         let numbers = self.numbers.entry(unit.attacker).or_default();
         numbers.made += 1;
         self.told.push(format!("{name}: {judgment:?}"));
+        let fits = |(_, entry): &(usize, &harmless::Harmless)| {
+            entry.fits(by, unit.attacker, &unit.file, &unit.path, &operator)
+        };
+        let fitting = harmless::table().enumerate().filter(fits);
+        let fitting: Vec<usize> = fitting.map(|(place, _)| place).collect();
         match judgment {
             Judgment::Rejected(_) => numbers.rejected += 1,
             Judgment::Lowered(_) => numbers.lowered += 1,
-            Judgment::Unseen => {
-                let explains = |(_, entry): &(usize, &harmless::Harmless)| {
-                    entry.fits(by, unit.attacker, &unit.file, &unit.path, &operator)
-                };
-                match harmless::table().enumerate().find(explains) {
-                    Some((place, _)) => {
-                        numbers.harmless += 1;
-                        self.used.insert(place);
-                    }
-                    None => self.unseen.push(name),
+            Judgment::Unseen => match fitting.first() {
+                Some(place) => {
+                    numbers.harmless += 1;
+                    self.used.insert(*place);
                 }
-            }
+                None => self.unseen.push(name),
+            },
         }
+        self.fitting.extend(fitting);
     }
 }
 
@@ -260,7 +266,8 @@ fn report(results: &Results, choice: &Choice, by: By, seed: u64) {
     let mut unseen = results.unseen.clone();
     unseen.sort();
     let is_stale = |(place, entry): &(usize, &harmless::Harmless)| {
-        *choice == Choice::Full && entry.is_of(by) && !results.used.contains(place)
+        let [explains, fits] = [&results.used, &results.fitting].map(|all| all.contains(place));
+        *choice == Choice::Full && entry.is_of(by) && !entry.is_needed(explains, fits)
     };
     let stale = harmless::table().enumerate().filter(is_stale);
     let stale: Vec<String> = stale.map(|(_, entry)| format!("{entry:?}")).collect();

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
+use super::elements;
 use super::json::{Json, Step};
+use super::schema::Schema;
 
 /// A member that no format has.
 const UNKNOWN_MEMBER: &str = "zebra";
@@ -75,9 +77,12 @@ const KNOWN_WORDS: [(&str, &[&str]); 15] = [
 /// A changed document, and the name of the change.
 pub(super) type Changed = (String, Json);
 
-/// The texts in a document, by the name of their member.
+/// The texts in a document, by the name of their member, and the schema of the document.
 #[derive(Debug, Default)]
-pub(super) struct Words(BTreeMap<String, BTreeSet<String>>);
+pub(super) struct Words {
+    here: BTreeMap<String, BTreeSet<String>>,
+    schema: Option<Schema>,
+}
 
 impl Words {
     /// Collects the texts of `document`.
@@ -87,9 +92,17 @@ impl Words {
         words
     }
 
+    /// Adds the schema with this name, if there is one.
+    pub(super) fn with_schema(self, name: &str) -> Self {
+        Self {
+            schema: Schema::of(name),
+            ..self
+        }
+    }
+
     fn collect(&mut self, name: &str, node: &Json) {
         if let Some(text) = node.text() {
-            self.0.entry(name.to_owned()).or_default().insert(text);
+            self.here.entry(name.to_owned()).or_default().insert(text);
         }
         for (below, child) in node.children() {
             let name = if matches!(node, Json::Array(_)) {
@@ -105,7 +118,7 @@ impl Words {
     fn others(&self, name: &str, text: &str) -> Vec<String> {
         let known = KNOWN_WORDS.iter().filter(|(member, _)| *member == name);
         let known = known.flat_map(|(_, words)| words.iter().map(|word| (*word).to_owned()));
-        let here = self.0.get(name).into_iter().flatten().cloned();
+        let here = self.here.get(name).into_iter().flatten().cloned();
         let mut others: Vec<String> = here.filter(|word| word != text).take(OTHER_WORDS).collect();
         for word in known.filter(|word| word != text) {
             if !others.contains(&word) {
@@ -137,6 +150,9 @@ pub(super) fn changes(document: &Json, steps: &[Step], name: &str, words: &Words
     for (operator, value) in values(node, name, words) {
         add(operator, put(value));
     }
+    for (operator, value) in of_schema(document, steps, words) {
+        add(operator, put(value));
+    }
     if let Some((last, parents)) = steps.split_last() {
         for (operator, parent) in around(document.at(parents), *last) {
             let mut version = document.clone();
@@ -147,6 +163,36 @@ pub(super) fn changes(document: &Json, steps: &[Step], name: &str, words: &Words
         }
     }
     changed
+}
+
+/// Returns values for a node that its format allows: every other word, an object with one more member, and an object with
+/// another verdict and reason.
+fn of_schema(document: &Json, steps: &[Step], words: &Words) -> Vec<(String, Json)> {
+    let (Some(node), Some(schema)) = (document.at(steps), words.schema) else {
+        return Vec::new();
+    };
+    let forms = schema.forms(document, steps);
+    let mut all = Vec::new();
+    if node.text().is_some() {
+        let words = Schema::words(&forms).into_iter();
+        all.extend(words.map(|word| (format!("word={word}"), Json::string(&word))));
+    }
+    if let Json::Object(members) = node {
+        for (name, value) in schema.absent(&forms, node) {
+            let mut version = node.clone();
+            version.set(&name, value);
+            all.push((format!("added={name}"), version));
+        }
+        let of_member = |name: &str| {
+            let at = members.iter().position(|(own, _)| own == name);
+            let steps = at.map(|at| [steps, &[at]].concat());
+            let forms = steps.map(|steps| schema.forms(document, &steps));
+            Schema::words(&forms.unwrap_or_default())
+        };
+        let pairs = elements::of_verdict(node, &of_member("verdict"), &of_member("reason"));
+        all.extend(pairs);
+    }
+    all
 }
 
 /// Returns other values for a node, each with the name of the change.
@@ -165,6 +211,7 @@ fn values(node: &Json, name: &str, words: &Words) -> Vec<(String, Json)> {
                 twice.push((first.clone(), value.clone()));
                 all.push(("member_twice".into(), Json::Object(twice)));
             }
+            all.extend(elements::of_numbers(members));
         }
         Json::Array(items) => {
             all.push(("empty".into(), Json::Array(Vec::new())));
@@ -175,6 +222,7 @@ fn values(node: &Json, name: &str, words: &Words) -> Vec<(String, Json)> {
             let mut reversed = items.clone();
             reversed.reverse();
             all.push(("reordered".into(), Json::Array(reversed)));
+            all.extend(elements::of_list(items));
         }
         Json::Leaf(text) if text == "true" || text == "false" => {
             let flipped = if text == "true" { "false" } else { "true" };

@@ -74,17 +74,19 @@ impl<'h> Documents<'h> {
         };
         let json = honest.files.keys().filter(is_json).filter_map(|name| {
             let (json, words) = with_words(honest.json(name)?);
+            let words = words.with_schema(name.trim_end_matches(".json"));
             Some((name.clone(), json, words))
         });
         let statement = honest.statement().ok_or("the attestation cannot be read")?;
         let evidence = honest.files.get(EVIDENCE).ok_or("there is no evidence")?;
         let testimony = Testimony::of(&String::from_utf8_lossy(evidence))?;
         let [rows, lines] = [FLOWS, EVIDENCE].map(|name| honest.lines(name));
+        let (statement, words) = with_words(statement);
         Ok(Self {
             honest,
             json: json.collect(),
-            statement: with_words(statement),
-            row_words: Words::of(&Json::Array(rows.clone())),
+            statement: (statement, words.with_schema("statement")),
+            row_words: Words::of(&Json::Array(rows.clone())).with_schema("flows"),
             evidence_words: Words::of(&Json::Array(lines.clone())),
             rows,
             lines,

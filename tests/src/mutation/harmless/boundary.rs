@@ -1,8 +1,8 @@
 //! Statements that an attacker without a key can change, or that only the boundary can change.
 use super::entry::{
     BOUNDARY, CALLERS_WISH, CHANGES, CLOSE, FLOWS, Harmless, KERNEL_ALONE, MEASURED_ONCE,
-    MEDIATOR_SOCKETS, ORDER, PACKET, PROCESS, RELAY_ALONE, SAME_CHANGES, SECONDS, SUPERVISOR_SAW,
-    WHITE_SPACE, WITHIN_SECONDS, WORDS_OF_AN_ERROR, boundary, keyless,
+    MEDIATOR_SOCKETS, ORDER, PACKET, PROCESS, SAME_CHANGES, SECONDS, SUPERVISOR_SAW, WHITE_SPACE,
+    WITHIN_SECONDS, WORDS_OF_AN_ERROR, boundary, keyless,
 };
 
 pub(super) static TABLE: &[Harmless] = &[
@@ -17,6 +17,12 @@ pub(super) static TABLE: &[Harmless] = &[
         "attestation.json",
         "/signatures/first",
         "twice",
+        "One signature must be valid; a copy of it changes nothing.",
+    ),
+    keyless(
+        "attestation.json",
+        "/signatures",
+        "element_twice=0",
         "One signature must be valid; a copy of it changes nothing.",
     ),
     boundary(BOUNDARY, "/", "white_space", WHITE_SPACE),
@@ -63,6 +69,7 @@ pub(super) static TABLE: &[Harmless] = &[
         "Only the supervisor records who supplied the key; a verifier relies on the keys that the reviewer pins.",
     ),
     boundary(BOUNDARY, "/denied/*", "swapped", ORDER),
+    boundary(BOUNDARY, "/denied", "element_swapped=*", ORDER),
     boundary(
         BOUNDARY,
         "/kernel/release",
@@ -72,7 +79,12 @@ pub(super) static TABLE: &[Harmless] = &[
     boundary(BOUNDARY, "/notices", "unknown_element", MEASURED_ONCE),
     boundary(BOUNDARY, "/packet_directory", "*", CALLERS_WISH),
     boundary(BOUNDARY, "/probes/results/*", "swapped", ORDER),
-    boundary(BOUNDARY, "/probes/results", "reordered", ORDER),
+    boundary(
+        BOUNDARY,
+        "/probes/results",
+        "reordered|element_swapped=*",
+        ORDER,
+    ),
     boundary(
         BOUNDARY,
         "/residual_channels/*target_bytes",
@@ -89,6 +101,7 @@ pub(super) static TABLE: &[Harmless] = &[
         "The caller chose the limit. Processes, rows, and steps bound three of the limits from below, and the packet does not state how much memory, scratch space, and files the command used.",
     ),
     boundary(BOUNDARY, "/limits/shares/*", "*", MEASURED_ONCE),
+    boundary(BOUNDARY, "/limits/shares", "moved=*", MEASURED_ONCE),
     boundary(
         BOUNDARY,
         "/limits/*/reached*",
@@ -120,9 +133,19 @@ pub(super) static TABLE: &[Harmless] = &[
         "*",
         "Only the kernel counts the attempts of the probes.",
     ),
-    boundary(BOUNDARY, "/programs/attached", "reordered", ORDER),
+    boundary(
+        BOUNDARY,
+        "/programs/attached",
+        "reordered|element_swapped=*",
+        ORDER,
+    ),
     boundary(BOUNDARY, "/programs/attached/*", "swapped", ORDER),
-    boundary(BOUNDARY, "/programs/links", "reordered", ORDER),
+    boundary(
+        BOUNDARY,
+        "/programs/links",
+        "reordered|element_swapped=*",
+        ORDER,
+    ),
     boundary(BOUNDARY, "/programs/links/*", "swapped", ORDER),
     boundary(
         BOUNDARY,
@@ -229,44 +252,15 @@ pub(super) static TABLE: &[Harmless] = &[
         "null",
         "The kernel's record may be read before the answer of the resolver, so a name may be missing.",
     ),
-    boundary(FLOWS, "/relay.*", "at_the_front", WITHIN_SECONDS),
-    boundary(FLOWS, "/relay.*", "swapped", WITHIN_SECONDS),
-    boundary(
-        FLOWS,
-        "/relay.*/duration_us",
-        "zero|plus_one|minus_one|swapped|neighbour",
-        WITHIN_SECONDS,
-    ),
-    boundary(FLOWS, "/relay.*/ts", SECONDS, WITHIN_SECONDS),
-    boundary(
-        FLOWS,
-        "/relay.blocked.*/status",
-        "*",
-        "A receipt of a denial states no status.",
-    ),
-    boundary(
-        FLOWS,
-        "/relay.forwarded.connect.*/protocol",
-        "*",
-        "Only the relay recognizes the protocol in a tunnel.",
-    ),
-    boundary(
-        FLOWS,
-        "/relay.forwarded.websocket.*/target",
-        "other_method",
-        "A receipt of a WebSocket states no method.",
-    ),
-    boundary(FLOWS, "/relay.refused.*/host", "*", RELAY_ALONE),
-    boundary(
-        FLOWS,
-        "/relay.failed.client_closed.*/host",
-        "*",
-        RELAY_ALONE,
-    ),
     boundary(FLOWS, "/resolver*", "at_the_front|swapped", WITHIN_SECONDS),
     boundary(FLOWS, "/resolver*/ts", SECONDS, WITHIN_SECONDS),
     boundary(FLOWS, "/supervisor.*", "swapped", WITHIN_SECONDS),
-    boundary(FLOWS, "/supervisor.*/links*", "swapped|reordered", ORDER),
+    boundary(
+        FLOWS,
+        "/supervisor.*/links*",
+        "swapped|reordered|element_swapped=*",
+        ORDER,
+    ),
     boundary(
         FLOWS,
         "/supervisor.end/clock_set_ms",
@@ -281,6 +275,12 @@ pub(super) static TABLE: &[Harmless] = &[
         "Only the supervisor counts the command's processes.",
     ),
     boundary(PACKET, "/", "white_space", WHITE_SPACE),
+    boundary(
+        PACKET,
+        "/",
+        "added=receipts",
+        "The list holds copies of receipts. The added list is empty, so it states nothing.",
+    ),
     boundary(PACKET, "/generated_at", SECONDS, WITHIN_SECONDS),
     boundary(PACKET, "/run/started_at", SECONDS, WITHIN_SECONDS),
     boundary(PACKET, "/run/completed_at", SECONDS, WITHIN_SECONDS),
@@ -313,6 +313,19 @@ pub(super) static TABLE: &[Harmless] = &[
     boundary("posture-capsule.json", "/", "white_space", WHITE_SPACE),
     boundary(CHANGES, "/", "white_space", WHITE_SPACE),
     boundary(CHANGES, "/changes/*", "swapped", ORDER),
+    boundary(CHANGES, "/changes", "element_swapped=*", ORDER),
+    boundary(
+        CHANGES,
+        "/changes/*/change",
+        "word=modified",
+        SUPERVISOR_SAW,
+    ),
+    boundary(
+        CHANGES,
+        "/changes/middle",
+        "added=setid_dropped",
+        SUPERVISOR_SAW,
+    ),
     boundary(CHANGES, "/changes/*/path", "*", SUPERVISOR_SAW),
     boundary(CHANGES, "/changes/*/mode", "*", SUPERVISOR_SAW),
     boundary(CHANGES, "/changes/*/size", "*", SUPERVISOR_SAW),
@@ -324,7 +337,12 @@ pub(super) static TABLE: &[Harmless] = &[
         "*",
         "A packet of an earlier version states no size; the digest alone determines which bytes are signed.",
     ),
-    boundary("attestation.json#statement", "/subject", "reordered", ORDER),
+    boundary(
+        "attestation.json#statement",
+        "/subject",
+        "reordered|element_swapped=*",
+        ORDER,
+    ),
     boundary("attestation.json#statement", "/subject/*", "swapped", ORDER),
     boundary("attestation.json", "/", "white_space", WHITE_SPACE),
     boundary(

@@ -22,6 +22,8 @@ pub(in super::super) struct Harmless {
     file: &'static str,
     path: &'static str,
     operator: &'static str,
+    /// Whether some packets have only changes of this kind that are detected.
+    varies: bool,
     /// Reason why no verifier can detect the change.
     #[expect(dead_code, reason = "it explains the table to a reader")]
     reason: &'static str,
@@ -30,6 +32,20 @@ pub(in super::super) struct Harmless {
 impl Harmless {
     pub(in super::super) fn is_of(&self, by: By) -> bool {
         self.with.contains(&by)
+    }
+
+    /// Marks an entry whose changes are all detected in some packets, for example because of timing.
+    pub(super) const fn in_some_packets(self) -> Self {
+        Self {
+            varies: true,
+            ..self
+        }
+    }
+
+    /// Returns whether the entry is needed for the packet of a test. `explains` states whether it explained a change,
+    /// and `fits` states whether the test made a change that it could explain.
+    pub(in super::super) const fn is_needed(&self, explains: bool, fits: bool) -> bool {
+        explains || self.varies && fits
     }
 
     /// Returns whether the entry explains this change.
@@ -94,6 +110,7 @@ pub(super) const fn boundary(
         file,
         path,
         operator,
+        varies: false,
         reason,
     }
 }
@@ -126,6 +143,7 @@ pub(super) const fn mediator(
         file,
         path,
         operator,
+        varies: false,
         reason,
     }
 }
@@ -143,6 +161,7 @@ pub(super) const fn keyless(
         file,
         path,
         operator,
+        varies: false,
         reason,
     }
 }

@@ -340,7 +340,8 @@ pub(super) static TABLE: &[Harmless] = &[
         "/kernel_mediator.tcp/port",
         "*",
         CONNECTIONS,
-    ),
+    )
+    .in_some_packets(),
     boundary_with(
         OLD_PIPELOCK,
         FLOWS,
