@@ -8,8 +8,14 @@ use super::format::words::{RelayVerdict, Transport};
 /// The reason for the denial of a name that does not resolve, in Pipelock's words.
 pub(super) const NOT_RESOLVED: &str = "ssrf:name_not_resolved";
 
+/// Protocols of the relay's rows about requests to a mediator.
+pub const MEDIATED: [&str; 4] = ["connect", "http", "tls", "websocket"];
+
 /// Destination of attempts that are counted together because their kinds are too many to be counted separately.
 pub const OTHERS: &str = "(others)";
+
+/// Destination of a request whose host cannot be read.
+const UNKNOWN: &str = "unknown destination";
 
 /// A destination that was denied, with the process and the reason.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -19,7 +25,8 @@ pub const OTHERS: &str = "(others)";
     schemars(deny_unknown_fields)
 )]
 pub struct Denied {
-    /// Host name, or the address if the command did not use a name. Empty for a denied socket type.
+    /// Host name, or the address if the command did not use a name. Empty for a denied socket type, and for a request
+    /// whose host cannot be read.
     pub destination: String,
     /// Port. 0 if the attempt has none.
     pub port: u16,
@@ -51,13 +58,19 @@ impl Denied {
         self.answered_with().map(|_| claimed)
     }
 
-    /// Returns the destination in one word.
+    /// Returns the destination for people: the host with the port, or the protocol of a denied socket type.
     pub fn target(&self) -> String {
         match (self.destination.as_str(), self.port) {
+            ("", _) if self.is_request() => UNKNOWN.to_owned(),
             ("", _) => self.protocol.clone(),
             (destination, 0) => destination.to_owned(),
             (destination, port) => format!("{destination}:{port}"),
         }
+    }
+
+    /// Whether a client sent a request to the relay. A denied socket type has the name of its protocol instead.
+    fn is_request(&self) -> bool {
+        self.protocol == "h2c" || MEDIATED.contains(&self.protocol.as_str())
     }
 
     /// Returns the protocol and the reason, or one word if they are equal (`client_silent`). The text of
@@ -173,6 +186,26 @@ mod tests {
         assert_eq!(silent.why(), "client_silent");
         let closed = denied("client_silent", "port_not_allowed");
         assert_eq!(closed.why(), "client_silent port_not_allowed");
+    }
+
+    #[test]
+    fn a_request_without_a_host_has_an_unknown_destination() {
+        for (destination, port, protocol, target) in [
+            ("", 0, "http", "unknown destination"),
+            ("", 0, "connect", "unknown destination"),
+            ("", 0, "h2c", "unknown destination"),
+            ("", 0, "icmp", "icmp"),
+            ("a.test", 80, "http", "a.test:80"),
+            ("/run/x.sock", 0, "unix", "/run/x.sock"),
+        ] {
+            let denied = Denied {
+                destination: destination.to_owned(),
+                port,
+                protocol: protocol.to_owned(),
+                ..Denied::default()
+            };
+            assert_eq!(denied.target(), target, "{denied:?}");
+        }
     }
 
     #[test]

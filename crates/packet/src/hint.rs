@@ -12,14 +12,12 @@ use std::net::IpAddr;
 use egress_policy::allowed::Allowed;
 use egress_policy::{Host, natural};
 
-use super::denied::{Denied, NOT_RESOLVED};
+use super::denied::{Denied, MEDIATED, NOT_RESOLVED};
 
 mod sockets;
 
 pub use sockets::SERVICES;
 
-/// Protocols of the relay's rows about requests to a mediator.
-pub const MEDIATED: [&str; 4] = ["connect", "http", "tls", "websocket"];
 /// Maximum number of hosts in one block.
 const MAX_LINES: usize = 100;
 
@@ -32,6 +30,10 @@ pub const IF_PRIVATE: &str =
 /// The note about a denial of a host that the list contains. Pipelock 2.x does not report the reason.
 const NO_REASON: &str = "Pipelock reports no reason, and the allow-list contains the host name; the name may not \
                          resolve or may lead to a private address, or a scan may have denied the request";
+
+/// The note about a request that does not name a host in a form that the relay accepts.
+const NO_HOST: &str = "the request must name a host without percent-encoding and without a user name, and CONNECT also \
+                       needs a port";
 
 /// The settings of the run that decide which attempts are denied.
 #[derive(Debug, Clone, Copy)]
@@ -86,6 +88,11 @@ impl Hint {
                     note: Some(note),
                     ..Self::default()
                 }
+            }
+            "malformed_target" | "malformed_host" | "malformed_url"
+                if denied.destination.is_empty() =>
+            {
+                note(NO_HOST)
             }
             "not_tls_or_http" | "client_silent" => note(no_way(&denied.protocol)),
             "own_address" | "not_public" => range(),

@@ -23,6 +23,35 @@ fn page(run: &RunOutput, name: &str) -> String {
     std::fs::read_to_string(run.packet.join(name)).unwrap_or_default()
 }
 
+/// A request to the explicit proxy whose host the relay cannot read.
+#[test]
+fn a_malformed_host_is_an_unknown_destination() {
+    let world = World::new();
+    let run = world
+        .egress()
+        .allow(&["allowed.test"])
+        .script(
+            "proxy=${HTTP_PROXY#http://}; exec 3<>/dev/tcp/${proxy%:*}/${proxy##*:}
+             printf 'GET http://allowed%%2etest/ HTTP/1.1\r\nHost: allowed.test\r\n\r\n' >&3; head -n 1 <&3",
+        )
+        .run();
+    assert!(run.stdout.starts_with("HTTP/1.1 400"), "{run}");
+    run.assert_flow(&[("source", "relay"), ("reason", "malformed_target")]);
+    let hint = "the request must name a host without percent-encoding";
+    let line = format!("1 x unknown destination by bash (http malformed_target); {hint}");
+    assert!(run.stderr.contains(&line), "{run}");
+    for name in ["summary.md", "report.html"] {
+        let page = page(&run, name);
+        assert!(page.contains("unknown destination"), "{page}");
+        assert!(page.contains(hint), "{page}");
+    }
+    let list = suggest(&world, &run.packet);
+    assert!(list.stdout.contains(hint), "{list}");
+    let packet = run.packet.to_string_lossy();
+    let verified = world.tool(["verify", &packet, "--allow-unpinned"]);
+    assert_eq!(verified.status, Some(0), "{verified}");
+}
+
 #[test]
 fn each_denial_has_the_hint_that_works_and_many_end_in_one_block() {
     let world = World::new();

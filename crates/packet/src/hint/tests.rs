@@ -152,6 +152,8 @@ fn no_hint_is_impossible() {
             "UDP does not leave the boundary",
         ),
         ("", 0, "icmp", "socket_type", "only TCP leaves the boundary"),
+        ("", 0, "http", "malformed_target", NO_HOST),
+        ("a.test", 80, "http", "malformed_target", ""),
         (
             "10.0.0.1",
             443,
