@@ -11,7 +11,7 @@ use std::path::Path;
 use audit_packet::check::Pinned;
 use audit_packet::grade::Grade;
 use audit_packet::stream::too_large;
-use audit_packet::{CAPSULE_FILE, EVIDENCE_FILE, PACKET_FILE, PACKET_FILES, rules};
+use audit_packet::{PACKET_FILE, rules};
 use ed25519_dalek::VerifyingKey;
 use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::{MAX_DOCUMENT_BYTES, check_receipt};
@@ -99,12 +99,8 @@ fn verify_subject(path: &Path, pinned: &Pinned) -> Result<VerifyOutcome, VerifyE
         if fs::symlink_metadata(&packet).is_ok() {
             return packet::verify(&packet, None, pinned);
         }
-        // Pipelock's own tools also store a capsule beside evidence files, so a capsule without `packet.json` need not
-        // be a part of a packet.
-        let is_shared = |name: &str| [EVIDENCE_FILE, CAPSULE_FILE].contains(&name);
-        let mut others = PACKET_FILES.iter().filter(|name| !is_shared(name));
         let outcome = evidence::verify_directory(path, trust)?;
-        return Ok(match others.find(|name| is_there(&path.join(name))) {
+        return Ok(match evidence::part_of_a_packet(path) {
             Some(name) => {
                 let found = format!("{name} without {PACKET_FILE}");
                 not_a_packet(outcome, Place::default(), found)
@@ -179,10 +175,6 @@ fn not_a_packet(mut outcome: VerifyOutcome, place: Place, found: String) -> Veri
     outcome.findings.insert(0, finding);
     outcome.verdict = EvidenceVerdict::Invalid;
     outcome
-}
-
-fn is_there(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok()
 }
 
 fn keys(option: &'static str, arguments: &[String]) -> Result<Vec<VerifyingKey>, VerifyError> {

@@ -106,6 +106,7 @@ fn mistakes_with_keys_are_named() {
     );
 }
 
+/// The caller's directory may have a policy, because the recommended commands write one.
 #[test]
 fn a_directory_above_the_packet_is_recognised() {
     let directory = tempfile::tempdir().expect("make a directory");
@@ -113,16 +114,32 @@ fn a_directory_above_the_packet_is_recognised() {
     let below = directory.path().join("pipelock-audit-packet");
     fs::create_dir(&below).expect("make a directory");
     write_packet(&below, &chain);
+    let path = |name: &str| directory.path().join(name);
     let above = directory.path().to_string_lossy().into_owned();
-    let output = egress(&["verify", &above, "--key", &chain.key_hex()]);
-    assert_eq!(output.status.code(), Some(1));
-    let said = text(&output.stdout);
-    let hint = format!("egress verify {}", below.display());
-    assert!(said.contains(&hint), "{said}");
+    let verified = |options: &[&str]| {
+        let key = chain.key_hex();
+        let output = egress(&[&["verify", &above, "--key", &key], options].concat());
+        assert_eq!(output.status.code(), Some(1));
+        text(&output.stdout)
+    };
+    fs::write(path("policy.yaml"), "mode: strict\n").expect("write a policy");
+    let hint = format!(
+        "hint: this directory has no packet.json; the packet may be in a directory below it: egress verify {}\n",
+        below.display()
+    );
+    for options in [&[][..], &["--require-grade", "unproven"]] {
+        assert_eq!(verified(options), hint, "{options:?}");
+    }
+    // Another file of a packet shows that this directory has lost its `packet.json`.
+    fs::write(path("flows.jsonl"), "").expect("write a file");
+    let said = verified(&[]);
+    assert!(said.contains("has lost its packet.json"), "{said}");
+    assert!(said.ends_with(&hint), "{said}");
+    fs::remove_file(path("flows.jsonl")).expect("remove the file");
     // There are two packets, so `egress verify` suggests neither.
-    fs::create_dir(directory.path().join("other")).expect("make a directory");
-    write_packet(&directory.path().join("other"), &chain);
-    let output = egress(&["verify", &above, "--key", &chain.key_hex()]);
-    let said = text(&output.stdout);
-    assert!(!said.contains("the packet may be in it"), "{said}");
+    fs::create_dir(path("other")).expect("make a directory");
+    write_packet(&path("other"), &chain);
+    let said = verified(&[]);
+    assert!(said.contains("[evidence.empty]"), "{said}");
+    assert!(!said.contains("in a directory below it"), "{said}");
 }

@@ -1,7 +1,9 @@
 //! Verifies evidence without a packet: one file, or a directory of recorder files.
+use std::fs;
 use std::io::Read;
 use std::path::Path;
 
+use audit_packet::{CAPSULE_FILE, EVIDENCE_FILE, PACKET_FILES, POLICY_FILE};
 use pipelock_receipts::chain::Trust;
 use pipelock_receipts::check::EvidenceCheck;
 use pipelock_receipts::outer::claimed_name;
@@ -48,4 +50,12 @@ pub(super) fn verify_directory(path: &Path, trust: &Trust) -> Result<VerifyOutco
         }
     }
     Ok(VerifyOutcome::of_report(Subject::Evidence, check.finish()))
+}
+
+/// Returns the name of a file in `directory` that only a packet has. Pipelock's own tools also store a capsule beside
+/// evidence files, and a caller's directory often contains a `policy.yaml`.
+pub(super) fn part_of_a_packet(directory: &Path) -> Option<&'static str> {
+    let is_shared = |name: &str| [EVIDENCE_FILE, CAPSULE_FILE, POLICY_FILE].contains(&name);
+    let mut names = PACKET_FILES.into_iter().filter(|name| !is_shared(name));
+    names.find(|name| fs::symlink_metadata(directory.join(name)).is_ok())
 }

@@ -7,6 +7,7 @@ use pipelock_receipts::findings::{Finding, Severity, visible};
 use pipelock_receipts::report::EvidenceVerdict;
 
 use super::args::VerifyArgs;
+use super::evidence::part_of_a_packet;
 use super::outcome::{Subject, VerifyOutcome};
 use crate::cli::exit;
 
@@ -34,6 +35,26 @@ pub(super) fn hint(outcome: &VerifyOutcome, args: &VerifyArgs, status: u8) -> St
     }
 }
 
+/// Returns the hint that replaces the whole text: the path names a directory without any evidence, and the packet is in a
+/// directory below it.
+pub(super) fn instead(outcome: &VerifyOutcome, args: &VerifyArgs) -> Option<String> {
+    let is_empty = outcome
+        .report
+        .as_ref()
+        .is_some_and(|report| report.entries == 0)
+        && part_of_a_packet(&args.path).is_none();
+    let packet = packet_below(outcome, &args.path).filter(|_| is_empty)?;
+    Some(below(&packet))
+}
+
+/// Returns the hint about the packet in a directory below the given one.
+fn below(packet: &Path) -> String {
+    let path = visible(&packet.to_string_lossy());
+    format!(
+        "hint: this directory has no {PACKET_FILE}; the packet may be in a directory below it: egress verify {path}"
+    )
+}
+
 fn invalid(outcome: &VerifyOutcome, args: &VerifyArgs) -> String {
     if outcome.verdict == EvidenceVerdict::SelfConsistentOnly && !args.allow_unpinned {
         return String::from(
@@ -41,10 +62,7 @@ fn invalid(outcome: &VerifyOutcome, args: &VerifyArgs) -> String {
         );
     }
     if let Some(packet) = packet_below(outcome, &args.path) {
-        let path = visible(&packet.to_string_lossy());
-        return format!(
-            "hint: this directory has no {PACKET_FILE}; the packet may be in a directory below it: egress verify {path}"
-        );
+        return below(&packet);
     }
     if let Some(names) = only_extra(outcome) {
         return extra(&names);

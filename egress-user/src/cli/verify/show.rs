@@ -10,7 +10,7 @@ use pipelock_receipts::report::{End, EvidenceVerdict};
 use serde_json::{Value, json};
 
 use super::args::VerifyArgs;
-use super::hint::hint;
+use super::hint::{self, hint};
 use super::outcome::{Subject, VerifyOutcome};
 use super::stamp;
 
@@ -36,6 +36,9 @@ fn about(outcome: &VerifyOutcome) -> Option<About<'_>> {
 }
 
 pub(super) fn as_text(outcome: &VerifyOutcome, args: &VerifyArgs, status: u8) -> String {
+    if let Some(hint) = hint::instead(outcome, args) {
+        return hint;
+    }
     let mut text = match &outcome.report {
         Some(report) => verifier_text::render(
             outcome.verdict,
