@@ -68,7 +68,12 @@ struct Failure(anyhow::Error, Option<&'static str>, u8);
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         let hint = error.hint();
-        Self(error.into(), hint, exit::FAILED)
+        let status = if error.is_usage() {
+            exit::USAGE
+        } else {
+            exit::FAILED
+        };
+        Self(error.into(), hint, status)
     }
 }
 

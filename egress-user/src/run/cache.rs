@@ -17,11 +17,15 @@ use nix::fcntl::{Flock, FlockArg, OFlag, openat};
 use nix::sys::stat::{Mode, fchmod, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, fchown};
 
+use super::error::CacheError;
+
 /// Name of the tag (<https://bford.info/cachedir/>).
 const TAG: &str = "CACHEDIR.TAG";
 /// Content of the tag. The first line is the same in every tag of this format.
 const TAGGED: &[u8] =
     b"Signature: 8a477f597d28d172789f06886806bc55\n# This directory was made by egress run --cache.\n";
+/// The reason for rejecting another tag.
+const FOREIGN_TAG: &str = "egress did not write the file CACHEDIR.TAG in this directory";
 /// Name of the directory that is mounted.
 const FILES: &str = "files";
 
@@ -41,12 +45,18 @@ pub(super) struct Cache {
 /// # Errors
 /// Fails if the directory is not empty and has no tag, if another run uses the cache, or if the file system of the
 /// cache does not support idmapped mounts.
-pub(super) fn open(path: &Path, agent: u32) -> io::Result<Cache> {
-    let held = dir::hold(path)?;
+pub(super) fn open(path: &Path, agent: u32) -> Result<Cache, CacheError> {
+    let held = dir::hold(path).map_err(|error| {
+        if error.kind() == io::ErrorKind::NotADirectory {
+            CacheError::NotACache("it is not a directory")
+        } else {
+            CacheError::Io(error)
+        }
+    })?;
     let lock =
         Flock::lock(tag(&held)?, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
             if errno == Errno::EWOULDBLOCK {
-                io::Error::other("another run uses this cache")
+                CacheError::InUse
             } else {
                 errno.into()
             }
@@ -62,21 +72,23 @@ pub(super) fn open(path: &Path, agent: u32) -> io::Result<Cache> {
             Err(errno) => return Err(errno.into()),
         }
     }
+    let tree = mapped(&path.join(FILES), agent, Access::ReadWrite);
     Ok(Cache {
-        tree: mapped(&path.join(FILES), agent, Access::ReadWrite)?,
+        tree: tree.map_err(CacheError::Mount)?,
         _lock: lock,
     })
 }
 
 /// Opens the tag. An empty directory gets one.
-fn tag(held: &OwnedFd) -> io::Result<File> {
+fn tag(held: &OwnedFd) -> Result<File, CacheError> {
+    let not_a_cache = |why| Err(CacheError::NotACache(why));
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
     match openat(held, TAG, flags | OFlag::O_RDONLY, Mode::empty()) {
         Err(Errno::ENOENT) => {
             if !dir::list(held)?.is_empty() {
-                return Err(io::Error::other(
-                    "the directory is not empty, and egress did not create it; name a new directory",
-                ));
+                return not_a_cache(
+                    "egress did not create this directory as a cache, and it is not empty",
+                );
             }
             let create = flags | OFlag::O_RDWR | OFlag::O_CREAT | OFlag::O_EXCL;
             let mode = Mode::from_bits_truncate(0o644);
@@ -84,6 +96,8 @@ fn tag(held: &OwnedFd) -> io::Result<File> {
             file.write_all(TAGGED)?;
             Ok(file)
         }
+        // The file is a symbolic link.
+        Err(Errno::ELOOP) => not_a_cache(FOREIGN_TAG),
         opened => {
             let file = File::from(opened?);
             let mut text = Vec::new();
@@ -93,9 +107,7 @@ fn tag(held: &OwnedFd) -> io::Result<File> {
             if is_tag {
                 Ok(file)
             } else {
-                Err(io::Error::other(
-                    "egress did not write CACHEDIR.TAG in the directory; name a new directory",
-                ))
+                not_a_cache(FOREIGN_TAG)
             }
         }
     }
@@ -129,11 +141,12 @@ mod tests {
         tag(&held).unwrap();
         std::fs::create_dir(dir.path().join(FILES)).unwrap();
         tag(&held).unwrap();
+        let assert_refused = || assert!(matches!(tag(&held), Err(CacheError::NotACache(_))));
         std::fs::write(dir.path().join(TAG), "other").unwrap();
-        assert!(tag(&held).is_err());
+        assert_refused();
         std::fs::remove_file(dir.path().join(TAG)).unwrap();
-        assert!(tag(&held).is_err());
+        assert_refused();
         std::os::unix::fs::symlink("/dev/null", dir.path().join(TAG)).unwrap();
-        assert!(tag(&held).is_err());
+        assert_refused();
     }
 }

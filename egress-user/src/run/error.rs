@@ -4,12 +4,13 @@ use std::path::PathBuf;
 
 use egress_pipelock::PipelockError;
 use egress_sandbox::probe::model::{ProbeOutcome, ProbeResult};
+use nix::errno::Errno;
 use pipelock_receipts::findings::visible;
 
 use crate::bpf::BpfError;
 use crate::causes::causes;
 
-/// A failure of the machine, the boundary, or the mediator. The exit status is 125.
+/// An error that ends a run. The exit status is 125, unless [`RunError::is_usage`] returns true.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RunError {
@@ -46,13 +47,13 @@ pub enum RunError {
         source: io::Error,
     },
     /// The cache cannot be used.
-    #[error("cannot use {path} as the cache")]
+    #[error("--cache: cannot use {path} as a cache")]
     Cache {
         /// The directory.
         path: PathBuf,
-        /// The cause. The error is `EINVAL` if the file system does not support idmapped mounts.
+        /// The cause.
         #[source]
-        source: io::Error,
+        source: CacheError,
     },
     /// A process of the run cannot be started.
     #[error("cannot start the {process}")]
@@ -102,10 +103,47 @@ pub enum RunError {
     },
 }
 
+/// Why a directory cannot be used as a cache.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CacheError {
+    /// The caller chose a path that is not a cache and cannot become one.
+    #[error("{0}")]
+    NotACache(&'static str),
+    /// Another run uses the cache.
+    #[error("another run uses this cache")]
+    InUse,
+    /// The mount for the command cannot be created. The error is `EINVAL` if the file system does not support idmapped
+    /// mounts.
+    #[error("cannot mount it for the command")]
+    Mount(#[source] io::Error),
+    /// A file of the cache cannot be read or created.
+    #[error("cannot read or write it")]
+    Io(#[from] io::Error),
+}
+
+impl From<Errno> for CacheError {
+    fn from(errno: Errno) -> Self {
+        Self::Io(errno.into())
+    }
+}
+
 impl RunError {
     /// Returns the error with its causes.
     pub fn on_one_line(&self) -> String {
         in_words(self)
+    }
+
+    /// Whether the caller's arguments are the cause. All other errors are failures of the machine, the boundary, or the
+    /// mediator.
+    pub fn is_usage(&self) -> bool {
+        matches!(
+            self,
+            Self::Cache {
+                source: CacheError::NotACache(_),
+                ..
+            }
+        )
     }
 
     /// Returns the next step for the user, if there is one.
@@ -128,10 +166,16 @@ impl RunError {
                  --workspace apply and discard need Linux 5.19, direct and read-only 5.12; \
                  copy works everywhere",
             ),
-            Self::Cache { .. } => Some(
-                "--cache needs a directory for one run at a time, on a file system with idmapped mounts \
-                 (ext4, xfs, btrfs, tmpfs since 6.3)",
-            ),
+            Self::Cache { source, .. } => match source {
+                CacheError::NotACache(_) => Some(
+                    "name an empty directory, or one that does not exist; egress marks it as a cache",
+                ),
+                CacheError::InUse => Some("wait until that run ends, or name another directory"),
+                CacheError::Mount(_) => Some(
+                    "the file system of the cache must support idmapped mounts (ext4, xfs, btrfs, tmpfs since 6.3)",
+                ),
+                CacheError::Io(_) => None,
+            },
             Self::Bpf(error) => Some(error.hint()),
             Self::Open(_) => Some(
                 "the command was not run; to run it anyway, add --accept-risk NAME, which the packet records",
@@ -182,6 +226,23 @@ pub fn system<T>(what: &'static str, done: io::Result<T>) -> Result<T, RunError>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_failed_mount_of_the_cache_is_about_its_file_system() {
+        let denied = || io::Error::from_raw_os_error(libc::EACCES);
+        for (source, is_usage, is_about_mounts) in [
+            (CacheError::NotACache(""), true, false),
+            (CacheError::InUse, false, false),
+            (CacheError::Mount(denied()), false, true),
+            (CacheError::Io(denied()), false, false),
+        ] {
+            let path = PathBuf::from("/cache");
+            let error = RunError::Cache { path, source };
+            assert_eq!(error.is_usage(), is_usage, "{error:?}");
+            let is_about = error.hint().is_some_and(|hint| hint.contains("idmapped"));
+            assert_eq!(is_about, is_about_mounts, "{error:?}");
+        }
+    }
 
     #[test]
     fn hint_about_cgroups_depends_on_the_cause() {

@@ -255,11 +255,16 @@ fn directory_that_is_no_cache_is_refused() {
         let run = run.command(["echo", "RAN"]).run();
         assert_eq!(run.status, Some(status), "{run}");
         assert!(run.stderr.contains(text) && run.stdout.is_empty(), "{run}");
+        assert!(!run.stderr.contains("idmapped"), "{run}");
     };
     let full = world.dir().join("full");
     fs::create_dir_all(full.join(".ssh")).expect("make a directory");
-    refused(&full, 125, "egress did not create it");
+    chown(&full, Some(4242), Some(4242)).expect("give it to a user");
+    refused(&full, 64, "egress did not create this directory as a cache");
     assert!(!full.join("files").exists());
+    let file = world.dir().join("file");
+    fs::write(&file, "").expect("write a file");
+    refused(&file, 64, "it is not a directory");
     refused(
         &world.dir().join("no/where"),
         64,
