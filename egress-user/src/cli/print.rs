@@ -20,6 +20,7 @@ use crate::run::ending::Ending;
 use crate::run::notice::{Notice, NoticeKind, hidden_files};
 use crate::run::plan::{Mode, Progress};
 use crate::run::stale_runs::{Kept, Swept};
+use crate::run::timeline::INTERRUPTED;
 
 /// Writes a line to standard error. The standard macro panics when standard error is closed, and a panic would change
 /// the exit status.
@@ -75,6 +76,8 @@ fn step(step: &str) {
         "probes done" => eprintln!("egress: probed    the boundary is closed"),
         "relay ready" => eprintln!("egress: ready     mediator and relay"),
         "command executed" => eprintln!("egress: started   the command"),
+        // The terminal has printed `^C`.
+        INTERRUPTED if std::io::stderr().is_terminal() => eprintln!(),
         "agent gone" => eprintln!("egress: ended     the command"),
         _ => {}
     }

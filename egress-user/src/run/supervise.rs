@@ -254,6 +254,10 @@ impl Supervisor {
                 self.live.command.pumps.resize();
                 continue;
             }
+            // A key of the terminal, because another process would have another code.
+            if info.ssi_code == libc::SI_KERNEL {
+                self.live.context.timeline.interrupted();
+            }
             self.signaled += 1;
             if self.signaled == 1 {
                 self.live.boundary.init.signal(number);

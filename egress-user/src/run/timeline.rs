@@ -5,7 +5,10 @@ use audit_packet::format::boundary::Mark;
 
 use super::wall_clock::WallClock;
 
-/// Receives the name of each step.
+/// The name with which [`Progress`] receives a signal from the caller's terminal.
+pub const INTERRUPTED: &str = "interrupted";
+
+/// Receives the name of each step, and [`INTERRUPTED`].
 #[derive(Debug, Clone, Copy)]
 pub struct Progress(pub fn(&'static str));
 
@@ -40,6 +43,13 @@ impl Timeline {
         self.clock.read();
         if let Some(Progress(tell)) = self.progress {
             tell(step);
+        }
+    }
+
+    /// Reports that a key of the caller's terminal, such as Ctrl-C, sent a signal. This is not a step of the run.
+    pub fn interrupted(&self) {
+        if let Some(Progress(tell)) = self.progress {
+            tell(INTERRUPTED);
         }
     }
 

@@ -90,6 +90,9 @@ fn interrupt_of_the_callers_terminal_ends_the_command_alone() {
     screen.press(&["C-z"]);
     screen.press(&["C-c"]);
     screen.expect("status=130");
+    let text = screen.text();
+    let line = "egress: ended     the command";
+    assert!(text.lines().any(|one| one.trim_end() == line), "{text}");
     caller.assert_best();
     // A command that handles the signal chooses its own exit status.
     caller.write(
