@@ -26,7 +26,8 @@ heading() {
 # The runner has one interface, which leads to the servers, and a file with their name server.
 coproc internet { exec unshare --net --kill-child python3 "$here/internet.py" 198.51.100.10 198.51.100.20; }
 servers=$internet_PID
-trap 'kill "$servers"' EXIT
+# The user who started this script with sudo can remove the files.
+trap 'chown -hR "${SUDO_UID:-0}:${SUDO_GID:-0}" "$directory"; kill "$servers"' EXIT
 read -r -u "${internet[0]}" _started
 ip link add eth0 type veth peer name eth0 netns "$servers"
 ip -batch - <<'IP'

@@ -60,12 +60,17 @@ pub(crate) fn optimised(layout: &Layout) -> Result<PathBuf> {
     )
 }
 
-/// Builds `egress` as fast as possible, and returns its path. This `egress` is not optimized, and it has no kernel
+/// Returns the path of the binary that [`quick`] builds.
+pub(crate) fn quickly_built(layout: &Layout) -> PathBuf {
+    layout.target.join("debug/egress")
+}
+
+/// Builds `egress` as fast as possible. This `egress` is not optimized, and it has no kernel
 /// programs for `egress run --debug`.
 ///
 /// # Errors
 /// Returns the errors of [`run`].
-pub(crate) fn quick(layout: &Layout) -> Result<PathBuf> {
+pub(crate) fn quick(layout: &Layout) -> Result<()> {
     // The build uses the same profile as xtask, whose dependencies are already compiled.
     let build = || {
         let mut build = cargo();
@@ -85,8 +90,7 @@ pub(crate) fn quick(layout: &Layout) -> Result<PathBuf> {
             .join()
             .unwrap_or_else(|panic| panic::resume_unwind(panic))
     })?;
-    run_program(ebpf::embed_without_diagnostics(layout, &mut build()))?;
-    Ok(layout.target.join("debug/egress"))
+    run_program(ebpf::embed_without_diagnostics(layout, &mut build()))
 }
 
 /// Builds a test binary in which an attacker has taken over a process, and returns its path.
