@@ -78,7 +78,8 @@ def _is_possible(row: Row, verdict: str, reason: str, is_sealed: bool) -> bool:
             return status in (None, 502)
         if reason in _WITHOUT_ANSWER:
             return status is None
-        return _is_of_status(row, reason, "mediator_")
+        is_refusal = row["transport"] == "connect" and status in (403, 429)
+        return _is_of_status(row, reason, "mediator_") and not is_refusal
     if verdict == "unfinished":
         return _is_cut(row, reason, is_sealed) and (not is_sealed or status == 200)
     return True

@@ -11,6 +11,8 @@ mod tests;
 const LONGEST_WORD: usize = 64;
 /// Statuses of answers that look like a denial.
 const OF_DENIALS: [u16; 3] = [403, 429, 503];
+/// Statuses of answers to CONNECT that are always denials.
+const OF_TUNNELS: [u16; 2] = [403, 429];
 /// Minimum number of bytes of a `ClientHello`: the headers of its record and of its message, its version, and its random.
 const SHORTEST_HELLO: u64 = 43;
 /// Minimum time without traffic after which the relay cuts a tunnel, µs.
@@ -139,7 +141,12 @@ fn is_possible_end(row: &RelayRow) -> bool {
             | "mediator_timeout"
             | "mediator_unreachable"
             | "stopped" => row.status.is_none(),
-            _ => is_of_status(row, "mediator_"),
+            _ => {
+                let is_denial = row
+                    .status
+                    .is_some_and(|status| OF_TUNNELS.contains(&status));
+                is_of_status(row, "mediator_") && !(is_tunnel && is_denial)
+            }
         },
         RelayVerdict::Unfinished => is_possible_cut(row),
         RelayVerdict::Forwarded | RelayVerdict::Refused | RelayVerdict::Unknown(_) => true,

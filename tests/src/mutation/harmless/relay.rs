@@ -165,13 +165,6 @@ pub(super) static TABLE: &[Harmless] = &[
     boundary_with(
         OLD_PIPELOCK,
         FLOWS,
-        "/relay.blocked.*.connect.*/verdict",
-        "word=failed",
-        UNSIGNED,
-    ),
-    boundary_with(
-        OLD_PIPELOCK,
-        FLOWS,
         "/relay.blocked.*.connect.*",
         "twice",
         UNSIGNED,

@@ -195,3 +195,27 @@ fn denial_is_one_of_the_mediator_of_the_run() {
     row["claimed"] = json!("dlp:secret");
     assert!(!reasons(&row, pipelock()).is_empty());
 }
+
+#[test]
+fn refused_tunnel_is_no_failure() {
+    for (row, status, fits) in [
+        (tunnel(), 403, false),
+        (tunnel(), 429, false),
+        (tunnel(), 503, true),
+        (forward(), 403, true),
+    ] {
+        let mut row = row;
+        row["verdict"] = json!("failed");
+        row["bytes_up"] = json!(0);
+        row["bytes_down"] = json!(0);
+        row["reason"] = json!(format!("mediator_{status}"));
+        row["status"] = json!(status);
+        let found = reasons(
+            &row,
+            MediatorDocument::Builtin {
+                posture: <_>::default(),
+            },
+        );
+        assert_eq!(found.is_empty(), fits, "{row}: {found:?}");
+    }
+}
