@@ -5,6 +5,7 @@ use super::document::{self, MappingEntry, Node, Value};
 use super::error::PolicyError;
 use super::notices::{self, Notice};
 use super::opened::Opened;
+use super::patterns::Patterns;
 use super::runtime::{self, OwnedKeys};
 use super::{AllowList, natural};
 
@@ -42,9 +43,11 @@ pub fn builtin(text: &str) -> Result<Checked, PolicyError> {
 /// Checks the parts of a policy for Pipelock that egress itself reads. Pipelock checks the rest when a run starts.
 ///
 /// # Errors
-/// Returns [`PolicyError`] if the text is not one YAML document with a mapping at the top.
+/// Returns [`PolicyError`] if the text is not one YAML document with a mapping at the top, or if an expression of
+/// `dlp.patterns` cannot be compiled.
 pub fn pipelock(text: &str) -> Result<Checked, PolicyError> {
     let mut entries = document::read(text)?;
+    Patterns::of(&entries)?;
     runtime::set_default(&mut entries, "mode", Node::text("balanced"));
     Ok(of(&entries, text))
 }

@@ -3,7 +3,8 @@
 //! [`parse`] reads the document and [`model`] holds the result. [`allow`] and [`ssrf`] decide
 //! whether a destination and its resolved addresses may be reached. [`runtime`] builds the exact
 //! bytes of the packet's `policy.yaml` for the built-in mediator. [`pipelock`] builds these bytes
-//! for a real Pipelock, which interprets its own keys. [`hide`] removes a document's values from
+//! for a real Pipelock, which interprets its own keys. [`redact`] writes targets of requests without secrets, and
+//! [`patterns`] finds the secrets that the policy of a Pipelock describes. [`hide`] removes a document's values from
 //! messages.
 //!
 //! This crate does not read files, clocks, or the network. The caller's file may hold secrets and may not be
@@ -38,6 +39,8 @@ pub mod opened;
 #[cfg(feature = "yaml")]
 pub mod parse;
 pub mod path_text;
+#[cfg(feature = "patterns")]
+pub mod patterns;
 #[cfg(feature = "yaml")]
 pub mod pipelock;
 pub mod redact;

@@ -7,6 +7,7 @@ use super::advice;
 use super::document::{self, MappingEntry, Node, Value};
 use super::error::PolicyError;
 use super::notices::{self, Notice};
+use super::patterns::Patterns;
 use super::runtime::{OwnedKeys, owned_values, replace, set_default};
 
 /// Values that the run sets, whatever the caller's document contains.
@@ -117,6 +118,8 @@ pub struct PipelockPolicy {
     pub overridden: Vec<String>,
     /// The value of `flight_recorder.redact`.
     pub redact: bool,
+    /// The expressions of `dlp.patterns`.
+    pub patterns: Patterns,
     /// Limits that were raised, each with its value.
     pub raised: Vec<String>,
     /// Keys that were left out because this Pipelock rejects them.
@@ -133,7 +136,8 @@ pub struct PipelockPolicy {
 ///
 /// # Errors
 /// Returns [`PolicyError`] if the caller's document is not one YAML document with a mapping at
-/// the top, or if a section that the run writes to is not a mapping.
+/// the top, if a section that the run writes to is not a mapping, or if an expression of `dlp.patterns` cannot be
+/// compiled.
 pub fn build(
     caller_yaml: Option<&str>,
     keys: &PipelockKeys,
@@ -146,6 +150,7 @@ pub fn build(
     set_default(&mut entries, "version", Node::of(Value::Int(1)));
     set_default(&mut entries, "mode", Node::text(DEFAULT_MODE));
     let notices = notices::of(&entries);
+    let patterns = Patterns::of(&entries)?;
 
     let mut overridden = Vec::new();
     for (path, value) in forced(keys, attempt) {
@@ -188,6 +193,7 @@ pub fn build(
         yaml: document::write(&entries)?,
         overridden,
         redact,
+        patterns,
         raised,
         left_out: attempt.left_out(),
         answer_cut,
