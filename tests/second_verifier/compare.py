@@ -15,7 +15,7 @@ from evidence import Evidence
 from flows import FlowLog
 from receipt_forms import has_form, is_of_writer, is_session
 from receipts import Receipt
-from targets import HIDDEN, Target, is_address, is_listed, may_be_same
+from targets import HIDDEN, Target, is_address, is_listed, may_be_same, shortest_secret
 from times import most_back
 from wires import compare_command, compare_mediator
 
@@ -92,6 +92,7 @@ class _Comparer:
         self.intercepts = bool(boundary and boundary.document.get("tls_interception") is not None)
         pipelock = (boundary.section("mediator").get("pipelock") or {}) if boundary else {"redact": True}
         self.redacts = bool(pipelock.get("redact", False))
+        self.shortest = shortest_secret(policy)
         programs = {program["name"] for program in boundary.programs} if boundary else set()
         self.has_witness = "mediator_sockops" in programs
         self.clock_set = log.clock // 1_000_000
@@ -220,7 +221,8 @@ class _Comparer:
         if target.path_kind != HIDDEN or not self.redacts or self.writer == "2.x":
             return False
         groups = (*self.requests.groups.items(), *self.actions.groups.items())
-        return any(group.total() and other != target and may_be_same(other, target) for other, group in groups)
+        others = (other for other, group in groups if group.total() and other != target)
+        return any(may_be_same(other, target, self.shortest) for other in others)
 
     def _compare_target(self, target: Target, requests: Group, actions: Group) -> None:
         self._compare_signed(target, requests, actions)
@@ -315,7 +317,7 @@ class _Comparer:
                     leaves_out = not signed.scheme or (signed.port is None and self.writer != "2.x")
                     if (signed.path_kind == HIDDEN and not self.redacts) or leaves_out:
                         continue
-                    if (wanted.is_partial or signed.is_partial) and may_be_same(wanted, signed):
+                    if (wanted.is_partial or signed.is_partial) and may_be_same(wanted, signed, self.shortest):
                         self._settle(requests, actions, wanted.transport, fates)
 
     def _hidden_paths(self) -> None:
@@ -328,7 +330,7 @@ class _Comparer:
                 continue
             seen = Group()
             for wanted, requests in places.get((signed.transport, signed.host), []):
-                if may_be_same(wanted, signed):
+                if may_be_same(wanted, signed, self.shortest):
                     seen.merge(requests)
             if seen.total():
                 self._compare_signed(signed, seen, actions)
@@ -385,7 +387,7 @@ class _Comparer:
             opened = 0
             for target, group in self.requests.groups.items():
                 is_partial = socket is not None and (target.is_partial or socket.is_partial)
-                if target == socket or (is_partial and may_be_same(target, socket)):
+                if target == socket or (is_partial and may_be_same(target, socket, self.shortest)):
                     opened += group.total()
             if self.writer == "builtin" or not opened:
                 self.differ["frames"] += number

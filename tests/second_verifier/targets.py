@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from typing import Any
 
 _REDACTED = "[redacted-"
 _DEFAULT_PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
@@ -37,25 +38,31 @@ class Target:
         return (self.transport, self.method, self.scheme, self.host, port, self.path_kind, self.path)
 
 
-def may_be_same(one: Target, other: Target) -> bool:
-    """Whether two targets may be the same destination."""
+def shortest_secret(policy: dict[str, Any] | None) -> int:
+    """Return the length of the shortest path that is redacted under this policy."""
+    dlp = {"patterns": None} if policy is None else policy.get("dlp")
+    return 0 if isinstance(dlp, dict) and "patterns" in dlp else SHORTEST_SECRET
+
+
+def may_be_same(one: Target, other: Target, shortest: int) -> bool:
+    """Whether two targets may be the same destination. A shorter path is not redacted."""
     return (
         one.transport == other.transport
         and one.host == other.host
         and (one.port == other.port or one.port is None or other.port is None)
         and (one.scheme == other.scheme or not one.scheme or not other.scheme)
         and (one.method == other.method or not one.method or not other.method)
-        and _paths_fit(one, other)
+        and _paths_fit(one, other, shortest)
     )
 
 
-def _paths_fit(one: Target, other: Target) -> bool:
+def _paths_fit(one: Target, other: Target, shortest: int) -> bool:
     if UNKNOWN in (one.path_kind, other.path_kind):
         return True
     if one.path_kind == other.path_kind:
         return one.path == other.path
     visible = other if one.path_kind == HIDDEN else one
-    return len(visible.path) >= SHORTEST_SECRET
+    return len(visible.path) >= shortest
 
 
 def normal_host(text: str) -> str:

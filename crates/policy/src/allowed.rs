@@ -16,6 +16,7 @@ use super::pipelock;
 pub struct Allowed {
     mode: Option<String>,
     redacts: bool,
+    has_patterns: bool,
     list: Option<AllowList>,
     intercepts: Option<bool>,
     opened: Option<Opened>,
@@ -27,6 +28,7 @@ impl Allowed {
     pub const UNKNOWN: Self = Self {
         mode: None,
         redacts: false,
+        has_patterns: true,
         list: None,
         intercepts: None,
         opened: None,
@@ -37,6 +39,7 @@ impl Allowed {
     pub fn strict(list: AllowList) -> Self {
         Self {
             mode: Some(String::from("strict")),
+            has_patterns: false,
             list: Some(list),
             ..Self::UNKNOWN
         }
@@ -50,6 +53,11 @@ impl Allowed {
     /// Whether `flight_recorder.redact` is true.
     pub fn redacts(&self) -> bool {
         self.redacts
+    }
+
+    /// Whether the policy has `dlp.patterns`, by which a part of a target may be redacted.
+    pub fn has_patterns(&self) -> bool {
+        self.has_patterns
     }
 
     /// Returns the time between two heartbeats of the built-in mediator. Returns `None` if the policy is unknown, or is
@@ -105,6 +113,9 @@ impl Allowed {
                 .iter()
                 .any(|entry| entry.key == "redact" && is_true(entry))
         });
+        let dlp = of("dlp").and_then(document::Node::as_map);
+        let has_patterns =
+            dlp.is_some_and(|fields| fields.iter().any(|entry| entry.key == "patterns"));
         let interception = pipelock::interception(text).map_err(|error| error.to_string())?;
         let intercepts = Some(interception.is_some());
         let opened = Some(Opened::of(&entries));
@@ -116,6 +127,7 @@ impl Allowed {
             return Ok(Self {
                 mode,
                 redacts,
+                has_patterns,
                 list: None,
                 intercepts,
                 opened,
@@ -135,6 +147,7 @@ impl Allowed {
         Ok(Self {
             mode,
             redacts,
+            has_patterns,
             list: Some(list),
             intercepts,
             opened,

@@ -38,6 +38,7 @@ pub use receipts::Receipts;
 use receipts::{Actions, Ending};
 use requests::Asked;
 pub use result::Reconciliation;
+use target::Path;
 use times::{Span, Tolerance, millis, unix_millis};
 
 use super::clock::ClockSteps;
@@ -206,11 +207,12 @@ impl Reconciler {
             result.disagree(Disagreement::OtherForm, receipts.unlike_sessions);
             result.disagree(Disagreement::OtherForm, receipts.without_intent);
         }
-        frames(around, &asked, &receipts, &mut result);
+        frames(around, (&asked, &receipts), allowed, &mut result);
         intercepted(around, &mut asked, &mut receipts, &mut result);
         Pairing {
             writer: around.writer,
             redacts: around.redacts,
+            shortest_secret: Path::shortest_secret(allowed.has_patterns()),
             tolerance,
             asked,
             actions: receipts.actions,
@@ -352,11 +354,19 @@ fn outside_policy(asked: &Asked, receipts: &Receipts, allowed: &Allowed) -> u64 
 
 /// Checks that each receipt of a message belongs to a `WebSocket` that was requested. The built-in mediator does not
 /// sign messages.
-fn frames(around: Circumstances, asked: &Asked, receipts: &Receipts, result: &mut Reconciliation) {
+fn frames(
+    around: Circumstances,
+    (asked, receipts): (&Asked, &Receipts),
+    allowed: &Allowed,
+    result: &mut Reconciliation,
+) {
+    let shortest_secret = Path::shortest_secret(allowed.has_patterns());
     for (socket, (count, denied)) in &receipts.frames {
         let opened = asked.requests.iter().filter(|(target, _)| {
             let socket = socket.as_ref();
-            socket.is_some_and(|socket| *target == socket || target.is_partial_of(socket))
+            socket.is_some_and(|socket| {
+                *target == socket || target.is_partial_of(socket, shortest_secret)
+            })
         });
         let opened = opened.fold(0_u64, |sum, (_, requests)| {
             sum.saturating_add(requests.count())

@@ -100,6 +100,8 @@ pub(super) struct Pairing<'r> {
     pub(super) writer: Writer,
     /// Whether the mediator redacts targets by its own rules.
     pub(super) redacts: bool,
+    /// Length of the shortest path that contains a secret.
+    pub(super) shortest_secret: usize,
     pub(super) tolerance: Tolerance,
     pub(super) asked: Asked,
     pub(super) actions: BTreeMap<Target, Actions>,
@@ -159,8 +161,9 @@ impl Pairing<'_> {
         if target.path != Path::Hidden || !self.redacts || self.writer == Writer::OldPipelock {
             return false;
         }
-        let is_other =
-            |other: &Target, count: u64| count > 0 && other != target && other.may_be(target);
+        let is_other = |other: &Target, count: u64| {
+            count > 0 && other != target && other.may_be(target, self.shortest_secret)
+        };
         let mut asked = self.asked.requests.iter();
         let mut signed = self.actions.iter();
         asked.any(|(other, requests)| is_other(other, requests.count()))
@@ -181,7 +184,7 @@ impl Pairing<'_> {
                     if !may_leave_out(self.writer, self.redacts, signed) {
                         continue;
                     }
-                    if target.is_partial_of(signed) {
+                    if target.is_partial_of(signed, self.shortest_secret) {
                         let paired =
                             settle(self.writer, &target.transport, verdicts, requests, actions);
                         self.result.receipted = self.result.receipted.saturating_add(paired);
@@ -202,7 +205,7 @@ impl Pairing<'_> {
             }
             let mut seen = Requests::default();
             for (target, requests) in &self.asked.requests {
-                if requests.count() > 0 && target.may_be(signed) {
+                if requests.count() > 0 && target.may_be(signed, self.shortest_secret) {
                     seen.merge(requests);
                 }
             }

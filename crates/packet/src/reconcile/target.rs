@@ -109,8 +109,8 @@ impl Target {
     }
 
     /// Whether both targets may belong to the same request, and one of the two hides or omits a part.
-    pub(super) fn is_partial_of(&self, other: &Self) -> bool {
-        (self.is_partial() || other.is_partial()) && self.may_be(other)
+    pub(super) fn is_partial_of(&self, other: &Self, shortest_secret: usize) -> bool {
+        (self.is_partial() || other.is_partial()) && self.may_be(other, shortest_secret)
     }
 
     /// Returns the parts that no writer hides or omits.
@@ -118,8 +118,9 @@ impl Target {
         (&self.transport, &self.host)
     }
 
-    /// Whether both targets may belong to the same request, if one of the two hides or omits a part.
-    pub(super) fn may_be(&self, other: &Self) -> bool {
+    /// Whether both targets may belong to the same request, if one of the two hides or omits a part. A path that is
+    /// shorter than `shortest_secret` does not contain anything that a writer hides.
+    pub(super) fn may_be(&self, other: &Self, shortest_secret: usize) -> bool {
         let port = self.port.is_none() || other.port.is_none() || self.port == other.port;
         let scheme =
             self.scheme.is_empty() || other.scheme.is_empty() || self.scheme == other.scheme;
@@ -130,13 +131,16 @@ impl Target {
             && port
             && scheme
             && method
-            && self.path.may_be(&other.path)
+            && self.path.may_be(&other.path, shortest_secret)
     }
 }
 
 impl Path {
-    /// The shortest path in which a writer finds something to redact.
-    const SHORTEST_SECRET: usize = 8;
+    /// Returns the length of the shortest path in which a writer finds something to redact. The patterns of a policy
+    /// may match a path of any length.
+    pub(super) fn shortest_secret(has_patterns: bool) -> usize {
+        if has_patterns { 0 } else { 8 }
+    }
 
     fn of(text: &str) -> Self {
         if text.contains(REDACTED) {
@@ -146,12 +150,12 @@ impl Path {
         Self::Known(percent_decoded(text.as_bytes()))
     }
 
-    fn may_be(&self, other: &Self) -> bool {
+    fn may_be(&self, other: &Self, shortest_secret: usize) -> bool {
         match (self, other) {
             (Self::Unknown, _) | (_, Self::Unknown) | (Self::Hidden, Self::Hidden) => true,
             (Self::Known(one), Self::Known(other)) => one == other,
             (Self::Hidden, Self::Known(path)) | (Self::Known(path), Self::Hidden) => {
-                path.len() >= Self::SHORTEST_SECRET
+                path.len() >= shortest_secret
             }
         }
     }
@@ -221,6 +225,20 @@ fn percent_decoded(text: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The shortest path with a secret without patterns of a policy.
+    const NO_PATTERNS: usize = 8;
+
+    #[test]
+    fn a_short_path_is_hidden_only_by_a_pattern() {
+        let asked = row("forward", "GET http://a.test/[redacted-value]");
+        for (path, is_hidden) in [("/ab", [false, true]), ("/abcdefg", [true, true])] {
+            let signed = receipt("forward", "GET", &format!("http://a.test{path}"));
+            let may_be = [false, true]
+                .map(|has_patterns| asked.may_be(&signed, Path::shortest_secret(has_patterns)));
+            assert_eq!(may_be, is_hidden, "{path}");
+        }
+    }
 
     fn receipt(transport: &str, method: &str, url: &str) -> Target {
         Target::of_receipt(transport, method, url).unwrap()
@@ -300,7 +318,7 @@ mod tests {
         ] {
             let signed = receipt(transport, method, url);
             assert_ne!(asked, signed, "{url}");
-            assert!(!asked.may_be(&signed), "{url}");
+            assert!(!asked.may_be(&signed, NO_PATTERNS), "{url}");
         }
         assert_eq!(
             Target::of_receipt("forward", "GET", "[redacted-target]"),
@@ -311,14 +329,20 @@ mod tests {
     #[test]
     fn hidden_parts_may_be_anything_that_could_be_hidden() {
         let asked = row("forward", "GET http://a.test/bot123456:secret");
-        assert!(asked.may_be(&receipt("forward", "GET", "http://a.test/[redacted-path]")));
-        assert!(!asked.may_be(&receipt("forward", "PUT", "http://a.test/[redacted-path]")));
+        assert!(asked.may_be(
+            &receipt("forward", "GET", "http://a.test/[redacted-path]"),
+            NO_PATTERNS
+        ));
+        assert!(!asked.may_be(
+            &receipt("forward", "PUT", "http://a.test/[redacted-path]"),
+            NO_PATTERNS
+        ));
         let old = Target::of_row("fetch", Some("GET /fetch?url=x"), Some("a.test"), Some(80));
-        assert!(
-            old.unwrap()
-                .may_be(&receipt("fetch", "GET", "http://a.test/longer/path"))
-        );
+        assert!(old.unwrap().may_be(
+            &receipt("fetch", "GET", "http://a.test/longer/path"),
+            NO_PATTERNS
+        ));
         let without_port = receipt("connect", "CONNECT", "https://a.test/");
-        assert!(row("connect", "CONNECT a.test:8443").may_be(&without_port));
+        assert!(row("connect", "CONNECT a.test:8443").may_be(&without_port, NO_PATTERNS));
     }
 }
