@@ -1,8 +1,8 @@
 //! Writes the target of a request without its query and credentials.
 //!
-//! The relay and the built-in mediator both call [`target`] with the same key. The flow log and the receipts of a run
+//! The relay and the built-in mediator both write targets with the same key. The flow log and the receipts of a run
 //! therefore contain the same text for a request. A reader can compare the two texts, which reveal neither the query
-//! nor the credentials.
+//! nor the credentials. With a Pipelock, the relay also removes texts that match a pattern of the policy.
 use std::fmt;
 
 use crate::Host;
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use crate::secrets::is_credential;
-use crate::secrets::is_secret;
+use crate::secrets::{has_form, is_secret};
 
 /// The text that replaces a path segment that looks like a credential.
 pub const REDACTED: &str = "[redacted-value]";
@@ -39,6 +39,9 @@ impl fmt::Debug for Key {
     }
 }
 
+/// Whether a text contains a secret that only this run has, such as a match of a pattern in its policy.
+pub type OwnSecret<'r> = &'r dyn Fn(&str) -> bool;
+
 /// Writes a URL, or an authority alone, as receipts and the flow log record it.
 ///
 /// Scheme and host become lower case. The default port, the user information, and the fragment are removed. The query
@@ -46,6 +49,12 @@ impl fmt::Debug for Key {
 /// is the whole path if a secret spans several segments. The part of the path beyond 2 KiB is replaced by its length
 /// and digest. The function returns its own results unchanged.
 pub fn target(text: &str, key: &Key) -> String {
+    target_without(text, key, None)
+}
+
+/// Writes a target like [`target`], and also replaces path segments that contain an `own` secret. The whole path is
+/// replaced if an own secret spans several segments, or the host and a part of the path.
+pub fn target_without(text: &str, key: &Key, own: Option<OwnSecret<'_>>) -> String {
     let Some((scheme, rest)) = text.split_once("://") else {
         return authority(text, None);
     };
@@ -62,10 +71,14 @@ pub fn target(text: &str, key: &Key) -> String {
         "https" | "wss" => Some("443"),
         _ => None,
     };
-    let host = authority(host, default_port);
-    let path = hidden_path(path, key);
+    let origin = format!("{scheme}://{}", authority(host, default_port));
+    let secrets = Secrets {
+        origin: &origin,
+        own,
+    };
+    let path = hidden_path(path, key, secrets);
     let query = query.map(|query| hidden_query(query, key));
-    format!("{scheme}://{host}{path}{}", query.unwrap_or_default())
+    format!("{origin}{path}{}", query.unwrap_or_default())
 }
 
 /// Returns the host and the port. The port is left out if it is `default_port`.
@@ -96,38 +109,50 @@ fn hidden_query(query: &str, key: &Key) -> String {
 }
 
 /// Returns the path without secrets, and cut. An empty path becomes `/`, as HTTP sends it.
-fn hidden_path(path: &str, key: &Key) -> String {
+fn hidden_path(path: &str, key: &Key, secrets: Secrets<'_>) -> String {
     if path.is_empty() {
         return String::from("/");
     }
     let cut = path.rfind('[').filter(|at| is_mark_at(path, *at));
     if let Some((kept, mark)) = cut.and_then(|at| path.split_at_checked(at)) {
-        return format!("{}{mark}", without_secrets(kept));
+        return format!("{}{mark}", secrets.removed_from(kept));
     }
-    let shown = without_secrets(path);
+    let shown = secrets.removed_from(path);
     if shown.len() <= MAX_PATH {
         return shown;
     }
     let (kept, rest) = shown.split_at(shown.floor_char_boundary(MAX_PATH));
     // The cut may turn the start of a longer word into a token, so the kept part is checked again.
-    let kept = without_secrets(kept);
+    let kept = secrets.removed_from(kept);
     format!("{kept}{}", mark("path", rest, key))
 }
 
-fn without_secrets(path: &str) -> String {
-    let segments = path.split('/').map(|segment| {
-        if is_secret(segment) {
-            REDACTED
-        } else {
-            segment
+/// The secrets that are removed from a path.
+#[derive(Clone, Copy)]
+struct Secrets<'r> {
+    /// The text before the path. A pattern of a policy may match a part of it together with the path.
+    origin: &'r str,
+    own: Option<OwnSecret<'r>>,
+}
+
+impl Secrets<'_> {
+    fn removed_from(self, path: &str) -> String {
+        let has_own = |text: &str| self.own.is_some_and(|own| has_form(text, own));
+        let segments = path.split('/').map(|segment| {
+            if is_secret(segment) || !segment.is_empty() && has_own(segment) {
+                REDACTED
+            } else {
+                segment
+            }
+        });
+        let shown = segments.collect::<Vec<_>>().join("/");
+        // Every secret with a public format that may contain a slash has a name, a URL, or JSON before it.
+        let is_public = shown.contains(['=', ':', '"', '%']) && is_secret(&shown);
+        if shown != "/" && (is_public || has_own(&format!("{}{shown}", self.origin))) {
+            return format!("/{REDACTED}");
         }
-    });
-    let shown = segments.collect::<Vec<_>>().join("/");
-    // Every secret that may contain a slash has a name, a URL, or JSON before it.
-    if shown.contains(['=', ':', '"', '%']) && is_secret(&shown) {
-        return format!("/{REDACTED}");
+        shown
     }
-    shown
 }
 
 /// Returns `[WHAT LENGTH DIGEST]`. A URL cannot contain a space, so a client cannot send this text.
@@ -280,5 +305,48 @@ mod tests {
         let key = format!("AccountKey={}/{}==", some(40), some(45));
         let shown = shown(&format!("http://a.test/x/{key}/y"));
         assert_eq!(shown, "http://a.test/[redacted-value]");
+    }
+
+    #[test]
+    fn own_secrets_are_replaced_in_every_spelling() {
+        let is_own = |text: &str| {
+            let starts = |(at, _): (usize, &str)| {
+                let digit = text.as_bytes().get(at + 4);
+                digit.is_some_and(u8::is_ascii_digit)
+            };
+            text.match_indices("ref-").any(starts) || text.contains("a.test/inner/x")
+        };
+        let shown = |text: &str| target_without(text, &Key::new("k"), Some(&is_own));
+        for (path, expected) in [
+            ("/ref-7", "/[redacted-value]"),
+            ("/v1/ref-7/x", "/v1/[redacted-value]/x"),
+            ("/v1/%72ef-7/x", "/v1/[redacted-value]/x"),
+            ("/v1/%2572ef%252D7/x", "/v1/[redacted-value]/x"),
+            ("/v1/cmVmLTcxMjM0NTY/x", "/v1/[redacted-value]/x"),
+            ("/v1/r.e.f.-.7/x", "/v1/[redacted-value]/x"),
+            ("/inner/x", "/[redacted-value]"),
+            ("/ref-x", "/ref-x"),
+            ("/inner/y", "/inner/y"),
+            ("/", "/"),
+            ("", "/"),
+        ] {
+            let once = shown(&format!("http://A.test:80{path}"));
+            assert_eq!(once, format!("http://a.test{expected}"), "{path}");
+            assert_eq!(shown(&once), once);
+        }
+        // A secret does not pass through the cut, and a long path stays bounded.
+        for end in 0..8 {
+            let start = "a/".repeat(MAX_PATH / 2 - 3);
+            let once = shown(&format!("http://a.test/{start}{}ref-7/x", "b".repeat(end)));
+            assert!(!once.contains("ref-7"), "{once}");
+            assert_eq!(shown(&once), once);
+        }
+        // The result is stable even if everything is a secret.
+        let all = |text: &str| target_without(text, &Key::new("k"), Some(&|_: &str| true));
+        for path in ["/", "/a", "/a/b?c", "//"] {
+            let once = all(&format!("http://a.test{path}"));
+            assert!(once.ends_with('/') || once.contains(REDACTED), "{once}");
+            assert_eq!(all(&once), once);
+        }
     }
 }

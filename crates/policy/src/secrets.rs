@@ -39,13 +39,27 @@ pub fn is_credential(segment: &str) -> bool {
 
 /// Whether a path or a part of a path contains a secret, in plain or encoded form. Only the first 4 KiB are checked.
 pub(crate) fn is_secret(text: &str) -> bool {
+    has_form(text, &|text| {
+        tokens::starts_a_word(text)
+            || tokens::are_anywhere(text)
+            || forms::are_in(text)
+            || numbers::are_in(text)
+    })
+}
+
+/// Whether `is_here` is true for a text or for one of its decoded forms. A secret may also be split by dots, or by
+/// characters that are white space or not visible. Only the first 4 KiB are checked.
+pub(crate) fn has_form(text: &str, is_here: &dyn Fn(&str) -> bool) -> bool {
     let (text, _) = text
         .split_at_checked(text.floor_char_boundary(CHECKED))
         .unwrap_or((text, ""));
+    let is_joined = |text: &str, is_removed: fn(char) -> bool| {
+        text.contains(is_removed) && is_here(&text.replace(is_removed, ""))
+    };
     let mut forms = vec![text.to_owned()];
     let mut next = 0;
     while let Some(form) = forms.get(next) {
-        if is_plain_secret(form) {
+        if is_here(form) || is_joined(form, |one| one == '.') || is_joined(form, is_blank) {
             return true;
         }
         let more = encodings::decoded(form);
@@ -54,21 +68,6 @@ pub(crate) fn is_secret(text: &str) -> bool {
         next += 1;
     }
     false
-}
-
-/// Whether a text contains a secret that is not encoded. A secret may be split by dots, or by characters that are white
-/// space or not visible.
-fn is_plain_secret(text: &str) -> bool {
-    let is_here = |text: &str| {
-        tokens::starts_a_word(text)
-            || tokens::are_anywhere(text)
-            || forms::are_in(text)
-            || numbers::are_in(text)
-    };
-    let is_joined = |is_removed: fn(char) -> bool| {
-        text.contains(is_removed) && is_here(&text.replace(is_removed, ""))
-    };
-    is_here(text) || is_joined(|one| one == '.') || is_joined(is_blank)
 }
 
 fn is_blank(one: char) -> bool {

@@ -1,6 +1,7 @@
 //! The plan that the relay process receives from the supervisor, and the reports that it sends.
 use std::net::SocketAddr;
 
+use egress_policy::patterns::Patterns;
 use egress_policy::redact::Key;
 use serde::{Deserialize, Serialize};
 
@@ -50,6 +51,8 @@ pub struct Config {
     pub mark: Option<String>,
     /// Key of the digests that replace queries in the flow log.
     pub redaction_key: Key,
+    /// Patterns of the policy. Paths in the flow log do not contain a text that one of them matches.
+    pub redaction_patterns: Patterns,
     /// Counts, sizes, and timeouts. The relay sets these limits itself.
     #[serde(skip)]
     pub limits: Limits,
@@ -130,7 +133,7 @@ pub struct FlowReport {
     /// Transport to the mediator: `connect`, `forward`, `websocket`, or `fetch`; absent if nothing
     /// was requested from the mediator.
     pub transport: Option<String>,
-    /// `METHOD URL` or `CONNECT host:port`, redacted by [`egress_policy::redact::target`].
+    /// `METHOD URL` or `CONNECT host:port`, redacted by [`egress_policy::redact::target_without`].
     pub target: Option<String>,
     /// Length in bytes of the method, a space, and the target before the redaction.
     pub target_bytes: u64,

@@ -9,7 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use egress_policy::redact::{self, Key};
+use egress_policy::patterns::Patterns;
+use egress_policy::redact::{self, Key, OwnSecret};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::authority::Target;
@@ -28,7 +29,22 @@ const LINE_FRAMING: usize = 14;
 pub(super) struct Reporter {
     queue: mpsc::UnboundedSender<Queued>,
     permits: Arc<Semaphore>,
-    redaction: Key,
+    redaction: Arc<Redaction>,
+}
+
+/// What the targets in the reports do not show.
+#[derive(Debug)]
+struct Redaction {
+    key: Key,
+    patterns: Patterns,
+}
+
+impl Redaction {
+    fn redacted(&self, target: &str) -> String {
+        let is_own = |text: &str| self.patterns.is_match(text);
+        let own = (!self.patterns.is_empty()).then_some(&is_own as OwnSecret<'_>);
+        redact::target_without(target, &self.key, own)
+    }
 }
 
 #[derive(Debug)]
@@ -171,14 +187,19 @@ impl Passed {
 impl Reporter {
     /// Creates a reporter and its pump. At most `open` flows are open, or have a report that the pump has not put into
     /// `out` yet.
-    pub(super) fn new(open: usize, out: mpsc::Sender<Outgoing>, redaction: Key) -> (Self, Pump) {
+    pub(super) fn new(
+        open: usize,
+        out: mpsc::Sender<Outgoing>,
+        key: Key,
+        patterns: Patterns,
+    ) -> (Self, Pump) {
         let (sender, queue) = mpsc::unbounded_channel();
         let permits = Arc::new(Semaphore::new(open.min(Semaphore::MAX_PERMITS)));
         (
             Self {
                 queue: sender,
                 permits,
-                redaction,
+                redaction: Arc::new(Redaction { key, patterns }),
             },
             Pump { queue, out },
         )
@@ -269,7 +290,7 @@ impl Flow {
         self.report.transport = Some(transport.to_owned());
         // Methods are ASCII, so the slice does not split a character.
         let method = method.get(..MAX_METHOD).unwrap_or(method);
-        let shown = redact::target(target, &self.reporter.redaction);
+        let shown = self.reporter.redaction.redacted(target);
         self.report.target = Some(format!("{method} {shown}"));
         self.report.target_bytes = (method.len() + 1 + target.len()) as u64;
     }
@@ -410,7 +431,7 @@ mod tests {
     #[tokio::test]
     async fn flows_wait_for_a_reader_and_none_is_lost() {
         let (out, mut taken) = mpsc::channel(1);
-        let (reporter, pump) = Reporter::new(2, out, Key::new("k"));
+        let (reporter, pump) = Reporter::new(2, out, Key::new("k"), Patterns::default());
         let first = reporter.flow(Origin::default(), "raw").await;
         first.refused("a");
         drop(
@@ -458,7 +479,7 @@ mod tests {
     #[tokio::test]
     async fn a_name_is_reported_when_its_report_is_sent() {
         let (out, mut taken) = mpsc::channel(8);
-        let (reporter, pump) = Reporter::new(8, out, Key::new("k"));
+        let (reporter, pump) = Reporter::new(8, out, Key::new("k"), Patterns::default());
         let pump = tokio::spawn(pump.run());
         let naming = tokio::spawn({
             let reporter = reporter.clone();
@@ -486,7 +507,7 @@ mod tests {
     #[tokio::test]
     async fn what_passed_is_reported_whatever_ends_the_flow() {
         let (out, mut taken) = mpsc::channel(8);
-        let (reporter, pump) = Reporter::new(8, out, Key::new("k"));
+        let (reporter, pump) = Reporter::new(8, out, Key::new("k"), Patterns::default());
         let pump = tokio::spawn(pump.run());
         let mut row = async |change: &dyn Fn(&mut Flow)| {
             let mut flow = reporter.flow(Origin::default(), "http").await;

@@ -51,6 +51,7 @@ pub async fn serve(
         config.limits.connections.saturating_mul(2),
         reports,
         config.redaction_key.clone(),
+        config.redaction_patterns.clone(),
     );
     let shutdown = config.limits.shutdown;
     let relay = Arc::new(Relay::new(config, reporter, slots, stopped));

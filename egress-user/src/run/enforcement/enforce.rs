@@ -190,6 +190,7 @@ fn start_relay(
             answer_cut: options.answer_cut,
             mark: options.mark,
             redaction_key: launch.redaction_key.clone(),
+            redaction_patterns: options.patterns,
             limits: Limits::default(),
         },
     };

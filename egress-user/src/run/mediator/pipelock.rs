@@ -82,6 +82,7 @@ impl MediatorSetup for PipelockSetup {
             plain_http: choice.plain_http,
             answer_cut: pipelock.policy().answer_cut,
             mark: None,
+            patterns: pipelock.policy().patterns.clone(),
         })?;
         pipelock.wait_ready(&setup)?;
         let running = RunningPipelock {

@@ -7,6 +7,7 @@ use std::os::fd::BorrowedFd;
 use audit_packet::format::boundary;
 use audit_packet::model::ScannerConfig;
 use egress_pipelock::LetThrough;
+use egress_policy::patterns::Patterns;
 use egress_policy::redact::Key;
 use egress_relay::plan::{PlainHttp, Report};
 use pipelock_receipts::capsule::Signed;
@@ -90,6 +91,8 @@ pub(in crate::run) struct RelayOptions {
     pub(in crate::run) answer_cut: Option<u64>,
     /// Mark that the mediator puts on its own answers.
     pub(in crate::run) mark: Option<String>,
+    /// Patterns of the policy by which the mediator redacts targets.
+    pub(in crate::run) patterns: Patterns,
 }
 
 /// The policy that the mediator enforced.

@@ -72,6 +72,7 @@ fn start(mediator: SocketAddr) -> Process {
             answer_cut: None,
             mark: None,
             redaction_key: egress_policy::redact::Key::new("k"),
+            redaction_patterns: egress_policy::patterns::Patterns::default(),
             limits: Limits::default(),
         },
     };

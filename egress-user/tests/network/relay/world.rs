@@ -92,6 +92,7 @@ impl RelayWorld {
             answer_cut: None,
             mark: None,
             redaction_key: egress_policy::redact::Key::new("k"),
+            redaction_patterns: egress_policy::patterns::Patterns::default(),
             limits: quick(),
         };
         change(&mut config);
