@@ -55,18 +55,7 @@ pub fn assert_token_is_nowhere(world: &World, run: Run<'_>, signed: &[&str]) -> 
         .script(&script)
         .run();
     assert_eq!(run.stdout, "4\n", "{run}");
-    let found = |text: &str| {
-        let printed = [("stdout", &run.stdout), ("stderr", &run.stderr)]
-            .map(|(name, printed)| (name.to_owned(), printed.clone().into_bytes()));
-        let mut names: Vec<String> = files(&run.packet)
-            .into_iter()
-            .chain(printed)
-            .filter(|(_, bytes)| holds(bytes, text))
-            .map(|(name, _)| name)
-            .collect();
-        names.sort();
-        names
-    };
+    let found = |text: &str| holders(&run, text);
     let logged = LOGGED.iter().map(|word| (*word, "flows.jsonl"));
     let signed = signed.iter().map(|word| (*word, "evidence.jsonl"));
     for (word, record) in logged.chain(signed) {
@@ -192,6 +181,20 @@ fn escaped(text: &str) -> String {
         other => format!("%{:02X}", u32::from(other)),
     };
     text.chars().map(escape).collect()
+}
+
+/// Returns what of a run contains the text: the names of files in the packet directory, `stdout`, and `stderr`.
+pub fn holders(run: &RunOutput, text: &str) -> Vec<String> {
+    let printed = [("stdout", &run.stdout), ("stderr", &run.stderr)]
+        .map(|(name, printed)| (name.to_owned(), printed.clone().into_bytes()));
+    let mut names: Vec<String> = files(&run.packet)
+        .into_iter()
+        .chain(printed)
+        .filter(|(_, bytes)| holds(bytes, text))
+        .map(|(name, _)| name)
+        .collect();
+    names.sort();
+    names
 }
 
 /// Returns all files in a directory and below it, with their names.
