@@ -16,6 +16,9 @@ const OBJECTS: [(&str, &str); 2] = [
     ("EGRESS_BPF_DEBUG_OBJECT", "egress.bpf.debug.o"),
 ];
 
+/// Variable with the path of a file that `cargo xtask demo` locks while it builds the kernel programs.
+const LOCK: &str = "EGRESS_BPF_LOCK";
+
 /// Folders of the repository with the sources of the kernel programs.
 const SOURCES: [&str; 2] = ["egress-ebpf", "egress-common"];
 
@@ -23,6 +26,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed=build.rs");
     let out = env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?;
     let out = Path::new(&out);
+    if let Some(lock) = env::var_os(LOCK) {
+        fs::File::open(lock)?.lock_shared()?;
+    }
     for (variable, name) in OBJECTS {
         println!("cargo::rerun-if-env-changed={variable}");
         let named = env::var_os(variable).filter(|object| !object.is_empty());

@@ -1,5 +1,6 @@
 //! `build`: builds the kernel programs, then the `egress` binary that contains them.
 use std::env;
+use std::num::NonZeroUsize;
 use std::panic;
 use std::path::PathBuf;
 use std::process::Command;
@@ -71,6 +72,14 @@ pub(crate) fn quickly_built(layout: &Layout) -> PathBuf {
 /// # Errors
 /// Returns the errors of [`run`].
 pub(crate) fn quick(layout: &Layout) -> Result<()> {
+    let lock = ebpf::lock(layout)?;
+    // The kernel programs are mostly compiled by one thread, so everything else is compiled at the same time. The build
+    // script that embeds them occupies one job while it waits for them.
+    let wanted = env::var("CARGO_BUILD_JOBS").ok();
+    let jobs = match wanted.and_then(|jobs| jobs.parse::<usize>().ok()) {
+        Some(jobs) => jobs,
+        None => thread::available_parallelism().map_or(1, NonZeroUsize::get),
+    };
     // The build uses the same profile as xtask, whose dependencies are already compiled.
     let build = || {
         let mut build = cargo();
@@ -78,19 +87,26 @@ pub(crate) fn quick(layout: &Layout) -> Result<()> {
             .current_dir(&layout.root)
             .env("CARGO_PROFILE_DEV_DEBUG", "false")
             .env("CARGO_PROFILE_DEV_INCREMENTAL", "false")
-            .args(["build", "--locked", "--package", "egress-user"]);
+            .args(["build", "--locked", "--package", "egress-user"])
+            .arg(format!("--jobs={}", jobs.saturating_add(1)));
+        ebpf::embed_when_unlocked(layout, &mut build);
         build
     };
-    // The kernel programs are mostly compiled by one thread, so everything else is compiled at the same time. The
-    // second build compiles only the crate that contains the kernel programs.
     thread::scope(|scope| {
-        let programs = scope.spawn(|| ebpf::without_diagnostics(layout));
-        run_program(build().arg("--lib"))?;
+        let programs = scope.spawn(move || {
+            let built = ebpf::without_diagnostics(layout);
+            let object = built.and_then(|object| ebpf::set_time(&object, &lock));
+            drop(lock);
+            object
+        });
+        let built = run_program(&mut build());
         programs
             .join()
-            .unwrap_or_else(|panic| panic::resume_unwind(panic))
+            .unwrap_or_else(|panic| panic::resume_unwind(panic))?;
+        built
     })?;
-    run_program(ebpf::embed_without_diagnostics(layout, &mut build()))
+    // If the object of an earlier build was there, the first build may have embedded that one.
+    run_program(&mut build())
 }
 
 /// Builds a test binary in which an attacker has taken over a process, and returns its path.

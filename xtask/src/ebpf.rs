@@ -5,7 +5,7 @@
 //! apply.
 use std::env;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -23,6 +23,9 @@ const OBJECT_VARIABLE: &str = "EGRESS_BPF_OBJECT";
 
 /// Variable with the path of the object with diagnostics.
 const DEBUG_OBJECT_VARIABLE: &str = "EGRESS_BPF_DEBUG_OBJECT";
+
+/// Variable with the path of a file that is locked until the objects are built, for `egress-user/build.rs`.
+const LOCK_VARIABLE: &str = "EGRESS_BPF_LOCK";
 
 const TARGET: &str = "bpfel-unknown-none";
 
@@ -50,6 +53,46 @@ pub(crate) fn embed_without_diagnostics<'a>(
     command
         .env(OBJECT_VARIABLE, layout.object())
         .env_remove(DEBUG_OBJECT_VARIABLE)
+}
+
+/// Takes the lock on which `egress-user/build.rs` waits, until the returned file is dropped.
+///
+/// # Errors
+/// Fails if the file cannot be created or locked.
+pub(crate) fn lock(layout: &Layout) -> Result<File> {
+    let path = lock_file(layout);
+    let file = fs::create_dir_all(layout.target.join("ebpf")).and_then(|()| {
+        let file = File::create(&path)?;
+        file.lock()?;
+        Ok(file)
+    });
+    file.with_context(|| format!("cannot lock {}", path.display()))
+}
+
+/// Makes `command` embed the kernel programs, without those for `egress run --debug`, as soon as [`lock`] is released.
+pub(crate) fn embed_when_unlocked(layout: &Layout, command: &mut Command) {
+    embed_without_diagnostics(layout, command).env(LOCK_VARIABLE, lock_file(layout));
+}
+
+fn lock_file(layout: &Layout) -> PathBuf {
+    layout.target.join("ebpf/lock")
+}
+
+/// Sets the modification time of an object that was written after `lock` was taken to the time of `lock`. Otherwise, the
+/// next build would find the object newer than the start of the build script, and compile egress-user again.
+///
+/// # Errors
+/// Fails if the time cannot be read or set.
+pub(crate) fn set_time(object: &Object, lock: &File) -> Result<()> {
+    let set = || {
+        let began = lock.metadata()?.modified()?;
+        let file = File::options().append(true).open(&object.path)?;
+        if file.metadata()?.modified()? > began {
+            file.set_modified(began)?;
+        }
+        Ok::<_, std::io::Error>(())
+    };
+    set().with_context(|| format!("cannot set the time of {}", object.path.display()))
 }
 
 /// Returns the path of the kernel programs with diagnostics, for `egress run --debug`.
