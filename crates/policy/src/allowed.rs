@@ -123,16 +123,17 @@ impl Allowed {
         let is_strict = mode == Some("strict");
         let mode = mode.map(str::to_owned);
         let is_enforced = of("enforce").is_none_or(|node| node.value != Value::Bool(false));
+        let allowed = Self {
+            mode,
+            redacts,
+            has_patterns,
+            list: None,
+            intercepts,
+            opened,
+            heartbeat,
+        };
         if !is_strict || !is_enforced {
-            return Ok(Self {
-                mode,
-                redacts,
-                has_patterns,
-                list: None,
-                intercepts,
-                opened,
-                heartbeat,
-            });
+            return Ok(allowed);
         }
         let mut list = AllowList::default();
         if let Some(Value::List(hosts)) = of("api_allowlist").map(|node| &node.value) {
@@ -145,13 +146,8 @@ impl Allowed {
             }
         }
         Ok(Self {
-            mode,
-            redacts,
-            has_patterns,
             list: Some(list),
-            intercepts,
-            opened,
-            heartbeat,
+            ..allowed
         })
     }
 
