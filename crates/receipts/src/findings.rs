@@ -206,7 +206,7 @@ impl Findings {
     }
 }
 
-/// Shortens a text to [`KEPT_CHARACTERS`].
+/// Cuts a text after [`KEPT_CHARACTERS`] characters and appends `…`, if the text is longer.
 fn shortened(text: String) -> String {
     if text.chars().nth(KEPT_CHARACTERS).is_none() {
         return text;

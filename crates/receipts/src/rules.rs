@@ -328,7 +328,7 @@ pub static CAPSULE_UNBOUND: Rule = Rule::warning(
     "capsule.unbound",
     10,
     "no receipt binds the posture capsule",
-    "Pipelock before 3.1 cannot bind the posture capsule; a later version was started without the capsule",
+    "Pipelock before 3.1 cannot bind the posture capsule; if a later version wrote the receipts, it was started without the capsule",
 );
 pub static OPEN_INTENT: Rule = Rule::warning(
     "action.open",

@@ -92,7 +92,7 @@ impl Sessions {
                 &rules::SESSION_OPEN,
                 place.clone(),
                 "a session_open after a g1: genesis",
-                "another receipt",
+                "a receipt that is not a session record",
             );
         }
         let closed = self
@@ -237,33 +237,9 @@ impl Sessions {
             } else if prev != computed || genesis != computed {
                 report.add(&rules::GENESIS_HASH, computed, genesis);
             }
-            if open.member_unsigned("chain_open_seq") != Some(0)
-                || !open.member_text("prior_chain_head").is_empty()
-                || open
-                    .member_unsigned("prior_chain_seq")
-                    .is_some_and(|seq| seq != 0)
-            {
-                report.add(
-                    &rules::SESSION_OPEN,
-                    "no receipts before the first open",
-                    "one",
-                );
-            }
-        } else {
-            let prior = open.member_unsigned("prior_chain_seq").unwrap_or(0);
-            if !genesis.is_empty()
-                || open.member_unsigned("chain_open_seq") != Some(receipt.seq())
-                || link.last_seq.is_some_and(|last| last != prior)
-                || link
-                    .head
-                    .is_some_and(|head| open.member_text("prior_chain_head") != head)
-            {
-                report.add(
-                    &rules::SESSION_OPEN,
-                    "the end of the previous chain",
-                    "another",
-                );
-            }
+        }
+        if let Some([expected, found]) = misplaced(open, receipt.seq(), link) {
+            report.add(&rules::SESSION_OPEN, expected, found);
         }
         let nonce = open.member_text("run_nonce");
         if !self.opened.insert(String::from(nonce)) {
@@ -312,11 +288,13 @@ impl Sessions {
         {
             report.add(&rules::SESSION_BEAT, head, beat.member_text("chain_head"));
         }
-        if beat.member_unsigned("chain_seq_head") != receipt.seq().checked_sub(1) {
+        let previous = receipt.seq().checked_sub(1);
+        if beat.member_unsigned("chain_seq_head") != previous {
+            let expected = previous.map_or_else(|| String::from("none"), |seq| seq.to_string());
             report.add(
                 &rules::SESSION_BEAT,
-                "chain_seq_head: the number of the previous receipt",
-                "another",
+                format!("chain_seq_head: {expected}"),
+                format!("chain_seq_head: {}", number_text(beat, "chain_seq_head")),
             );
         }
         let number = beat.member_unsigned("beat").unwrap_or(0);
@@ -419,6 +397,43 @@ impl Sessions {
             );
         }
         self.durability = now;
+    }
+}
+
+/// Returns the expected and the found text of the first member of an open that does not fit the place of the open in
+/// the chain.
+fn misplaced(open: &Node<'_>, seq: u64, link: Link<'_>) -> Option<[String; 2]> {
+    let (seq, last_seq, head) = if link.first {
+        (0, Some(0), Some(""))
+    } else {
+        (seq, link.last_seq, link.head)
+    };
+    // The genesis hash of the first open is compared with the computed one.
+    let genesis = (!link.first).then_some("");
+    let prior = open.member_unsigned("prior_chain_seq").unwrap_or(0);
+    let number = |name: &str, wanted: u64, found: &str| differing(name, &wanted.to_string(), found);
+    let text = |name: &str, wanted: Option<&str>| differing(name, wanted?, open.member_text(name));
+    number("chain_open_seq", seq, &number_text(open, "chain_open_seq"))
+        .or_else(|| number("prior_chain_seq", last_seq?, &prior.to_string()))
+        .or_else(|| text("prior_chain_head", head))
+        .or_else(|| text("genesis_hash", genesis))
+}
+
+/// Returns both values of a member with its name if they differ.
+fn differing(name: &str, expected: &str, found: &str) -> Option<[String; 2]> {
+    let shown = |value: &str| match value {
+        "" => format!("{name}: none"),
+        value => format!("{name}: {value}"),
+    };
+    (expected != found).then(|| [expected, found].map(shown))
+}
+
+/// Returns the number in a member as text, the value as it is written if it is not such a number, or `none`.
+fn number_text(payload: &Node<'_>, name: &str) -> String {
+    match (payload.member_unsigned(name), payload.member(name)) {
+        (Some(number), _) => number.to_string(),
+        (None, Some(node)) => String::from(node.raw),
+        (None, None) => String::from("none"),
     }
 }
 

@@ -264,6 +264,14 @@ fn rules_of_sessions_and_actions() {
             Replace(1, "\"chain_open_seq\":0", "\"chain_open_seq\":1"),
         ),
         (
+            "session.open",
+            Replace(
+                1,
+                "\"chain_open_seq\":0",
+                "\"chain_open_seq\":0,\"prior_chain_head\":\"none\"",
+            ),
+        ),
+        (
             "session.recorder",
             Replace(1, "\"recorder_session\":\"", "\"recorder_session\":\"x"),
         ),

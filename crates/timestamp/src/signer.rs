@@ -49,12 +49,16 @@ pub(super) fn verify(
     };
     let signer: SignerInfo<'_> = signer.decode_as().map_err(form)?;
     let attributes = Attributes::read(&signer).map_err(form)?;
-    if attributes
+    let stated: Option<ObjectIdentifier> = attributes
         .one(CONTENT_TYPE)
-        .and_then(|value| value.decode_as().ok())
-        != Some(content_type)
-    {
-        return Err(broken("the type of the token among the signed attributes"));
+        .and_then(|value| value.decode_as().ok());
+    if stated != Some(content_type) {
+        let expected = format!("signed content type {content_type}");
+        let found = stated.map_or_else(
+            || String::from("no signed content type"),
+            |kind| format!("signed content type {kind}"),
+        );
+        return Err(Problem::new(&rules::SIGNATURE, &expected, found));
     }
     let content = signed.content.content.as_bytes();
     let digest = digest(signer.digest_algorithm.oid, content)
@@ -63,10 +67,14 @@ pub(super) fn verify(
     let stated: Option<&OctetStringRef> = attributes
         .one(MESSAGE_DIGEST)
         .and_then(|value| value.decode_as().ok());
-    if stated.map(OctetStringRef::as_bytes) != Some(digest.as_slice()) {
-        return Err(broken(
-            "the digest of the token among the signed attributes",
-        ));
+    let stated = stated.map(OctetStringRef::as_bytes);
+    if stated != Some(digest.as_slice()) {
+        let expected = format!("signed digest {}", hex::encode(digest));
+        let found = stated.map_or_else(
+            || String::from("no signed digest"),
+            |stated| format!("signed digest {}", hex::encode(stated)),
+        );
+        return Err(Problem::new(&rules::SIGNATURE, &expected, found));
     }
     let found = find(signed, &attributes, roots)?;
     if !found.is_named_by(&signer.signer) {
@@ -92,7 +100,11 @@ pub(super) fn verify(
     if holds {
         Ok(found)
     } else {
-        Err(broken("a signature by the key of the certificate"))
+        Err(Problem::new(
+            &rules::SIGNATURE,
+            "a signature by the key of the certificate",
+            "a signature that this key did not make",
+        ))
     }
 }
 
@@ -127,10 +139,15 @@ impl Signer {
     pub(super) fn check_purpose(&self) -> Result<(), Problem> {
         let certificate = self.certificate.tbs_certificate();
         let usage = certificate.get_extension::<ExtendedKeyUsage>();
-        let expected = "the critical extended key usage timeStamping and no other";
+        let expected =
+            &format!("the critical extended key usage timeStamping ({TIME_STAMPING}) and no other");
         match usage {
             Ok(Some((true, usage))) if usage.0 == [TIME_STAMPING] => {}
-            Ok(Some((true, _))) => return Err(self.unfit(expected, "other usages")),
+            Ok(Some((true, usage))) => {
+                let usages: Vec<String> = usage.0.iter().map(ToString::to_string).collect();
+                let found = format!("{} usages ({})", usages.len(), usages.join(", "));
+                return Err(self.unfit(expected, &found));
+            }
             Ok(Some((false, _))) => {
                 return Err(self.unfit(expected, "an extension that is not critical"));
             }
@@ -304,8 +321,4 @@ fn unsupported(algorithm: &AlgorithmIdentifierRef<'_>) -> Problem {
     let expected = "RSA (PKCS #1 v1.5) or ECDSA, with SHA-256, SHA-384, or SHA-512";
     let found = format!("algorithm {}", algorithm.oid);
     Problem::new(&rules::SIGNATURE, expected, found)
-}
-
-fn broken(expected: &str) -> Problem {
-    Problem::new(&rules::SIGNATURE, expected, "another key or algorithm")
 }
