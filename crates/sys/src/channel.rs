@@ -41,7 +41,7 @@ pub enum ChannelError {
     #[error("it ended without sending a message")]
     Ended,
     /// No message arrived in time.
-    #[error("it sent no message for {0:?}")]
+    #[error("it sent no message for {} s", .0.as_secs_f32())]
     Silent(Duration),
     /// The received bytes are not a message of this channel.
     #[error("its message cannot be parsed")]
