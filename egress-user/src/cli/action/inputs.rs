@@ -204,6 +204,7 @@ mod tests {
             ("INPUT_ALLOW_PORT", "443\n0", "0 is not in 1..=65535"),
             ("INPUT_PLAIN_HTTP", "fetch", "scan, tunnel"),
             ("INPUT_MAX_MEMORY", "2x", "such as 512M"),
+            ("INPUT_MAX_MEMORY", "512MM", "such as 512M"),
             (
                 "INPUT_ALLOW_CHANGE",
                 "src",

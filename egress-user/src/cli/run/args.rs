@@ -168,23 +168,56 @@ pub(super) enum MediatorKind {
     Pipelock,
 }
 
-/// Parses a number of bytes: digits, and K, M, G or T for powers of 1024. Rejects sizes with which nothing could run.
+/// Parses a number of bytes: digits, and K, M, G, or T for powers of 1024. Rejects sizes with which nothing could run.
 ///
 /// # Errors
 /// Fails if the text does not have this form, or the number is out of range.
 fn size(text: &str) -> Result<u64, String> {
     const LEAST: u64 = 64 << 10;
     let units = [('K', 10), ('M', 20), ('G', 30), ('T', 40)];
-    let unit = units.iter().find(|(unit, _)| text.ends_with(*unit));
-    let (digits, shift) = match unit {
-        Some((unit, shift)) => (text.trim_end_matches(*unit), *shift),
-        None => (text, 0),
-    };
-    let number: u64 = digits.parse().map_err(|error| {
-        format!("{error}; use digits and an optional K, M, G or T, such as 512M")
-    })?;
+    let (digits, shift) = units
+        .iter()
+        .find_map(|(unit, shift)| Some((text.strip_suffix(*unit)?, *shift)))
+        .unwrap_or((text, 0));
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(String::from(
+            "use digits and an optional K, M, G, or T, such as 512M",
+        ));
+    }
+    // Digits that are not a `u64` are a number that is too large.
+    let number: Option<u64> = digits.parse().ok();
     number
-        .checked_mul(1 << shift)
+        .and_then(|number| number.checked_mul(1 << shift))
         .filter(|bytes| (LEAST..=1 << 50).contains(bytes))
         .ok_or_else(|| String::from("use at least 64K and at most 1024T"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_is_digits_and_at_most_one_unit() {
+        for (text, bytes) in [
+            ("65536", 64 << 10),
+            ("64K", 64 << 10),
+            ("512M", 512 << 20),
+            ("2G", 2 << 30),
+            ("1024T", 1 << 50),
+        ] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "M", "512MM", "512KM", "512m", "+512M", "2x", "1.5G"] {
+            assert!(size(text).unwrap_err().contains("such as 512M"), "{text}");
+        }
+        for text in [
+            "0",
+            "63K",
+            "1025T",
+            "99999999999999999999",
+            "99999999999999999T",
+        ] {
+            assert!(size(text).unwrap_err().contains("at least 64K"), "{text}");
+        }
+    }
 }
