@@ -230,7 +230,7 @@ impl MeteredBody {
 
     fn pass(&mut self, frame: Frame<Bytes>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let count = frame.data_ref().map_or(0, Bytes::len);
-        // The outcome is written at the end of this body, so the count is still open and the result is not needed.
+        // `moved` returns true here, because the outcome is written only at the end of this body.
         self.meter.moved(count);
         let idle = self.idle;
         self.timer.as_mut().reset(Instant::now() + idle);

@@ -50,7 +50,8 @@ impl AgentFds {
             let file = File::from(openat(dir, *name, flags, Mode::empty())?);
             let bytes = file.metadata()?.len();
             let mut text = Vec::new();
-            // The file system does not have space for more data, but a sparse file can be longer.
+            // The size of this tmpfs limits the data of a file, but not the length of a sparse file, so at most this many
+            // bytes are read.
             file.take(COMMAND_FILES_BYTES).read_to_end(&mut text)?;
             if bytes > 0 {
                 written.push(CommandFile {

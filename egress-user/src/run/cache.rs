@@ -67,7 +67,8 @@ pub(super) fn open(path: &Path, agent: u32) -> Result<Cache, CacheError> {
     let files = directory(&held, FILES, owner)?;
     for (_, name) in CACHES {
         match directory(&files, name, owner) {
-            // The command put another kind of file at this path. Only the command uses that file.
+            // ELOOP and ENOTDIR mean that an earlier command put another kind of file at this path. Only commands use
+            // that file.
             Ok(_) | Err(Errno::ELOOP | Errno::ENOTDIR) => {}
             Err(errno) => return Err(errno.into()),
         }

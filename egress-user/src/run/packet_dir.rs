@@ -201,8 +201,8 @@ impl PacketDir {
         mkdirat(&self.parent, name, umask::reduced(0o755))?;
         let flags = OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let dir = openat(&self.parent, name, flags, Mode::empty())?;
-        // The owner of the parent directory may have put another directory at this path. The owner of that directory
-        // must not change.
+        // The owner of the parent directory may have replaced the new directory with another one. egress must not write
+        // to that directory or change its owner.
         if fstat(&dir)?.st_uid != geteuid().as_raw() || !entries(dir.try_clone()?)?.is_empty() {
             return Err(io::Error::other(
                 "another directory has replaced the new directory",
