@@ -17,14 +17,14 @@ pub(super) fn of_denial(denied: &Denied) -> Option<&'static str> {
         "not_loopback" => "The network packet would have bypassed the relay",
         "nothing_listens" => "Nothing listens there on the command's own loopback",
         "internal" => "The kernel program could not read data that it needs, so it denied the call",
-        "not_in_the_boundary" => "The socket does not exist inside the boundary",
+        "not_in_the_boundary" => "The command cannot reach a socket with this path",
         "own_address" | "ssrf:ssrf_own_address" => "The address belongs to this machine",
         "platform_address" => "The address belongs to a service of the cloud platform",
         "not_public" | "ssrf:ssrf_internal_address" => "The address is not public",
         "port_not_allowed" => "The run does not allow the port",
         "not_tls_or_http" => "The traffic is neither TLS nor HTTP",
         "not_tls" => "A tunnel may only carry TLS",
-        "client_silent" => "The command sent nothing, so the relay could not tell the protocol",
+        "client_silent" => "The command sent nothing, so the relay could not identify the protocol",
         "client_hello" | "client_hello_timeout" => "The relay could not read the TLS handshake",
         "encrypted_client_hello" => "The TLS handshake hides the name of the server",
         "name_mismatch" | "sni_mismatch" => {
@@ -32,20 +32,19 @@ pub(super) fn of_denial(denied: &Denied) -> Option<&'static str> {
         }
         "client_closed" => "The command closed the connection before it sent a whole request",
         "h2c" => "HTTP/2 without TLS cannot be judged",
-        "no_slot" | "stale_slot" | "peer_address" | "unknown_synthetic" => {
-            "The kernel has no record of this connection"
-        }
+        "no_slot" | "stale_slot" | "peer_address" => "The kernel has no record of this connection",
+        "unknown_synthetic" => "The address is a synthetic address that belongs to no host name",
         "not_a_proxy_request" | "connect_not_to_proxy" => {
             "The request does not fit the port on which it arrived"
         }
         "scheme_not_allowed" => "The mediator does not carry this scheme",
         "parse_error" | "allowlist:parse_error" => "The mediator could not read the host name",
         super::denied::NOT_RESOLVED => "The name does not resolve on this machine",
-        "mediator_unreachable"
-        | "mediator_timeout"
-        | "mediator_502"
-        | "mediator_503"
-        | "upstream_failed" => "The mediator did not answer the request",
+        "mediator_unreachable" | "mediator_timeout" => "The mediator did not answer the request",
+        "mediator_502" | "upstream_failed" => {
+            "The destination could not be reached or did not send a valid answer"
+        }
+        "mediator_503" => "The mediator could not accept the request",
         "mediator_403" | "answered_403" => "The mediator denied the request",
         "answered_429" => "The mediator denied the request, because its limit was reached",
         "answered_503" => "The mediator could not judge the request",

@@ -8,8 +8,8 @@ pipelock_receipts::rules! {
 pub static MISSING: Rule = Rule::error(
     "packet.missing",
     68,
-    "the requested check needs a whole packet, and this is not one",
-    "name the packet directory; a directory with other files of a packet has lost its packet.json",
+    "this is not a whole packet, although the requested check needs one, or other files of a packet are present",
+    "name the packet directory; if it has no packet.json, get the whole packet again",
 );
 pub static SIZE: Rule = Rule::error(
     "packet.size",

@@ -74,9 +74,10 @@ words! {
         Local = "local",
         /// The address is that of a host socket that the caller allowed.
         Allowed = "allowed_unix",
-        /// No socket has the address inside the boundary.
+        /// No socket that the command can reach has the address inside the boundary.
         Unreachable = "unreachable",
-        /// No socket has the address. The C library used the address only to find a name service cache.
+        /// No socket that the command can reach has the address. The C library used the address only to find a name
+        /// service cache.
         Probe = "probe",
         /// The kernel program could not read the address.
         Unread = "unread",
@@ -86,7 +87,7 @@ words! {
     UnixReason {
         /// The verdict does not need a reason.
         None = "",
-        /// The path does not exist inside the boundary.
+        /// No socket that the command can reach has the path inside the boundary.
         NotInside = "not_in_the_boundary",
         /// The kernel program could not read or store data that it needs.
         Internal = "internal",
@@ -163,7 +164,7 @@ words! {
         None = "",
         /// All synthetic addresses are in use.
         Exhausted = "exhausted",
-        /// The name is not a valid host name.
+        /// The query is not a valid DNS message.
         Malformed = "malformed",
     }
 

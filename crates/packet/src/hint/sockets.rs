@@ -44,8 +44,8 @@ pub const SERVICES: [(&str, &[&str]); 10] = [
     ),
 ];
 
-/// Returns the path for `--allow-unix`, if there is one, and a note, for a socket that does not exist inside the
-/// boundary.
+/// Returns the path for `--allow-unix`, if there is one, and a note, for a socket that the command cannot
+/// reach.
 pub(super) fn advice(path: &str) -> (Option<String>, Cow<'static, str>) {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
     let without_links = without_links(path)
@@ -54,7 +54,7 @@ pub(super) fn advice(path: &str) -> (Option<String>, Cow<'static, str>) {
     let Some(path) = without_links else {
         return (
             None,
-            Cow::Borrowed("the socket does not exist inside the boundary"),
+            Cow::Borrowed("the command cannot reach a socket with this path"),
         );
     };
     if let Some((probe, socket)) = probe_of(&path) {

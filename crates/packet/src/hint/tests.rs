@@ -201,14 +201,14 @@ fn no_hint_is_impossible() {
             0,
             "unix",
             "not_in_the_boundary",
-            "the socket does not exist inside the boundary",
+            "the command cannot reach a socket with this path",
         ),
         (
             "/run/x;rm -rf",
             0,
             "unix",
             "not_in_the_boundary",
-            "the socket does not exist inside the boundary",
+            "the command cannot reach a socket with this path",
         ),
     ] {
         let denied = denied(destination, port, protocol, reason);

@@ -134,7 +134,7 @@ impl Joined {
     fn socket_type(&mut self, fits: bool) {
         self.require(
             fits,
-            "an attempt has a socket type that its protocol does not have",
+            "an attempt has a socket type that does not fit its protocol or its hook",
         );
     }
 

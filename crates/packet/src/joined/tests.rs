@@ -96,7 +96,7 @@ fn rows_that_fit_have_nothing_to_say() {
 /// Claims: compare-rows
 #[test]
 fn what_does_not_fit_is_named() {
-    let socket_type = "an attempt has a socket type that its protocol does not have";
+    let socket_type = "an attempt has a socket type that does not fit its protocol or its hook";
     for (at, member, value, expected) in [
         (2, "sock_type", json!(1), socket_type),
         (5, "sock_type", json!(3), socket_type),

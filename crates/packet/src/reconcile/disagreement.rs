@@ -68,7 +68,7 @@ pub enum Disagreement {
     RelayMoreThanKernel,
     /// The relay reports fewer bytes than the kernel acknowledged for the command's socket, or than reached this socket.
     RelayLessThanKernel,
-    /// A connection has no record of its bytes.
+    /// The relay has a row for a connection whose bytes the kernel did not record.
     NoClose,
     /// A row of the relay is about a connection that the kernel did not record.
     NoKernelRow,
@@ -223,7 +223,9 @@ impl Disagreement {
             Self::RelayLessThanKernel => {
                 "connections have fewer bytes in the relay's rows than left or reached the command's socket"
             }
-            Self::NoClose => "connections of the command have no record of their bytes",
+            Self::NoClose => {
+                "connections in the relay's rows have no row of the kernel with their bytes"
+            }
             Self::NoKernelRow => {
                 "rows of the relay belong to no connection that the kernel recorded"
             }

@@ -266,9 +266,9 @@ impl Receipts {
             *denied = denied.saturating_add(u64::from(is_denial));
             return;
         }
-        // A Pipelock without outcomes signs this receipt at the end of every open WebSocket. A
-        // Pipelock with outcomes signs it after the outcome, if a message was denied or redacted.
-        // The verdict of this receipt is about the messages, so the receipt does not deny the action.
+        // A receipt with the layer `session_close` reports the end of a WebSocket. A Pipelock without outcomes signs it
+        // at the end of every open WebSocket. A Pipelock with outcomes signs it after the outcome, if a message was
+        // denied or redacted. Its verdict is about the messages, so it does not deny the action.
         let is_close = receipt.transport == "websocket" && receipt.layer == CLOSE_LAYER;
         let facts = digest(&[receipt.transport, receipt.target, receipt.method]);
         let id = digest(&[receipt.id]);
