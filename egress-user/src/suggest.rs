@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read};
 use std::net::IpAddr;
 
-use audit_packet::denied::Denied;
 use audit_packet::flows::check_flows;
+use audit_packet::format::boundary::Denied;
 use audit_packet::format::rows::{DnsAnswerRow, RelayRow};
 use audit_packet::format::{self, RelayVerdict, Tried};
 use audit_packet::hint::{Hint, Settings};

@@ -9,8 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use egress_policy::natural;
 use pipelock_receipts::findings::visible;
 
-use super::denied::Denied;
-use super::format::boundary::BoundaryDocument;
+use super::format::boundary::{BoundaryDocument, Denied};
 use super::format::rows::RelayRow;
 use super::format::{KernelReason, MediatorVerdict, Row, Tried};
 use super::joined::nanos;

@@ -5,14 +5,13 @@ use egress_policy::allowed::Allowed;
 use pipelock_receipts::findings::{Findings, Place};
 use pipelock_receipts::json::Node;
 
-use super::denied::{Attempts, Denied, OTHERS, in_natural_order};
-use super::format::boundary::{BoundaryDocument, DeniedRow, LISTED};
-use super::format::rows::RelayRow;
+use super::denied::{Attempts, OTHERS, in_natural_order};
+use super::format::boundary::{BoundaryDocument, Denied, DeniedRow, LISTED, Residual};
+use super::format::rows::{PORT_NOT_ALLOWED, RelayRow};
 use super::format::{BeatEvent, MediatorVerdict, RelayVerdict, Row, Tried};
 use super::grade::{Caps, Grade};
 use super::names::{BOUNDARY_FILE, FLOWS_FILE};
 use super::reconcile::{Receipts, confirmed};
-use super::residual::Residual;
 use super::{as_stated, required, rules};
 
 #[cfg(test)]
@@ -20,9 +19,6 @@ mod tests;
 
 /// Every row is longer than this number of bytes, because its two hashes have 64 digits each.
 const SHORTEST_ROW: u64 = 128;
-
-/// Reason with which the relay denies a port.
-pub(super) const PORT_NOT_ALLOWED: &str = "port_not_allowed";
 
 /// Port, protocol, reason, and process of equal denied attempts.
 type DeniedAlike = (u16, String, String, String);

@@ -12,7 +12,7 @@ use std::net::IpAddr;
 use egress_policy::allowed::Allowed;
 use egress_policy::{Host, natural};
 
-use super::denied::{Denied, MEDIATED, NOT_RESOLVED};
+use super::format::boundary::{Denied, MEDIATED, NOT_RESOLVED};
 
 mod sockets;
 

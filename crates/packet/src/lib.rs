@@ -39,7 +39,6 @@ pub mod reconcile;
 pub mod rendered;
 mod repeated;
 pub mod required;
-pub mod residual;
 pub mod rules;
 pub mod shown;
 mod statements;

@@ -1,5 +1,5 @@
 //! Translates the codes of denials, and of changes that were not applied, into words.
-use super::denied::Denied;
+use super::format::boundary::{Denied, NOT_RESOLVED};
 use super::format::changes::{ChangeReason, ChangeRule};
 
 /// Returns the reason for a denial as a sentence without its full stop, or `None` if the code is unknown.
@@ -39,7 +39,7 @@ pub(super) fn of_denial(denied: &Denied) -> Option<&'static str> {
         }
         "scheme_not_allowed" => "The mediator does not carry this scheme",
         "parse_error" | "allowlist:parse_error" => "The mediator could not read the host name",
-        super::denied::NOT_RESOLVED => "The name does not resolve on this machine",
+        NOT_RESOLVED => "The name does not resolve on this machine",
         "mediator_unreachable" | "mediator_timeout" => "The mediator did not answer the request",
         "mediator_502" | "upstream_failed" => {
             "The destination could not be reached or did not send a valid answer"

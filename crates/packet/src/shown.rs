@@ -5,8 +5,7 @@ use egress_policy::allowed::Allowed;
 use pipelock_receipts::report::{End, EvidenceReport};
 
 use super::activity::{Activity, Traffic};
-use super::denied::Denied;
-use super::format::boundary::{BoundaryDocument, DeniedRow};
+use super::format::boundary::{BoundaryDocument, Denied, DeniedRow};
 use super::format::changes::Change;
 use super::grade::Graded;
 use super::held_back::HeldBack;

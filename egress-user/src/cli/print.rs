@@ -3,7 +3,8 @@
 //! Claims: read-own-lines
 use std::io::{IsTerminal, Write};
 
-use audit_packet::denied::{Attempts, Denied, in_natural_order};
+use audit_packet::denied::{Attempts, in_natural_order};
+use audit_packet::format::boundary::Denied;
 use audit_packet::hint::{Block, Hint, Settings};
 use audit_packet::reasons;
 use egress_workspace::apply::Recovered;

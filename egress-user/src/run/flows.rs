@@ -16,7 +16,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use audit_packet::denied::{Denied, OTHERS};
+use audit_packet::denied::OTHERS;
+use audit_packet::format::boundary::Denied;
 use audit_packet::format::rows::{AttemptRow, EndRow, RelayRow, RepeatsRow, ResolverRow};
 use audit_packet::format::{Exactly, Row};
 use callers::Caller;

@@ -2,10 +2,10 @@
 //! evidence can fill.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 use audit_packet::activity::Activity;
-use audit_packet::denied::Denied;
 use audit_packet::format::Row;
 use audit_packet::format::boundary::{
-    AllowedRow, AttestationKey, BoundaryDocument, Control, DeniedRow, Probe, ProbeOutcome, Probes,
+    AllowedRow, AttestationKey, BoundaryDocument, Control, Denied, DeniedRow, Probe, ProbeOutcome,
+    Probes,
 };
 use audit_packet::format::changes::ChangesDocument;
 use audit_packet::format::rows::{AttemptRow, RelayRow};

@@ -2,10 +2,10 @@
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
-use audit_packet::denied::{Denied, in_natural_order};
+use audit_packet::denied::in_natural_order;
+use audit_packet::format::boundary::{Denied, Residual};
 use audit_packet::format::rows::RelayRow;
 use audit_packet::format::{MediatorVerdict, Row};
-use audit_packet::residual::Residual;
 use pipelock_receipts::json::{MAX_DEPTH, parse};
 
 use super::json::Json;

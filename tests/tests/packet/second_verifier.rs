@@ -12,7 +12,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use audit_packet::denied::{Denied, in_natural_order};
+use audit_packet::denied::in_natural_order;
+use audit_packet::format::boundary::Denied;
 use audit_packet::grade::Grade;
 use egress::cli::verify::{VerifyArgs, verify};
 use egress_tests::evidence::{public_key_hex, python, second_verifier};

@@ -4,17 +4,21 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::value::{Head, Hex16, Name, Sha256};
-use crate::residual::Residual;
 
+mod denied;
 mod limits;
 mod mediator;
 mod probes;
 mod reading;
+mod residual;
 mod words;
 
+pub(crate) use denied::NOT_RESOLVED;
+pub use denied::{Denied, MEDIATED};
 pub use limits::{EvidenceLimit, Limit, Limits, OpenFiles, Reached, Scratch, Seconds, Shares};
 pub use mediator::{MediatorDocument, Pipelock, PolicyNotice};
 pub use probes::{Control, Probe, ProbeCounts, Probes};
+pub use residual::{Residual, Through};
 pub use words::*;
 
 use super::words::WorkspaceMode;
@@ -425,7 +429,7 @@ documents! {
             /// Number of attempts.
             count: u64,
             /// The attempt.
-            attempt: crate::denied::Denied,
+            attempt: Denied,
         ]
     }
 

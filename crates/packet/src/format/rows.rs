@@ -13,6 +13,9 @@ use super::words::{
 /// Time between two heartbeats, s.
 pub const HEARTBEAT_S: u64 = 10;
 
+/// Reason with which the relay denies a port.
+pub(crate) const PORT_NOT_ALLOWED: &str = "port_not_allowed";
+
 documents! {
     /// `kernel`: an attempt that a hook recorded.
     AttemptRow {

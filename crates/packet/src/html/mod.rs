@@ -5,11 +5,11 @@
 use std::collections::BTreeMap;
 
 use super::activity::{Activity, Talk, Traffic};
+use super::format::boundary::Through;
 use super::headline::{Headline, Tone};
 use super::held_back;
 use super::hint::Block;
 use super::listing::{allowed_in_order, in_order, place};
-use super::residual::Through;
 use super::shown::{ANSWERED, ANSWERED_NOTE, HELD_BACK, Shown, bytes, process, what, why};
 
 mod graph;

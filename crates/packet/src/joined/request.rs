@@ -1,7 +1,6 @@
 //! Checks what the relay can have sent for a request, and the reason for which it denied one.
-use super::super::counted::PORT_NOT_ALLOWED;
 use super::super::format::boundary::BoundaryDocument;
-use super::super::format::rows::RelayRow;
+use super::super::format::rows::{PORT_NOT_ALLOWED, RelayRow};
 use super::super::format::{RelayVerdict, Transport};
 use super::Joined;
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use super::receipt::Receipt;
 use super::*;
-use crate::denied::Denied;
+use crate::format::boundary::Denied;
 
 const BUILTIN: Circumstances = Circumstances {
     writer: Writer::Builtin,

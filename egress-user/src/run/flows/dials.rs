@@ -3,7 +3,7 @@
 //! command's repeated attempts are.
 use std::io;
 
-use audit_packet::denied::Denied;
+use audit_packet::format::boundary::Denied;
 use audit_packet::format::rows::{MediatorDeniedRepeatsRow, MediatorDeniedRow};
 use audit_packet::format::{Exactly, Row};
 use egress_common::verdict::Verdict;

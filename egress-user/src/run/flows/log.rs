@@ -5,10 +5,9 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::Path;
 
-use audit_packet::denied::Denied;
 use audit_packet::flows::FlowChain;
+use audit_packet::format::boundary::{Denied, Residual};
 use audit_packet::format::{Row, Time};
-use audit_packet::residual::Residual;
 use egress_sys::clock;
 use serde_json::Value;
 use time::OffsetDateTime;

@@ -2,7 +2,7 @@
 //! connection when it tries to reach a service of the host on loopback.
 use std::collections::{BTreeMap, BTreeSet};
 
-use audit_packet::denied::Denied;
+use audit_packet::format::boundary::Denied;
 use egress_common::verdict::Reason;
 
 use super::words::{process_name, protocol_name};

@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use audit_packet::denied::Denied;
+use audit_packet::format::boundary::Denied;
 use audit_packet::format::rows::{UnixRepeatsRow, UnixRow};
 use audit_packet::format::{Exactly, Row, UnixProtocol, UnixReason, UnixVerdict};
 use egress_sys::clock;

@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::format::rows::RelayRow;
-use super::format::words::RelayVerdict;
+use super::super::rows::RelayRow;
+use super::super::words::RelayVerdict;
 
 /// Number of hosts that are counted separately. All other hosts are counted together.
 const HOSTS: usize = 1000;
@@ -44,7 +44,7 @@ impl Through {
     }
 
     /// Returns only the counts that can be computed from the rows of the flow log.
-    pub(super) fn in_rows(self) -> Self {
+    pub(crate) fn in_rows(self) -> Self {
         Self {
             target_bytes: 0,
             ..self
@@ -62,17 +62,17 @@ impl Through {
 #[serde(default)]
 pub struct Residual {
     /// Traffic by `host:port`. Below an allowed wildcard, the command chooses the host name.
-    pub(super) allowed_hosts: BTreeMap<String, Through>,
+    pub(crate) allowed_hosts: BTreeMap<String, Through>,
     /// Traffic of all destinations after the first 1,000.
-    pub(super) other_hosts: Through,
+    pub(crate) other_hosts: Through,
     /// Requests that the mediator certainly denied. The mediator received these bytes and states that it did not pass
     /// them on.
-    pub(super) blocked: Through,
+    pub(crate) blocked: Through,
     /// Number of names that the stub resolver answered. The stub resolver answers inside the boundary and does not send
     /// names outside.
-    pub(super) names: u64,
+    pub(crate) names: u64,
     /// Sum of the lengths of the names that the stub resolver answered, bytes.
-    pub(super) name_bytes: u64,
+    pub(crate) name_bytes: u64,
 }
 
 impl Residual {
@@ -105,7 +105,7 @@ impl Residual {
 
 #[cfg(test)]
 mod tests {
-    use super::super::format::words::Transport;
+    use super::super::super::words::Transport;
     use super::*;
 
     fn row(host: &str, verdict: RelayVerdict) -> RelayRow {
