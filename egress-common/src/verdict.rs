@@ -106,8 +106,6 @@ wire_enum! {
         ControlPort = 5 => "control_port",
         /// IPv6 in a boundary in which the relay has no IPv6 listener.
         NoIpv6 = 6 => "ipv6_unavailable",
-        /// A packet that would leave through an interface other than loopback.
-        NotLoopback = 7 => "not_loopback",
         /// The program could not read or store data that it needs, and therefore denied the attempt.
         Internal = 8 => "internal",
         /// A connection of the mediator to an address of the machine itself.

@@ -77,7 +77,7 @@ impl Hint {
         match denied.claimed().unwrap_or(&denied.reason) {
             "dns_to_other_resolver" => note("the boundary has its own resolver"),
             "udp" => note("UDP does not leave the boundary"),
-            "protocol" | "socket_type" | "not_loopback" => note("only TCP leaves the boundary"),
+            "protocol" | "socket_type" => note("only TCP leaves the boundary"),
             "nothing_listens" | "loopback" => note(
                 "the command has its own loopback; --allow-unix opens the Unix socket of a service on this machine",
             ),

@@ -14,7 +14,6 @@ pub(super) fn of_denial(denied: &Denied) -> Option<&'static str> {
         "socket_type" => "Sockets of this type cannot leave the boundary",
         "control_port" => "The port belongs to the relay",
         "ipv6_unavailable" => "This machine has no IPv6 for the boundary",
-        "not_loopback" => "The network packet would have bypassed the relay",
         "nothing_listens" => "Nothing listens there on the command's own loopback",
         "internal" => "The kernel program could not read data that it needs, so it denied the call",
         "not_in_the_boundary" => "The command cannot reach a socket with this path",

@@ -52,8 +52,6 @@ words! {
         ControlPort = "control_port",
         /// The attempt uses IPv6, and the relay has no IPv6 listener.
         NoIpv6 = "ipv6_unavailable",
-        /// The network packet would have left through an interface other than loopback.
-        NotLoopback = "not_loopback",
         /// Nothing listened at this address and port of the boundary's loopback, so the kernel refused the connection.
         NothingListens = "nothing_listens",
         /// The kernel program could not read or store data that it needs.
