@@ -133,7 +133,10 @@ fn a_directory_above_the_packet_is_recognised() {
     // Another file of a packet shows that this directory has lost its `packet.json`.
     fs::write(path("flows.jsonl"), "").expect("write a file");
     let said = verified(&[]);
-    assert!(said.contains("other files of a packet are present"), "{said}");
+    assert!(
+        said.contains("other files of a packet are present"),
+        "{said}"
+    );
     assert!(said.ends_with(&hint), "{said}");
     fs::remove_file(path("flows.jsonl")).expect("remove the file");
     // There are two packets, so `egress verify` suggests neither.
