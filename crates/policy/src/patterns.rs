@@ -1,7 +1,7 @@
 //! Finds texts that match a regular expression in `dlp.patterns` of a Pipelock's policy.
 //!
 //! Pipelock redacts a matching URL in its receipts. The relay redacts the path of such a URL in the flow log. Pipelock
-//! compiles the expressions with Go's package `regexp` and ignores case. [`go_syntax`] translates them for the crate
+//! compiles the expressions with Go's package `regexp` and ignores case. `go_syntax` translates them for the crate
 //! `regex`, which also matches in linear time.
 mod go_syntax;
 #[cfg(test)]
