@@ -267,13 +267,6 @@ pub(super) static TABLE: &[Harmless] = &[
     boundary_with(
         PIPELOCKS,
         FLOWS,
-        "/relay.answered.*/status",
-        "*",
-        "The receipt of a denial states no status.",
-    ),
-    boundary_with(
-        PIPELOCKS,
-        FLOWS,
         "/kernel_mediator_denied.*",
         "at_the_front",
         ORDER,
@@ -398,7 +391,28 @@ pub(super) static TABLE: &[Harmless] = &[
         "*",
         UNBOUND,
     ),
+    boundary_with(
+        OLD_PIPELOCK,
+        CAPSULE,
+        "/evidence/contain_launch",
+        "shorter=env_vars,argc",
+        UNBOUND,
+    ),
+    boundary_with(
+        OLD_PIPELOCK,
+        CAPSULE,
+        "/evidence/discover",
+        "moved=*",
+        UNBOUND,
+    ),
     boundary_with(OLD_PIPELOCK, CAPSULE, "/evidence/discover/*", "*", UNBOUND),
+    boundary_with(
+        OLD_PIPELOCK,
+        CAPSULE,
+        "/evidence/simulate",
+        "moved=*|added=config_file",
+        UNBOUND,
+    ),
     boundary_with(
         OLD_PIPELOCK,
         CAPSULE,

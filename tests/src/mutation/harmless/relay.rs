@@ -158,6 +158,13 @@ pub(super) static TABLE: &[Harmless] = &[
     boundary_with(
         OLD_PIPELOCK,
         FLOWS,
+        "/relay.forwarded.connect.connect/",
+        "both=unfinished,stopped",
+        "The receipt of an older Pipelock states no reason, so the tunnel may have been open when the command ended.",
+    ),
+    boundary_with(
+        OLD_PIPELOCK,
+        FLOWS,
         "/relay.blocked.*.connect.*/reason",
         "upper_case",
         WORDS,
