@@ -15,15 +15,18 @@ use egress_tests::{Run, Trace, World};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// Uses an address in the way that `kind` names, and ignores the result.
+/// Uses an address in the way that `kind` names, and ignores the result. With `wait`, the client stays for some
+/// seconds, because a relative path is resolved in the directory of a process that exists.
 const CLIENT: &str = r"
-import socket, sys
+import socket, sys, time
 for word in sys.argv[1:]:
     kind, address = word.split('=', 1)
     address = address.replace('@', '\0')
     try:
         if kind == 'stream':
             socket.socket(socket.AF_UNIX).connect(address)
+        elif kind == 'wait':
+            time.sleep(int(address))
         elif kind == 'datagram':
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM).connect(address)
         else:
@@ -51,7 +54,7 @@ import subprocess
 subprocess.run(['python3', 'client.py', 'stream=/tmp/own', 'stream=relative', 'stream=@own',
                 'stream=/run/docker.sock', 'stream=/var/run/../run/docker.sock',
                 'datagram=/run/systemd/journal/socket', 'send=/dev/log', 'send=/dev/log', 'send=/dev/log',
-                'stream=/tmp/a\\n\\udcff\"'], check=True)
+                'stream=/tmp/a\\n\\udcff\"', 'wait=3'], check=True)
 EOF",
         )
         .run();

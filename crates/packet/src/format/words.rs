@@ -72,7 +72,8 @@ words! {
         Local = "local",
         /// The address is that of a host socket that the caller allowed.
         Allowed = "allowed_unix",
-        /// No socket that the command can reach has the address inside the boundary.
+        /// No socket that the command can reach has the address inside the boundary, or the path is relative and the process
+        /// ended before the supervisor read the record.
         Unreachable = "unreachable",
         /// No socket that the command can reach has the address. The C library used the address only to find a name
         /// service cache.
